@@ -1,0 +1,61 @@
+# The one task runner: people and CI call the same targets. `make` alone lists them.
+
+# cpu or cuda. Not given: what .venv is already, else cuda where an NVIDIA driver answers, else cpu.
+FLAVOUR ?=
+# What `make serve` serves.
+CONFIG ?= configs/recipes/demo.yaml
+# More arguments, for `make serve` (litport) and `make pytest` (pytest).
+ARGS ?=
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+.PHONY: help setup dev-setup serve test lint types pytest format docs lock lock-check clean
+
+# The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
+PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
+	$$python -c '' 2>/dev/null && echo "$$python" && break; done),\
+	$(error Python 3.11 was not found: install python3.11 and python3.11-venv (or uv), and try again))
+SETUP = @$(PYTHON) requirements/install.py $(addprefix --flavour=,$(FLAVOUR))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables: FLAVOUR=cpu|cuda (default: automatic), CONFIG=file.yaml, ARGS="more arguments"'
+
+setup: ## create .venv from the lock; nothing to do when it is there already
+	$(SETUP)
+
+dev-setup:
+	$(SETUP) --dev
+
+serve: setup ## serve CONFIG (the demo) on http://127.0.0.1:8000
+	@exec .venv/bin/litport serve $(CONFIG) $(ARGS)
+
+test: lint types pytest ## lint, types, tests: what CI runs
+
+lint: dev-setup ## ruff: the rules and the format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: dev-setup ## mypy --strict
+	.venv/bin/mypy
+
+pytest: dev-setup ## the tests; some of them: ARGS="-k store"
+	.venv/bin/pytest $(ARGS)
+
+format: dev-setup ## let ruff put the files in form
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+docs: dev-setup ## write docs/configuration.md from the settings
+	.venv/bin/python -m configs.reference
+
+lock: ## write the locks anew from pyproject.toml; newer versions: ARGS=--upgrade
+	@$(PYTHON) requirements/lock.py $(ARGS)
+
+lock-check: ## fail where a lock is not what pyproject.toml resolves to
+	@$(PYTHON) requirements/lock.py --check
+
+clean: ## remove .venv and what the tools cached; models stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build litport.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What serving costs, measured. Nothing imports this package."""

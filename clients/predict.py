@@ -1,0 +1,58 @@
+"""One prediction: a file is uploaded as a form, JSON is sent as it is, the answer is printed as it comes."""
+
+import json
+import mimetypes
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from clients import unreachable
+
+
+def run(url: str, key: str | None, model: str, text: str) -> int:
+    """Send a file's path or a JSON text to the model and print the answer; the exit status is 1 after an error."""
+    try:
+        request = _request(text)
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        patience = httpx.Timeout(10, read=None)
+        with httpx.stream("POST", f"{url}/predict/{model}", headers=headers, timeout=patience, **request) as response:
+            if response.status_code != 200:
+                response.read()
+                print(f"{response.status_code}: {_message(response)}", file=sys.stderr)
+                return 1
+            for piece in response.iter_text():
+                print(piece, end="", flush=True)
+            print()
+    except httpx.ConnectError:
+        return unreachable.report(url)
+    except httpx.TransportError as problem:
+        print(f"\nthe answer broke off: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _request(text: str) -> dict[str, Any]:
+    """The body: JSON from a text or a .json file, a form with the field `file` from any other file."""
+    path = Path(text)
+    if text.lstrip()[:1] not in ("{", "[", '"') and path.is_file():
+        if path.suffix == ".json":
+            return {"json": json.loads(path.read_text())}
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return {"files": {"file": (path.name, path.read_bytes(), kind)}}
+    try:
+        return {"json": json.loads(text)}
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"expected a file that exists or JSON, got {text!r} ({problem})") from None
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:500]

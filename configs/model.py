@@ -1,0 +1,142 @@
+"""A model's settings, of either engine.
+
+They exist to be checked before a process starts: what an engine takes minutes to refuse, this refuses at once. What
+vLLM's own options mean is vLLM's to say: here only those are refused that Litport sets itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+
+
+@dataclass(frozen=True)
+class Keys:
+    """How the free keys of a mapping are spelt, so that every source names the same entry the same way."""
+
+    spell: Callable[[str], str]
+
+
+class Section(BaseModel):
+    """A part of the tree: nothing unknown is let in, nothing changes after loading, no number is infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def option_name(key: str) -> str:
+    """Return a vLLM option as vLLM spells it, without its dashes; refuse with ValueError those Litport sets itself."""
+    name, dot, rest = key.partition(".")
+    name = name.removeprefix("--").replace("_", "-")
+    if advice := _advice_on_owned_option(name):
+        raise ValueError(f"Litport sets this option of vLLM itself; {advice}")
+    return name + dot + rest
+
+
+def _variable_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("expected the name of an environment variable: letters, digits and '_'")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Model(Section):
+    engine: str = Field(description="What runs the model.")
+    source: str | None = Field(None, description="The model's files.")
+    required: bool = Field(True, description="Whether /ready waits for this model.")
+    start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
+    max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")
+    env: dict[Annotated[str, AfterValidator(_variable_name)], Annotated[str, Field(pattern=r"^[^\x00]*$")]] = Field(
+        {}, description="Environment variables added for this model's process."
+    )
+
+
+class VllmModel(_Model):
+    """A language model served by vLLM."""
+
+    engine: Literal["vllm"] = Field(description="What runs the model.")
+    source: Text = Field(description="The model's files: a catalog name, a hub name `org/name`, or a folder.")
+    args: Annotated[dict[Annotated[str, AfterValidator(option_name)], JsonValue], Keys(option_name)] = Field(
+        {}, description="vLLM's own options by their names without the dashes, such as `max-model-len: 4096`."
+    )
+
+
+class LitServeModel(_Model):
+    """Any other model, served by LitServe through a LitAPI."""
+
+    engine: Literal["litserve"] = Field(description="What runs the model.")
+    api: Text = Field(
+        description="The LitAPI: a built-in or installed name, `package.module:Class`, or `./file.py:Class`."
+    )
+    source: Text | None = Field(
+        None, description="The model's files, as for vLLM; the API's constructor gets their folder as `model_dir`."
+    )
+    init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
+        {}, description="Further keyword arguments of the API's constructor."
+    )
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="Where the workers compute.")
+    devices: Count | Literal["auto"] | list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="How many devices, or which ones by index."
+    )
+    workers_per_device: Count | None = Field(None, description="Worker processes on each device.")
+    max_batch_size: Count | None = Field(None, description="Most requests put into one batch.")
+    batch_timeout_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="How long a batch waits to fill, in seconds; needs max_batch_size of 2 or more."
+    )
+    stream: bool | None = Field(None, description="Whether the API yields its answer in parts.")
+    timeout_s: Seconds | None = Field(None, description="How long a request may wait in LitServe's queue, in seconds.")
+    api_server_count: Count | None = Field(None, description="HTTP server processes in front of the workers.")
+    example: JsonValue | None = Field(
+        None, description="A JSON request used to test that the model answers; by default what the API declares."
+    )
+
+    @field_validator("api")
+    @classmethod
+    def _is_an_api(cls, api: str) -> str:
+        if not re.fullmatch(r"[\w.-]+|[\w.]+:\w+|.+\.py:\w+", api) or api.endswith(".py"):
+            raise ValueError("expected a name, package.module:Class or ./file.py:Class")
+        return api
+
+    @field_validator("init")
+    @classmethod
+    def _leaves_model_dir_alone(cls, init: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        if info.data.get("source") and "model_dir" in init:
+            raise ValueError("expected no model_dir beside source, which sets it; keep one of the two")
+        return init
+
+    @field_validator("batch_timeout_s")
+    @classmethod
+    def _has_a_batch_to_wait_for(cls, batch_timeout_s: float | None, info: ValidationInfo) -> float | None:
+        if batch_timeout_s is not None and info.data.get("max_batch_size", 2) in (None, 1):
+            raise ValueError("nothing to wait for in batches of one; set max_batch_size to 2 or more, or remove this")
+        return batch_timeout_s
+
+
+ENGINES = ("vllm", "litserve")
+Model = Annotated[VllmModel | LitServeModel, Field(discriminator="engine")]
+
+
+def _advice_on_owned_option(name: str) -> str | None:
+    if "ssl" in name.split("-"):
+        return "put a proxy with TLS in front of the front door"
+    return {
+        "model": "set source",
+        "model-tag": "set source",
+        "served-model-name": "name the model by its key under models",
+        "uds": "every model listens on a socket of its own",
+        "host": "set server.host",
+        "port": "set server.port",
+        "api-key": "set auth.api_keys",
+        "root-path": "set it in the proxy in front of the front door",
+        "config": "write the options here, under args",
+        "headless": "every model needs its HTTP server",
+        "grpc": "the front door speaks HTTP only",
+        "grpc-port": "the front door speaks HTTP only",
+    }.get(name)

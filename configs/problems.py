@@ -1,0 +1,97 @@
+"""What pydantic found wrong with the merged settings, as one line a setting: key, expectation, value, origin.
+
+It exists because pydantic's own report is several lines long, names Python types, and knows nothing of origins. It
+never shows a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from configs.layer import Value, shown
+from configs.names import RECIPE, Models, UnknownNameError, nearest, variant
+from configs.shape import Group, Leaf, Shape, Table, TreePath, tree
+
+KEY = "[key]"
+"""The last part of pydantic's location when it is the key of a mapping that is wrong."""
+
+
+MISSING = ("missing", "union_tag_not_found")
+
+
+def describe(
+    error: ValidationError, values: Mapping[TreePath, Value], models: Models, skip_missing: bool = False
+) -> Iterator[str]:
+    """Yield one line for each setting that is wrong, in the order of the tree.
+
+    `skip_missing` leaves out what is not there at all: it may well be there under a name that was refused.
+    """
+    told: set[TreePath] = set()
+    for details in error.errors(include_url=False):
+        path, shape = _locate(details, models)
+        if path in told or (skip_missing and details["type"] in MISSING):
+            continue
+        told.add(path)
+        yield f"{RECIPE.write(path)}: {_explain(details, path, shape, values, models)}"
+
+
+def _locate(details: ErrorDetails, models: Models) -> tuple[TreePath, Shape]:
+    """Return the setting an error is about; pydantic's location also holds union tags, list indexes and markers."""
+    shape: Shape = tree()
+    path: TreePath = ()
+    for part in map(str, details["loc"]):
+        if part == KEY:
+            break
+        if isinstance(shape, Group) and shape.variants and part in shape.variants and part == models.get(path[-1]):
+            shape = variant(shape, part)
+        elif isinstance(shape, Group):
+            path = (*path, part)
+            if part not in shape.fields:
+                break
+            shape = shape.fields[part]
+        elif isinstance(shape, Table):
+            path = (*path, part)
+            shape = shape.value
+    if details["type"].startswith("union_tag"):
+        assert isinstance(shape, Group)
+        path, shape = (*path, "engine"), shape.fields["engine"]
+    return path, shape
+
+
+def _explain(
+    details: ErrorDetails,
+    path: TreePath,
+    shape: Shape,
+    values: Mapping[TreePath, Value],
+    models: Models,
+) -> str:
+    value = values.get(path)
+    origin = value.origin if value else _origin_near(path, values)
+    if details["type"] == "extra_forbidden" and isinstance(shape, Group):
+        why = RECIPE.explain(UnknownNameError(path[:-1], shape, path[-1]), models)
+        return f"{why} (value {shown(value.value, value.secret) if value else 'a mapping'}, from {origin})"
+    if value is None and details["type"] in MISSING:
+        expected = f"expected {shape.expected}. {shape.description}" if isinstance(shape, Leaf) else "set it"
+        return f"missing; {expected} (from {origin})"
+    got = shown(value.value, value.secret) if value else "a mapping"
+    if details["loc"][-1] == KEY:
+        got = repr(path[-1])
+    if details["type"] == "value_error":
+        return f"{details['ctx']['error']}; got {got} (from {origin})"
+    if not isinstance(shape, Leaf):
+        return f"expected a mapping of names to values, got {got} (from {origin})"
+    meant = nearest(str(value.value), shape.choices) if value and shape.choices and not value.secret else None
+    return f"expected {shape.expected}, got {got}{f'; did you mean {meant}?' if meant else ''} (from {origin})"
+
+
+def _origin_near(path: TreePath, values: Mapping[TreePath, Value]) -> str:
+    """Return where the nearest setting that was given came from: one below, or else beside the path."""
+    while path:
+        for other, value in values.items():
+            if other[: len(path)] == path:
+                return value.origin
+        path = path[:-1]
+    return "default"

@@ -1,0 +1,172 @@
+"""The settings tree: every setting Litport has, its type, its bounds and its description, in one place.
+
+It exists so that the command line, the environment, the recipes, the JSON schema and the reference page all come from
+one declaration. It refuses to look at the machine beyond the paths it is given: whether a model loads is for others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from configs.model import LitServeModel, Model, Seconds, Section, VllmModel
+
+__all__ = ["Auth", "Limits", "LitServeModel", "LitportSettings", "Model", "Server", "Telemetry", "VllmModel"]
+
+LOOPBACK = "127.0.0.1"
+
+
+def _model_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", name) or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError(
+            "expected a model name of 1 to 128 letters, digits, '.', '_', '-' and '/', with no empty, '.' or '..' part"
+        )
+    return name
+
+
+class Server(Section):
+    """Where Litport listens and keeps its files."""
+
+    host: str = Field(LOOPBACK, description="Address the front door listens on; 0.0.0.0 for every network.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the front door listens on; 0 takes any free one.")
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "litport",
+        description="Folder for pulled models and logs; by default $XDG_CACHE_HOME/litport or ~/.cache/litport.",
+    )
+    drain_timeout_s: float = Field(
+        30, ge=0, description="How long requests in flight may take to finish when Litport stops, in seconds."
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host) or re.fullmatch(r"[^:]+:\d*", host):
+            raise ValueError("expected a host name or address with no scheme or port, such as 127.0.0.1")
+        return host
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _can_be_a_folder(cls, cache_dir: Path) -> Path:
+        try:
+            cache_dir = cache_dir.expanduser().absolute()
+            nearest = next((path for path in (cache_dir, *cache_dir.parents) if path.exists()), None)
+        except (OSError, RuntimeError) as error:  # no permission, too long, no such user's home
+            raise ValueError(f"expected the path of a folder: {error}") from error
+        if nearest and not nearest.is_dir():
+            raise ValueError(f"expected a folder, or a path where one can be made, but {nearest} is a file")
+        return cache_dir
+
+
+class Limits(Section):
+    """What one request, and one connection, may cost."""
+
+    max_body_bytes: int = Field(64 * 2**20, ge=1, description="Largest request body, in bytes.")
+    request_timeout_s: Seconds | None = Field(
+        600, description="Longest a whole request may take, in seconds; null for no limit."
+    )
+    max_connections: int = Field(1024, ge=1, description="Most connections at a time; further ones are refused.")
+    max_header_bytes: int = Field(
+        32 * 2**10, ge=1024, description="Largest head of a request (its path and headers), in bytes."
+    )
+    max_header_fields: int = Field(100, ge=1, description="Most header fields of a request.")
+    header_timeout_s: Seconds = Field(
+        10, description="How long a request's head may take to arrive, and a new connection to begin one, in seconds."
+    )
+    body_timeout_s: Seconds = Field(
+        60, description="How long a request's body may pause between two pieces, in seconds."
+    )
+    write_timeout_s: Seconds = Field(
+        60, description="How long a client may leave an answer unread before it is cut off, in seconds."
+    )
+
+
+class Auth(Section):
+    """Who may call."""
+
+    api_keys: list[SecretStr] = Field(
+        [], description="Keys that callers send as `Authorization: Bearer KEY`; with none, anybody may call."
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, api_keys: list[SecretStr]) -> list[SecretStr]:
+        keys = [key.get_secret_value() for key in api_keys]
+        for number, key in enumerate(keys, start=1):
+            if not re.fullmatch(r"[!-~]+", key):
+                raise ValueError(f"expected keys of visible ASCII without spaces, and number {number} is not one")
+            if key in keys[: number - 1]:
+                raise ValueError(f"expected different keys, and number {number} was there before")
+        return api_keys
+
+
+class Telemetry(Section):
+    """What Litport tells about itself."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message logged.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "text", description="Form of log lines; auto is text on a terminal and JSON elsewhere."
+    )
+
+
+class LitportSettings(BaseSettings):
+    """Litport: every model on one port."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="LITPORT_", env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    server: Server = Field(default_factory=Server, description=str(Server.__doc__))
+    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(
+        {}, description="The models, each under the name that requests call it by."
+    )
+    limits: Limits = Field(default_factory=Limits, description=str(Limits.__doc__))
+    auth: Auth = Field(default_factory=Auth, description=str(Auth.__doc__))
+    telemetry: Telemetry = Field(default_factory=Telemetry, description=str(Telemetry.__doc__))
+
+    _layers: ClassVar[ContextVar[Sequence[Mapping[str, Any]]]] = ContextVar("layers", default=())
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[Mapping[str, Any]]) -> Self:
+        """Merge nested mappings, the strongest first, and validate the result; raises pydantic's ValidationError."""
+        token = cls._layers.set(layers)
+        try:
+            return cls()
+        finally:
+            cls._layers.reset(token)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic-settings' own sources, which let misspelt variables pass, by the layers being loaded."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return (init_settings, *(_LayerSource(settings_cls, layer) for layer in cls._layers.get()))
+
+
+class _LayerSource(PydanticBaseSettingsSource):
+    def __init__(self, settings_cls: type[BaseSettings], layer: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._layer = layer
+
+    def get_field_value(
+        self,
+        field: FieldInfo,  # noqa: ARG002  # the base class asks for it
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
+        return self._layer.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._layer)

@@ -1,0 +1,185 @@
+"""The shape of the settings tree, read from the models: sections, mappings with free keys, and leaves.
+
+It exists so that names from every source are looked up, and values described, by one mechanism instead of one for each
+source. It holds no values and knows no source.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import annotated_types
+from pydantic import BaseModel, JsonValue, SecretStr
+from pydantic.fields import FieldInfo
+
+from configs.model import Keys
+from configs.settings import LitportSettings
+
+TreePath = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value. `expected` says in words what it may be; a `free` one is any JSON and may be set key by key."""
+
+    expected: str
+    choices: tuple[str, ...] = ()
+    scalar: bool = True
+    listed: bool = False
+    free: bool = False
+    secret: bool = False
+    optional: bool = False
+    default: Any = None
+    required: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping whose keys the user chooses; `spell` brings a key into its one spelling (ValueError: no such key)."""
+
+    value: Shape
+    spell: Callable[[str], str] | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A section. A model's has `variants`, one for each engine, and as `fields` the fields of all of them."""
+
+    fields: Mapping[str, Shape]
+    description: str = ""
+    variants: Mapping[str, Group] = field(default_factory=dict)
+
+
+Shape = Leaf | Table | Group
+
+
+@cache
+def tree() -> Group:
+    """Return the shape of LitportSettings."""
+    return _group(LitportSettings)
+
+
+def walk(shape: Shape, path: TreePath = ()) -> Iterator[tuple[TreePath, Leaf]]:
+    """Yield every leaf with its path; a free key is `<name>`, a variant's fields follow those of the one before."""
+    if isinstance(shape, Leaf):
+        yield path, shape
+    elif isinstance(shape, Table):
+        yield from walk(shape.value, (*path, "<name>"))
+    else:
+        for name, part in shape.fields.items():
+            yield from walk(part, (*path, name))
+
+
+def holds_secrets(shape: Shape) -> bool:
+    """Whether any leaf below keeps a secret, so that a value put in the wrong place there is not shown either."""
+    return any(leaf.secret for _, leaf in walk(shape))
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a free or unknown name is one that people give to secrets: `HF_TOKEN`, `api-key`, `password`."""
+    anywhere, last = r"auth|secrets?|pass(word|wd|phrase)?|credentials?", r"(api)?keys?|token"
+    return re.search(rf"(^|[^a-z])(({anywhere})($|[^a-z])|({last})($|\.|__))", name.lower()) is not None
+
+
+def _group(model: type[BaseModel]) -> Group:
+    fields = {name: _field(info) for name, info in model.model_fields.items()}
+    return Group(fields, (model.__doc__ or "").strip())
+
+
+def _field(info: FieldInfo) -> Shape:
+    shape = _shape(info.annotation, tuple(info.metadata), info.description or "")
+    if not isinstance(shape, Leaf):
+        return shape
+    default = None if info.is_required() or info.default_factory else info.default
+    return Leaf(**{**vars(shape), "default": default, "required": info.is_required()})
+
+
+def _shape(annotation: Any, metadata: tuple[Any, ...], description: str) -> Shape:
+    annotation, metadata = _bare(annotation, metadata)
+    members = [_bare(member, ()) for member in typing.get_args(annotation)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _group(annotation)
+    if _is_union(annotation) and all(isinstance(m, type) and issubclass(m, BaseModel) for m, _ in members):
+        groups = [_group(model) for model, _ in members]
+        variants = {choice: group for group in groups for choice in group.fields["engine"].choices}  # type: ignore[union-attr]  # `engine` is the discriminator, a leaf
+        fields = {name: part for group in reversed(groups) for name, part in group.fields.items()}
+        engine = Leaf(
+            "one of " + ", ".join(variants), tuple(variants), required=True, description="What runs the model."
+        )
+        return Group(fields | {"engine": engine}, description, variants)
+    if typing.get_origin(annotation) is dict:
+        keys = next((item for item in metadata if isinstance(item, Keys)), None)
+        value, value_metadata = _bare(typing.get_args(annotation)[1], ())
+        return Table(_shape(value, value_metadata, description), keys.spell if keys else None, description)
+    kinds = [annotation] if not _is_union(annotation) else [member for member, _ in members]
+    return Leaf(
+        expected=_expected(annotation, metadata),
+        choices=tuple(
+            choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)
+        ),
+        scalar=not any(typing.get_origin(kind) is list for kind in kinds),
+        listed=typing.get_origin(annotation) is list,
+        free=JsonValue in kinds,
+        secret=SecretStr in kinds or list[SecretStr] in kinds,
+        optional=types.NoneType in kinds,
+        description=description,
+    )
+
+
+def _expected(annotation: Any, metadata: tuple[Any, ...]) -> str:
+    annotation, metadata = _bare(annotation, metadata)
+    if _is_union(annotation):
+        words = [_expected(member, ()) for member in typing.get_args(annotation)]
+        return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+    if typing.get_origin(annotation) is Literal:
+        choices = [str(choice) for choice in typing.get_args(annotation)]
+        return ("one of " if len(choices) > 1 else "") + ", ".join(choices)
+    if typing.get_origin(annotation) is list:
+        return f"a list, each item {_expected(typing.get_args(annotation)[0], ())}"
+    words_by_type: dict[Any, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        SecretStr: "text",
+        Path: "a path",
+        types.NoneType: "null",
+    }
+    return words_by_type.get(annotation, "any JSON value") + _bounds(metadata)
+
+
+def _bounds(metadata: tuple[Any, ...]) -> str:
+    low = next((item.ge for item in metadata if isinstance(item, annotated_types.Ge)), None)
+    high = next((item.le for item in metadata if isinstance(item, annotated_types.Le)), None)
+    above = next((item.gt for item in metadata if isinstance(item, annotated_types.Gt)), None)
+    if any(isinstance(item, annotated_types.MinLen) for item in metadata):
+        return " that is not empty"
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    if low is not None:
+        return f" of {low} or more"
+    return f" above {above}" if above is not None else ""
+
+
+def _bare(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """Take Annotated and Field apart: the bare type, and all of its metadata flat."""
+    while typing.get_origin(annotation) is Annotated:
+        annotation, *more = typing.get_args(annotation)
+        metadata = (*metadata, *more)
+    flat: list[Any] = []
+    for item in metadata:
+        flat += item.metadata if isinstance(item, FieldInfo) else [item]
+    return annotation, tuple(flat)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)

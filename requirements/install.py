@@ -1,0 +1,218 @@
+"""Keeps `.venv` equal to a lock; every make target that needs Python runs it first.
+
+A `.venv` is either exactly what its stamp says or it is built anew, so a set-up that was killed half way
+needs no repair. This runs before anything is installed, hence the standard library only, on any Python from
+3.8 on. It refuses to mix flavours: the CPU and the CUDA build of vLLM bring the same modules, so another
+flavour means a new `.venv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "litport-setup.json"
+# Asked for torch alone, and only when pip's own configuration has no CPU build: an index that is added for
+# every package is also searched, and retried where it cannot be reached, for every package.
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+FLAVOURS = ("cpu", "cuda")
+LOCKED = ("--require-hashes", "--only-binary=:all:", "-r")
+
+
+class SetupError(Exception):
+    """The set-up cannot go on; the message says what to do."""
+
+
+def main() -> int:
+    """Bring `.venv` up to date. Returns the exit status: 0, or 2 after the reason on stderr."""
+    parser = argparse.ArgumentParser(description="Create or update .venv from the locks.")
+    parser.add_argument("--flavour", choices=FLAVOURS, help="default: what .venv is, else what the machine is")
+    parser.add_argument("--dev", action="store_true", help="also what the tests need")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip is ended, too
+    # The open folder is the lock file. A pip that outlives a killed set-up inherits it: the next one waits.
+    turn = os.open(REQUIREMENTS, os.O_RDONLY)
+    try:
+        _wait_for(turn)
+        set_up(options.flavour, options.dev, turn)
+    except SetupError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nset-up: interrupted; the next run starts afresh", file=sys.stderr)
+        return 130
+    finally:
+        os.close(turn)
+    return 0
+
+
+def set_up(flavour: str | None, dev: bool, turn: int) -> None:
+    """Make `.venv` what the locks say; `turn` is the descriptor whose lock this process holds.
+
+    Raises SetupError where there is no Python 3.11, no wheel for this machine, or pip fails.
+    """
+    stamp = _read_stamp()
+    flavour = flavour or stamp.get("flavour") or detected_flavour()
+    lock = REQUIREMENTS / f"{flavour}.txt"
+    dev_lock = REQUIREMENTS / "dev.txt"
+    pyproject = ROOT / "pyproject.toml"
+    runtime = {"root": str(ROOT), "flavour": flavour, "lock": _digest(lock)}
+
+    if not PYTHON.exists() or any(stamp.get(key) != value for key, value in runtime.items()):
+        _build(flavour, lock, turn)
+        stamp = _write_stamp(runtime)
+    if dev and stamp.get("dev") != _digest(dev_lock):
+        STAMP.unlink()  # a half-written package looks installed: killed here, start afresh
+        _pip(f"{_count(dev_lock)} packages for the tests", turn, *LOCKED, str(dev_lock))
+        stamp = _write_stamp({**stamp, "dev": _digest(dev_lock)})
+    if stamp.get("project") != _digest(pyproject):
+        _pip("litport itself", turn, "--no-build-isolation", "-e", ".")
+        _write_stamp({**stamp, "project": _digest(pyproject)})
+
+
+def detected_flavour() -> str:
+    """`cuda` where an NVIDIA driver answers, else `cpu`."""
+    if Path("/proc/driver/nvidia/version").exists():
+        return "cuda"
+    if shutil.which("nvidia-smi") and _quiet("nvidia-smi", "-L").returncode == 0:
+        return "cuda"
+    return "cpu"
+
+
+def _build(flavour: str, lock: Path, turn: int) -> None:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        machine = f"{platform.system()} on {platform.machine()}"
+        raise SetupError(f"the locks are for Linux on x86_64 and this is {machine}: use a container")
+    create = _venv_command()  # found before the old .venv goes: it may be the one that is active
+    print(f"Setting up .venv ({flavour}); once, a few minutes", flush=True)
+    STAMP.unlink(missing_ok=True)  # first: what is half removed is no longer what it says
+    shutil.rmtree(VENV, ignore_errors=True)
+    made = _quiet(*create)
+    if made.returncode != 0:
+        raise SetupError(f"`{' '.join(create)}` failed:\n{made.stdout}")
+    if flavour == "cpu":
+        _install_torch(lock, turn)
+    _pip(f"{_count(lock)} packages", turn, *LOCKED, str(lock))
+
+
+def _install_torch(lock: Path, turn: int) -> None:
+    match = re.search(r"^torch==.*(?:\n +--hash=.*)+", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    if match is None:
+        raise SetupError(f"{lock.name} has no hashed torch: run `make lock`")
+    only_torch = VENV / "torch.txt"
+    only_torch.write_text(match[0].rstrip(" \\") + "\n", encoding="utf-8")
+    try:
+        _pip("torch", turn, *LOCKED, str(only_torch))
+    except SetupError as plain:
+        try:
+            _pip("torch, from PyTorch's index", turn, "--index-url", TORCH_CPU_INDEX, *LOCKED, str(only_torch))
+        except SetupError as indexed:
+            raise SetupError(f"{plain}\n{indexed}") from None
+
+
+def _venv_command() -> list[str]:
+    probe = "import sys, ensurepip, venv; print(sys.base_prefix); sys.exit(sys.version_info[:2] != (3, 11))"
+    for python in (sys.executable, "python3.11", "python3"):
+        if shutil.which(python):
+            found = _quiet(python, "-c", probe)
+            if found.returncode == 0:
+                return [f"{found.stdout.strip()}/bin/python3.11", "-m", "venv", str(VENV)]
+    if shutil.which("uv"):
+        return ["uv", "venv", "--seed", "--python", "3.11", str(VENV)]
+    raise SetupError("Python 3.11 was not found: install python3.11 and python3.11-venv (or uv), and try again")
+
+
+def _pip(label: str, turn: int, *arguments: str) -> None:
+    """Run `pip install`, showing one line that counts; pip's own words come out only when it fails."""
+    start_s = time.perf_counter()
+    output = []
+    collected = 0
+    _show(label)
+    with subprocess.Popen(
+        [str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar=off", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        cwd=ROOT,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        pass_fds=(turn,),
+    ) as pip:
+        try:
+            for line in pip.stdout or ():
+                output.append(line)
+                if line.startswith("Collecting "):
+                    collected += 1
+                    _show(f"{label}: downloading {collected}")
+                elif line.startswith("Installing "):
+                    _show(f"{label}: unpacking")
+        except BaseException:
+            pip.terminate()
+            raise
+    if pip.returncode != 0:
+        _show(f"{label}: failed\n")
+        raise SetupError(f"pip failed on {label}:\n{''.join(output)}")
+    _show(f"{label}: {time.perf_counter() - start_s:.0f} s\n")
+
+
+def _show(text: str) -> None:
+    """Redraw the current line on a terminal; elsewhere print only what ends a step."""
+    if sys.stdout.isatty():
+        print(f"\r\033[K  {text}", end="", flush=True)
+    elif text.endswith("\n"):
+        print(f"  {text}", end="", flush=True)
+
+
+def _wait_for(turn: int) -> None:
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Waiting for another set-up of this folder to end", flush=True)
+        fcntl.flock(turn, fcntl.LOCK_EX)
+
+
+def _read_stamp() -> dict[str, str]:
+    try:
+        stamp: dict[str, str] = json.loads(STAMP.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return stamp
+
+
+def _write_stamp(stamp: dict[str, str]) -> dict[str, str]:
+    draft = STAMP.with_suffix(".draft")
+    draft.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    draft.replace(STAMP)
+    return stamp
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _count(lock: Path) -> int:
+    return len(re.findall(r"^[\w.-]+==", lock.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _quiet(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The smallest plug-in: it gives back what it got. It exists to be copied, and to try a server without a model."""
+
+from typing import Any
+
+import litserve
+
+
+class EchoAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
+    """Gives back its input."""
+
+    input_description = '{"input": any JSON}'
+    output_description = '{"output": the same}'
+    example_request = {"input": "canary"}  # noqa: RUF012 # a constant; ClassVar would double a plug-in's imports
+
+    def setup(self, device: str) -> None:
+        """Load the model here; the echo has none."""
+
+    def decode_request(self, request: dict[str, Any]) -> Any:
+        """Take the input out of the JSON body."""
+        return request["input"]
+
+    def predict(self, x: Any) -> Any:
+        """Run the model; with max_batch_size above 1, on a list of inputs."""
+        return x
+
+    def encode_response(self, output: Any) -> dict[str, Any]:
+        """Wrap one output into the JSON answer."""
+        return {"output": output}

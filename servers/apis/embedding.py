@@ -1,0 +1,145 @@
+"""Sentence embeddings over OpenAI's /v1/embeddings, through LitServe's own spec.
+
+Lists in one request and batches across requests both work, which LitServe's spec alone does not allow. It never cuts a
+text that is too long: a vector of half a text looks just like one of the whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import litserve
+from fastapi import HTTPException
+from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
+from pydantic import PositiveInt, field_validator
+
+from servers.apis.refusal import Refusal
+
+_MAX_INPUTS = 2048  # OpenAI's own limit for one request
+
+
+class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no complete types
+    """LitServe's request, with empty input refused and token ids counted as what they are.
+
+    LitServe's counts the tokens of the first list where it should count lists, counts one list of ids as many inputs,
+    and raises IndexError for [].
+    """
+
+    dimensions: PositiveInt | None = None
+
+    @field_validator("input")
+    @classmethod
+    def _is_not_empty(cls, value: Any) -> Any:
+        items = _items(value)
+        if not 1 <= len(items) <= _MAX_INPUTS:
+            raise ValueError(f"expected 1 to {_MAX_INPUTS} inputs, got {len(items)}")
+        for index, item in enumerate(items):
+            if not item:
+                raise ValueError(f"expected no empty input, but item {index} is empty")
+        return value
+
+    def get_num_items(self) -> int:
+        """How many vectors are wanted."""
+        return len(_items(self.input))
+
+
+class EmbeddingSpec(OpenAIEmbeddingSpec):  # type: ignore[misc] # litserve ships no complete types
+    """LitServe's spec, with lists where requests are batched too, and with answers other than 200 and 500."""
+
+    def pre_setup(self, lit_api: Any) -> None:
+        """Register the route. The endpoint refuses lists where this says more than 1; our predict takes them."""
+        super().pre_setup(lit_api)
+        self._max_batch_size = 1
+
+    async def embeddings_endpoint(self, request: InputRequest) -> EmbeddingResponse:
+        """Answer POST /v1/embeddings; overridden for the type of `request`, from which FastAPI reads the body."""
+        return await super().embeddings_endpoint(request)
+
+    def _validate_response(self, response: Any) -> None:
+        if isinstance(response, Refusal):  # the first place in the API server where the worker's answer can be seen
+            raise HTTPException(response.status, response.detail)
+        super()._validate_response(response)
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    vectors: list[list[float]]
+    token_count: int
+
+
+class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
+    """OpenAI embeddings of texts, batched within and across requests."""
+
+    input_description = '{"input": text, [text, ...] or token ids, "model": name, "dimensions", "encoding_format"}'
+    output_description = '{"data": [{"index": 0, "embedding": [...]}, ...], "usage": {...}}, as OpenAI has it'
+    uses_torch = True
+    example_request = {"input": "canary", "model": "canary"}  # noqa: RUF012 # a constant
+
+    def __init__(
+        self,
+        model_dir: str,
+        *,
+        dtype: str = "float32",
+        forward_size: int = 32,
+        max_batch_size: int = 1,
+        batch_timeout: float = 0.005,
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout, spec=EmbeddingSpec())
+        self._model_dir = Path(model_dir)
+        self._dtype = dtype
+        self._forward_size = forward_size
+
+    def setup(self, device: str) -> None:
+        """Load the encoder onto `device`. Raises ValueError when its folder asks for an unknown pooling."""
+        from servers.apis import sentence_encoder
+
+        self._encoder = sentence_encoder.from_folder(self._model_dir, device, self._dtype, self._forward_size)
+
+    def decode_request(self, request: Any) -> Any:
+        """The request with its inputs as token ids, or a Refusal."""
+        encoder = self._encoder
+        items = _items(request.input)
+        sequences = encoder.tokenize(items) if isinstance(items[0], str) else items
+        for index, sequence in enumerate(sequences):
+            if len(sequence) > encoder.max_tokens:
+                return Refusal(
+                    f"input: this model takes at most {encoder.max_tokens} tokens, item {index} has {len(sequence)}; "
+                    "shorten or split it"
+                )
+            if not 0 <= min(sequence) <= max(sequence) < encoder.vocabulary_size:
+                return Refusal(f"input: token ids of item {index} must lie in 0..{encoder.vocabulary_size - 1}")
+        if request.dimensions is not None and request.dimensions > encoder.dimensions:
+            return Refusal(f"dimensions: this model has {encoder.dimensions}, got {request.dimensions}")
+        return sequences, request.dimensions
+
+    def predict(self, x: Any) -> Any:
+        """All inputs of all requests together; a refused request stays in its place."""
+        requests = x if self.max_batch_size > 1 else [x]
+        sequences = [ids for request in requests if not isinstance(request, Refusal) for ids in request[0]]
+        vectors = iter(self._encoder.embed(sequences))
+        results = [
+            request if isinstance(request, Refusal) else _cut([next(vectors) for _ in request[0]], *request)
+            for request in requests
+        ]
+        return results if self.max_batch_size > 1 else results[0]
+
+    def encode_response(self, output: Any) -> Any:
+        """What LitServe's spec makes OpenAI's answer of; prompt_tokens are the tokens the model read."""
+        if isinstance(output, Refusal):
+            return output
+        tokens = {"prompt_tokens": output.token_count, "total_tokens": output.token_count}
+        return {"embeddings": output.vectors, **tokens}
+
+
+def _items(value: Any) -> Sequence[Any]:
+    is_one = isinstance(value, str) or (bool(value) and isinstance(value[0], int))
+    return [value] if is_one else value
+
+
+def _cut(vectors: list[Any], sequences: Sequence[Sequence[int]], dimensions: int | None) -> _Vectors:
+    from torch.nn.functional import normalize
+
+    if dimensions is not None:  # as OpenAI has it: the first numbers, brought back to unit length
+        vectors = [normalize(vector[:dimensions], dim=0) for vector in vectors]
+    return _Vectors([vector.tolist() for vector in vectors], sum(map(len, sequences)))

@@ -1,0 +1,171 @@
+"""Picture classification: the likeliest labels of a picture, uploaded as a file or sent as base64 in JSON.
+
+Takes an EfficientNet-Lite0 folder or any folder that transformers can load for image classification. Pictures are
+decoded in the worker, so that a slow decode holds up neither the API server nor other models. It never fetches a
+picture from an address.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import litserve
+from fastapi import Depends, HTTPException, Request
+from starlette.datastructures import UploadFile
+
+from servers.apis import pictures
+from servers.apis.refusal import Refusal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+_DEFAULT_TOP_K = 5
+_MAX_TOP_K = 1000
+_LITE0_ARCHITECTURES = ("efficientnet_lite0", "tf_efficientnet_lite0")  # the wheel's name and timm's
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """One picture as it came, and how many labels are wanted."""
+
+    image: bytes
+    top_k: int
+
+
+async def read_request(request: Request) -> PictureRequest:
+    """Read a form or a JSON body in the API server. Raises HTTPException 400 or 422 that names the field."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        form = await request.form()
+        part = form.get("image") or form.get("file")
+        if not isinstance(part, UploadFile):
+            raise HTTPException(422, "image: expected a file in the form field `image` or `file`")
+        return PictureRequest(await part.read(), _top_k(form.get("top_k")))
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"expected a multipart form or a JSON body; this is neither: {error}") from error
+    if not isinstance(body, dict) or not isinstance(body.get("image"), str):
+        raise HTTPException(422, 'image: expected {"image": "<base64 or data URL>"}')
+    try:
+        image = pictures.from_base64(body["image"])
+    except ValueError as error:
+        raise HTTPException(422, f"image: {error}") from error
+    return PictureRequest(image, _top_k(body.get("top_k")))
+
+
+class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
+    """Labels a picture: the top k classes with their scores."""
+
+    input_description = 'a form with a file `image` (and `top_k`), or {"image": base64 or data URL, "top_k": 5}'
+    output_description = '{"predictions": [{"label": text, "score": 0..1}, ...]}, the likeliest first'
+    uses_torch = True
+    # One grey pixel as PNG.
+    example_request = {  # noqa: RUF012 # a constant
+        "image": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoaGgAAAMEAYFL09IQAAAAAElFTkSuQmCC",
+        "top_k": 1,
+    }
+
+    def __init__(self, model_dir: str, *, max_batch_size: int = 1, batch_timeout: float = 0.005) -> None:
+        super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout)
+        self._model_dir = Path(model_dir)
+
+    def setup(self, device: str) -> None:
+        """Load the classifier onto `device`. Raises ValueError when the folder holds none."""
+        self._classifier = _load(self._model_dir, device)
+
+    def decode_request(
+        self, request: Annotated[PictureRequest, Depends(read_request)]
+    ) -> "tuple[Tensor, int] | Refusal":
+        """The picture as a tensor (3, height, width) of the model's size, and top_k."""
+        try:
+            return self._classifier.prepare(pictures.decode(request.image)), request.top_k
+        except ValueError as error:
+            return Refusal(f"image: {error}", status=422)
+
+    def predict(self, x: Any) -> Any:
+        """One forward for all pictures; a refused request stays in its place."""
+        requests = x if self.max_batch_size > 1 else [x]
+        wanted = [request for request in requests if not isinstance(request, Refusal)]
+        answers = iter(self._classify(wanted))
+        results = [request if isinstance(request, Refusal) else next(answers) for request in requests]
+        return results if self.max_batch_size > 1 else results[0]
+
+    def encode_response(self, output: Any) -> Any:
+        """The predictions as JSON, or the refusal as its 4xx."""
+        return output.response() if isinstance(output, Refusal) else {"predictions": output}
+
+    def _classify(self, requests: Sequence["tuple[Tensor, int]"]) -> list[list[dict[str, Any]]]:
+        import torch
+
+        if not requests:
+            return []
+        with torch.inference_mode():
+            logits = self._classifier.classify(torch.stack([pixels for pixels, _ in requests]))
+        scores, classes = logits.float().softmax(dim=-1).sort(dim=-1, descending=True)
+        labels = self._classifier.labels
+        return [
+            [
+                {"label": labels[index], "score": score}
+                for index, score in zip(row_classes[:top_k].tolist(), row_scores[:top_k].tolist(), strict=True)
+            ]
+            for row_classes, row_scores, (_, top_k) in zip(classes, scores, requests, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    labels: Sequence[str]
+    prepare: "Callable[[Image], Tensor]"  # to (3, height, width), float32, on the CPU
+    classify: "Callable[[Tensor], Tensor]"  # (rows, 3, height, width) to logits (rows, classes)
+
+
+def _load(model_dir: Path, device: str) -> _Classifier:
+    config_file = model_dir / "config.json"
+    if not config_file.is_file():
+        raise ValueError(f"expected a model folder with a config.json, got {model_dir}")
+    config = json.loads(config_file.read_text())
+    if config.get("architecture") in _LITE0_ARCHITECTURES:
+        return _lite0(model_dir, config, device)
+    if "architecture" in config:
+        known = " or ".join(_LITE0_ARCHITECTURES)
+        raise ValueError(f"expected the architecture {known}, or a transformers folder; got {config['architecture']}")
+    return _transformers(model_dir, device)
+
+
+def _lite0(model_dir: Path, config: dict[str, Any], device: str) -> _Classifier:
+    from safetensors.torch import load_file
+
+    from servers.apis import efficientnet_lite
+
+    model = efficientnet_lite.from_state(load_file(model_dir / "model.safetensors")).to(device)
+    labels = config.get("label_names") or Path(__file__).with_name("imagenet_labels.txt").read_text().splitlines()
+    if len(labels) != model.classifier.out_features:
+        raise ValueError(f"the model has {model.classifier.out_features} classes, but there are {len(labels)} labels")
+    return _Classifier(labels, efficientnet_lite.prepare, lambda pixels: model(pixels.to(device)))
+
+
+def _transformers(model_dir: Path, device: str) -> _Classifier:
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    processor = AutoImageProcessor.from_pretrained(model_dir)
+    model = AutoModelForImageClassification.from_pretrained(model_dir).to(device).eval()
+    labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+    def prepare(image: "Image") -> "Tensor":
+        pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    return _Classifier(labels, prepare, lambda pixels: model(pixels.to(device)).logits)
+
+
+def _top_k(value: Any) -> int:
+    if value is None:
+        return _DEFAULT_TOP_K
+    if isinstance(value, str) and value.isdecimal():  # form fields are text
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_TOP_K:
+        raise HTTPException(422, f"top_k: expected a whole number from 1 to {_MAX_TOP_K}, got {str(value)[:40]!r}")
+    return value

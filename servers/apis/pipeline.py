@@ -1,0 +1,179 @@
+"""Any transformers pipeline as a service: the task and its options come from the settings.
+
+Bodies have the shape of the hub's inference API. Pipelines trust their caller: they open texts as paths and addresses
+where they want a picture or a sound, and `generate` runs code that a parameter names. A client is not trusted so far:
+media must come as base64, and only listed parameters pass.
+"""
+
+import base64
+import io
+import json
+import wave
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import litserve
+from pydantic import BaseModel, ConfigDict
+
+from servers.apis import pictures
+from servers.apis.refusal import Refusal
+
+# What a client may set; everything else that pipelines take can open files, start processes or load code.
+_CLIENT_PARAMETERS = frozenset({
+    "aggregation_strategy", "candidate_labels", "do_sample", "function_to_apply",
+    "hypothesis_template", "max_new_tokens", "multi_label", "num_beams",
+    "repetition_penalty", "return_full_text", "return_timestamps",
+    "temperature", "threshold", "top_k", "top_p",
+})  # fmt: skip
+_SOUND_TASKS = ("audio-classification", "automatic-speech-recognition", "zero-shot-audio-classification")
+_TEXT_KEYS = frozenset({"candidate_labels", "question", "text"})  # what may stand beside `image` or `audio`
+
+
+class PipelineRequest(BaseModel):
+    """The JSON body: what to work on, and options of this one call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Any
+    parameters: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class _Call:
+    items: list[Any]
+    is_list: bool  # whether the client sent a list and so expects one
+    parameters: dict[str, Any]
+
+
+class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
+    """Any transformers pipeline, by the settings `init: {task: ...}`."""
+
+    input_description = '{"inputs": what the task takes (pictures and sounds as base64), "parameters": {...}}'
+    output_description = "what the task gives, as JSON; pictures as data URLs"
+    uses_torch = True
+
+    def __init__(
+        self,
+        task: str,
+        model_dir: str,
+        *,
+        pipeline_kwargs: dict[str, Any] | None = None,
+        call_kwargs: dict[str, Any] | None = None,
+        client_parameters: Sequence[str] = (),
+        max_batch_size: int = 1,
+        batch_timeout: float = 0.005,
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout)
+        self._task = task
+        self._model_dir = model_dir
+        self._pipeline_kwargs = pipeline_kwargs or {}
+        self._call_kwargs = call_kwargs or {}
+        self._client_parameters = _CLIENT_PARAMETERS | set(client_parameters)
+
+    def setup(self, device: str) -> None:
+        """Build the pipeline on `device`. Raises KeyError or ValueError for a task that cannot be served."""
+        from transformers import pipeline
+        from transformers.pipelines import SUPPORTED_TASKS, check_task
+
+        name, _, _ = check_task(self._task)
+        kind = SUPPORTED_TASKS[name]["type"]
+        if kind == "video":
+            raise ValueError(f"{self._task}: videos are not supported")
+        self._medium = "text" if kind == "text" else "audio" if name in _SOUND_TASKS else "image"
+        self._pipeline = pipeline(self._task, model=self._model_dir, device=device, **self._pipeline_kwargs)
+        tokenizer = self._pipeline.tokenizer
+        if tokenizer is not None and tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token  # without one, transformers refuses every batch
+
+    def decode_request(self, request: PipelineRequest) -> Any:
+        """The inputs with their base64 unpacked, or a Refusal."""
+        if refused := request.parameters.keys() - self._client_parameters:
+            allowed = ", ".join(sorted(self._client_parameters))
+            return Refusal(f"parameters: {', '.join(sorted(refused))} cannot be set by a request, only {allowed}", 422)
+        inputs = request.inputs
+        # A list of objects is one conversation, not many inputs.
+        is_list = isinstance(inputs, list) and not all(isinstance(item, dict) for item in inputs)
+        try:
+            items = [_unpack(item, self._medium) for item in (inputs if is_list else [inputs])]
+        except ValueError as error:
+            return Refusal(f"inputs: {error}", 422)
+        return _Call(items, is_list, request.parameters)
+
+    def predict(self, x: Any) -> Any:
+        """Requests with the same parameters go through the pipeline together; a refused one stays in its place."""
+        calls = x if self.max_batch_size > 1 else [x]
+        results = list(calls)
+        groups: dict[str, list[int]] = {}
+        for row, call in enumerate(calls):
+            if not isinstance(call, Refusal):
+                groups.setdefault(json.dumps(call.parameters, sort_keys=True), []).append(row)
+        for rows in groups.values():
+            for row, result in zip(rows, self._run([calls[row] for row in rows]), strict=True):
+                results[row] = result
+        return results if self.max_batch_size > 1 else results[0]
+
+    def encode_response(self, output: Any) -> Any:
+        """The result as JSON, or the refusal as its 4xx."""
+        return output.response() if isinstance(output, Refusal) else to_json(output)
+
+    def _run(self, calls: Sequence[_Call]) -> list[Any]:
+        options = self._call_kwargs | calls[0].parameters
+        # Copies, because some pipelines take their inputs' objects apart, and the calls may be run again one by one.
+        items = [copy(item) for call in calls for item in call.items]
+        try:
+            # A list in, a list out, one entry an item, whatever the task.
+            results = iter(self._pipeline(items, batch_size=len(items), **options))
+            return [[next(results) for _ in call.items] if call.is_list else next(results) for call in calls]
+        except (TypeError, ValueError, KeyError) as error:  # what pipelines raise for what they cannot use
+            if len(calls) == 1:
+                return [Refusal(f"the pipeline {self._task} cannot use these inputs or parameters: {error}")]
+            return [result for call in calls for result in self._run([call])]
+
+
+def to_json(value: Any) -> Any:
+    """Numpy and torch values as plain numbers and lists, pictures as PNG data URLs, the rest as it is."""
+    from PIL.Image import Image
+
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Image):
+        buffer = io.BytesIO()
+        value.save(buffer, format="PNG")
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return value
+
+
+def _unpack(item: Any, medium: str) -> Any:
+    """The item with its base64 decoded, where the task works on pictures ("image") or sounds ("audio")."""
+    if medium == "text":
+        return item
+    if isinstance(item, str):
+        return _sound(item) if medium == "audio" else pictures.decode(pictures.from_base64(item))
+    if isinstance(item, dict) and item.keys() <= {"image", "audio", *_TEXT_KEYS}:
+        return {key: value if key in _TEXT_KEYS else _unpack(str(value), key) for key, value in item.items()}
+    expected = ", ".join(sorted({"image", "audio", *_TEXT_KEYS}))
+    raise ValueError(f"expected base64, or an object with base64 under `image` or `audio` and no keys but {expected}")
+
+
+def _sound(text: str) -> Any:
+    """A WAV file of 16 bits a sample as float32 samples; others stay bytes, which transformers gives to ffmpeg."""
+    import numpy as np
+
+    data = pictures.from_base64(text)
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            if file.getsampwidth() != 2:
+                return data
+            samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32) / 32768
+            return {
+                "raw": samples.reshape(-1, file.getnchannels()).mean(axis=1),
+                "sampling_rate": file.getframerate(),
+            }
+    except (wave.Error, EOFError):
+        return data

@@ -1,0 +1,155 @@
+"""Where an API comes from, read without running it.
+
+A reference names a LitAPI: `./file.py:Class` or `package.module:Class`. Its source is parsed, never imported, so that
+settings can be checked in milliseconds and a plug-in that is broken at import breaks only its own process. What cannot
+be told from the source (a class built at run time, a base from a compiled module) is not judged here.
+"""
+
+import ast
+import difflib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from configs.errors import UserError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A class in a file (`module` is then its stem) or in an importable module (`file` is then None)."""
+
+    text: str
+    module: str
+    class_name: str
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """The keyword arguments that a class takes. `is_open` when it takes any, or when the source does not tell."""
+
+    names: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A class as its source shows it: the texts it declares and the arguments that its constructor takes."""
+
+    summary: str
+    texts: dict[str, str]
+    constructor: Constructor
+
+
+def parse(text: str) -> Reference:
+    """Read `./file.py:Class` or `package.module:Class`. Raises UserError when it is neither."""
+    where, colon, class_name = text.rpartition(":")
+    if not colon or not class_name.isidentifier():
+        raise UserError(f"api {text!r}: expected ./file.py:Class or package.module:Class")
+    if where.endswith(".py"):
+        file = Path(where).absolute()
+        return Reference(text, file.stem, class_name, file)
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise UserError(f"api {text!r}: {where!r} is neither a .py file nor a module's name")
+    return Reference(text, where, class_name)
+
+
+def read(reference: Reference) -> Source:
+    """The class as its source shows it. Raises UserError when it is not there, or is no LitAPI."""
+    file = reference.file or _module_file(reference.module, reference.text)
+    if file is None:  # found, but not as Python source
+        return Source("", {}, Constructor(is_open=True))
+    classes, imported = _scope(file, reference.text)
+    if reference.class_name in classes:
+        return _source(classes[reference.class_name], classes)
+    if reference.class_name in imported:
+        return Source("", {}, Constructor(is_open=True))
+    near = nearest(reference.class_name, classes)
+    raise UserError(f"api {reference.text!r}: {file.name} has no class {reference.class_name}{near}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line: the known name most like `name`, or what there is."""
+    names = sorted(known)
+    if like := difflib.get_close_matches(name, names, n=1):
+        return f"; did you mean {like[0]}?"
+    return f"; it has {', '.join(names)}" if names else ""
+
+
+def _module_file(module: str, text: str) -> Path | None:
+    # PathFinder takes one step at a time, which find_spec("a.b") does not: that would import a.
+    path: list[str] | None = [*sys.path, str(Path.cwd())]
+    parts = module.split(".")
+    spec = None
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
+            raise UserError(f"api {text!r}: no module {name!r} is installed or lies in {Path.cwd()}")
+        path = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+        if path is None and end < len(parts):
+            raise UserError(f"api {text!r}: {name!r} is a module, not a package")
+    assert spec is not None
+    return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+
+
+def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
+    """The classes that the file defines at its top, and the names that it imports."""
+    try:
+        tree = ast.parse(file.read_bytes(), filename=str(file))
+    except OSError as error:
+        raise UserError(f"api {text!r}: cannot read {file}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"api {text!r}: {file} is not valid Python: {error}") from error
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return classes, {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
+    if [ast.unparse(base) for base in node.bases] in ([], ["object"]):
+        raise UserError(f"api class {node.name} has no base class; expected a subclass of litserve.LitAPI")
+    texts = {}
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                value = ast.literal_eval(statement.value)
+            except ValueError:
+                continue  # computed; not a text that can be shown
+            if isinstance(value, str):
+                texts[statement.targets[0].id] = value
+    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    return Source(summary, texts, _constructor(node, classes))
+
+
+def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constructor:
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return _signature(statement.args)
+    base = node.bases[0].attr if isinstance(node.bases[0], ast.Attribute) else getattr(node.bases[0], "id", "")
+    if base in classes and classes[base] is not node and classes[base].bases:
+        return _constructor(classes[base], classes)
+    return _litapi_constructor() if base == "LitAPI" else Constructor(is_open=True)
+
+
+@cache
+def _litapi_constructor() -> Constructor:
+    spec = importlib.util.find_spec("litserve")  # a top-level package: found, not imported
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("litserve is not installed; it is the engine of every model with an api")
+    classes, _ = _scope(Path(spec.submodule_search_locations[0], "api.py"), "litserve.LitAPI")
+    init = next(n for n in classes["LitAPI"].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    return _signature(init.args)
+
+
+def _signature(arguments: ast.arguments) -> Constructor:
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)][1:]
+    keyword = [argument.arg for argument in arguments.kwonlyargs]
+    required = positional[: len(positional) - len(arguments.defaults)]
+    required += [name for name, default in zip(keyword, arguments.kw_defaults, strict=True) if default is None]
+    return Constructor((*positional, *keyword), tuple(required), is_open=arguments.kwarg is not None)

@@ -1,0 +1,138 @@
+"""The APIs by name: the built-in ones, those that other packages bring, and any other by import path or file.
+
+`check` and `describe` read sources only; `load` is the one place where an API's code runs, and only a model's own
+process calls it.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from servers.apis import reference
+from servers.apis.reference import Reference
+
+ENTRY_POINT_GROUP = "litport.apis"
+BUILT_IN = {
+    "causal_lm": "servers.apis.causal_lm:CausalLMAPI",
+    "echo": "servers.apis.echo:EchoAPI",
+    "embedding": "servers.apis.embedding:EmbeddingAPI",
+    "image_classification": "servers.apis.image_classification:ImageClassificationAPI",
+    "pipeline": "servers.apis.pipeline:PipelineAPI",
+}
+
+
+@dataclass(frozen=True)
+class ApiDescription:
+    """One line of `litport apis`. `origin` is "built in" or the distribution that brings it; "" means not declared."""
+
+    name: str
+    import_path: str
+    origin: str
+    summary: str
+    input: str
+    output: str
+
+
+def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
+    """Check that the API exists and takes these constructor arguments, without importing it.
+
+    `name` is a built-in name, an entry point, `package.module:Class` or `./file.py:Class`; `has_source` says whether
+    `model_dir` is passed as well. Raises UserError.
+    """
+    constructor = reference.read(_resolve(name)).constructor
+    given = [*init, *(["model_dir"] if has_source else [])]
+    if has_source and "model_dir" in init:
+        raise UserError(f"api {name!r}: `source` sets model_dir already; remove it from `init`")
+    if not constructor.is_open:
+        for argument in given:
+            if argument == "model_dir" and "model_dir" not in constructor.names:
+                raise UserError(f"api {name!r}: its constructor takes no model_dir; remove `source`")
+            if argument not in constructor.names:
+                near = reference.nearest(argument, constructor.names)
+                raise UserError(f"api {name!r}: its constructor takes no argument {argument!r}{near}")
+    for argument in constructor.required:
+        if argument not in given:
+            where = "set `source`" if argument == "model_dir" else f"set it under `init`, as {argument}: ..."
+            raise UserError(f"api {name!r}: its constructor needs {argument!r}; {where}")
+
+
+def load(name: str) -> type[Any]:
+    """Import the API's class, a subclass of litserve.LitAPI. Raises UserError; what its module raises comes through."""
+    import litserve
+
+    target = _resolve(name)
+    if target.file is not None:
+        _make_importable(target)
+    elif str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last, where it can shadow nothing
+    module = importlib.import_module(target.module)
+    if not hasattr(module, target.class_name):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        near = reference.nearest(target.class_name, classes)
+        raise UserError(f"api {name!r}: {target.module} has no class {target.class_name}{near}")
+    found = getattr(module, target.class_name)
+    if not (isinstance(found, type) and issubclass(found, litserve.LitAPI)):
+        raise UserError(f"api {name!r}: expected a subclass of litserve.LitAPI, got {found!r}")
+    return found
+
+
+def describe() -> list[ApiDescription]:
+    """All APIs that have a name, built-in ones first, each with what its source declares about input and output."""
+    built_in = [(name, path, "built in") for name, path in sorted(BUILT_IN.items())]
+    brought = [(point.name, point.value, _origin(point)) for point in _entry_points() if point.name not in BUILT_IN]
+    return [_describe(*each) for each in built_in + sorted(brought)]
+
+
+def _resolve(name: str) -> Reference:
+    if ":" in name:
+        target = reference.parse(name)
+        if target.file is not None and not target.file.is_file():
+            raise UserError(f"api {name!r}: there is no file {target.file}")
+        return target
+    if name in BUILT_IN:
+        return reference.parse(BUILT_IN[name])
+    points = {point.name: point for point in _entry_points()}
+    if name in points:
+        return reference.parse(points[name].value)
+    if name.endswith(".py"):
+        raise UserError(f"api {name!r}: expected the class behind the file, as in {name}:MyAPI")
+    near = reference.nearest(name, {*BUILT_IN, *points})
+    raise UserError(f"api {name!r}: no built-in API or entry point of {ENTRY_POINT_GROUP} has this name{near}")
+
+
+def _make_importable(target: Reference) -> None:
+    # LitServe's workers import the class by its module's name, and get our sys.path. So the file must be what its
+    # stem means there, and its folder comes last, where it can shadow nothing.
+    assert target.file is not None
+    folder = str(target.file.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.find_spec(target.module)
+    if spec is None or spec.origin is None or not Path(spec.origin).samefile(target.file):
+        raise UserError(
+            f"api {target.text!r}: another module is called {target.module!r} ({spec and spec.origin}); rename the file"
+        )
+
+
+def _entry_points() -> list[EntryPoint]:
+    return list(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown"
+
+
+def _describe(name: str, path: str, origin: str) -> ApiDescription:
+    try:
+        source = reference.read(reference.parse(path))
+    except UserError as error:
+        return ApiDescription(name, path, origin, f"cannot be read: {error}", "", "")
+    texts = source.texts
+    return ApiDescription(
+        name, path, origin, source.summary, texts.get("input_description", ""), texts.get("output_description", "")
+    )

@@ -1,0 +1,107 @@
+"""A sentence encoder: a transformers model, its tokenizer, and the pooling that its folder prescribes.
+
+It exists because sentence-transformers would be one more large dependency for a pooling and a norm. It reads that
+library's folder layout (`modules.json`, `1_Pooling/`) and refuses modules that it does not know, rather than giving
+vectors that are subtly wrong.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """A model on its device. `max_tokens` a sequence, special tokens included; vectors have `dimensions` numbers."""
+
+    model: Any
+    tokenizer: Any
+    pooling: str
+    normalizes: bool
+    max_tokens: int
+    forward_size: int
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids lie below this."""
+        return int(self.model.config.vocab_size)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text with the model's special tokens, never cut."""
+        ids: list[list[int]] = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return ids
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Vectors (sequences, dimensions), float32 on the CPU, in the order given.
+
+        Sequences of like length go through together, `forward_size` at a time: short ones are not padded to the longest
+        of all, and memory stays bounded however many come.
+        """
+        by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+        vectors = torch.empty(len(sequences), self.dimensions)
+        for start in range(0, len(by_length), self.forward_size):
+            chosen = by_length[start : start + self.forward_size]
+            vectors[chosen] = self._forward([sequences[index] for index in chosen])
+        return vectors
+
+    @torch.inference_mode()
+    def _forward(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        width = max(len(sequence) for sequence in sequences)
+        ids = torch.full((len(sequences), width), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(ids)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = 1
+        device = self.model.device
+        mask = mask.to(device)
+        hidden = self.model(input_ids=ids.to(device), attention_mask=mask).last_hidden_state.float()
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weights = mask.unsqueeze(-1).float()
+            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        vectors: Tensor = torch.nn.functional.normalize(pooled, dim=-1) if self.normalizes else pooled
+        return vectors.cpu()
+
+
+def from_folder(model_dir: Path, device: str, dtype: str, forward_size: int) -> SentenceEncoder:
+    """The encoder in `model_dir`, on `device`. Raises ValueError when the folder asks for a step that is not known."""
+    from transformers import AutoModel, AutoTokenizer
+
+    pooling, normalizes = _pooling(model_dir)
+    model = AutoModel.from_pretrained(model_dir, dtype=dtype).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
+    max_tokens = min(limit for limit in limits if limit)
+    return SentenceEncoder(model, tokenizer, pooling, normalizes, max_tokens, forward_size)
+
+
+def _pooling(model_dir: Path) -> tuple[str, bool]:
+    # Without modules.json the folder is a bare encoder, of which sentence-transformers makes mean pooling and no norm.
+    modules = _read_json(model_dir / "modules.json", [])
+    kinds = {module["type"].rpartition(".")[2]: module for module in modules}
+    if unknown := kinds.keys() - {"Transformer", "Pooling", "Normalize"}:
+        raise ValueError(f"{model_dir}/modules.json asks for {', '.join(sorted(unknown))}, which is not supported")
+    pooling = "mean"
+    if "Pooling" in kinds:
+        config = _read_json(model_dir / kinds["Pooling"]["path"] / "config.json", {})
+        modes = [name for name, chosen in config.items() if name.startswith("pooling_mode_") and chosen]
+        pooling = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}.get("+".join(modes), "")
+        if not pooling:
+            raise ValueError(f"expected mean or cls pooling in {model_dir}, got {modes}")
+    return pooling, "Normalize" in kinds
+
+
+def _read_json(file: Path, default: Any) -> Any:
+    return json.loads(file.read_text()) if file.is_file() else default

@@ -1,0 +1,1 @@
+"""How a child process is started, judged and ended: vLLM, LitServe."""

@@ -1,0 +1,1 @@
+"""The front door: one port in front of every model's process."""

@@ -1,0 +1,44 @@
+"""The public address: bound before anything else is started, so that a port in use is known at once.
+
+Standard library only, because the command line asks for the URL too.
+"""
+
+import errno
+import socket
+
+from configs.errors import UserError
+
+_BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError when the address cannot be had, saying why."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(
+            family, kind, protocol
+        )  # asyncio sends small writes at once only if it knows it is TCP
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            advice = f"port {port} of {host} is in use; choose another with --server.port"
+        else:
+            advice = f"cannot listen on {host} port {port} (server.host, server.port): {problem.strerror}"
+        raise UserError(advice) from None
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL under which a client on this machine reaches the socket."""
+    host, port = listener.getsockname()[:2]
+    return url_of(host, port)
+
+
+def url_of(host: str, port: int) -> str:
+    """The URL of a listening address; one that stands for all interfaces is reached over loopback."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # nothing is bound here
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,60 @@
+"""An answer on its way to the client: begun, written, finished, or broken off.
+
+It knows how far it has got, and so how a failure can still be told: as an error of its own before it has begun, as an
+error event within an event stream, and otherwise by closing the connection, so that no half answer passes for a whole.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from servers.gateway.errors import ApiError
+from servers.gateway.request import Send
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Answer:
+    """Wraps ASGI's `send` for one request; every answer carries the request id."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self._started = False
+        self._event_stream = False
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers."""
+        sent = [*headers, (b"x-request-id", self._request_id)]
+        self._started = True
+        self._event_stream = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in sent
+        )
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body as it is."""
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        """Send the last piece of the body."""
+        await self._send({"type": "http.response.body", "body": chunk})
+
+    async def whole(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Send a complete JSON answer."""
+        length = str(len(body)).encode()
+        await self.start(status, [*headers, (b"content-type", b"application/json"), (b"content-length", length)])
+        await self.finish(body)
+
+    async def document(self, document: Any, status: int = 200) -> None:
+        """Send a value as JSON."""
+        await self.whole(status, msgspec.json.encode(document))
+
+    async def fail(self, error: ApiError) -> None:
+        """Tell the error in whatever way is still possible."""
+        if not self._started:
+            headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+            await self.whole(error.status, error.body(), headers)
+        elif self._event_stream:
+            await self.finish(b"data: " + error.body() + b"\n\n")

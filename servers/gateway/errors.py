@@ -1,0 +1,82 @@
+"""Errors as the front door answers them: one shape, OpenAI's, wherever the error came from.
+
+    {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+
+An error that a model's process already gave in this shape (vLLM's own, or Anthropic's on its route) is left alone.
+Nothing here ever carries a request's content or a key.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class ApiError(Exception):
+    """An answer other than success, decided at the front door. `param` names the field at fault, if one is."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """The JSON document of the error."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        if self.status == 401:
+            kind = "authentication_error"
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": error})
+
+
+def translate(status: int, body: bytes, request_type: str, request_body: bytes) -> tuple[int, bytes]:
+    """A child's error in OpenAI's shape, with the status that the client should see.
+
+    LitServe answers 422 or 500 to a request that is not the JSON it claims to be. That is the client's mistake, and it
+    is looked for here, after the fact, where it costs the requests that succeed nothing.
+    """
+    if status in (422, 500) and not request_type.startswith(_FORMS) and (problem := _json_problem(request_body)):
+        fault = ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
+        return fault.status, fault.body()
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        document = body.decode(errors="replace")[:500]
+    if isinstance(document, dict) and isinstance(document.get("error"), dict):
+        return status, body
+    message, param = _words(document)
+    return status, ApiError(status, message, code=_CODES.get(status, "model_error"), param=param).body()
+
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
+
+
+def _json_problem(body: bytes) -> str | None:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        return str(problem)
+    return None
+
+
+def _words(document: Any) -> tuple[str, str | None]:
+    """Message and field from FastAPI's `detail`: a text, or a list of what its validation found."""
+    detail = document.get("detail", document) if isinstance(document, dict) else document
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict) and "loc" in detail[0]:
+        first = detail[0]
+        param = ".".join(str(part) for part in first["loc"] if part != "body") or None
+        problem = str(first.get("msg", "invalid")).removeprefix("Value error, ")
+        return f"{param or 'body'}: {problem}", param
+    return detail if isinstance(detail, str) else msgspec.json.encode(detail).decode(), None

@@ -1,0 +1,74 @@
+"""What the front door says of the models: OpenAI's model list, readiness, and the status that `litport status` shows.
+
+Reading only; nothing here changes a model, and no key or request content appears.
+"""
+
+import time
+from typing import Any
+
+from servers import process_group
+from servers.model import Model
+from servers.supervisor import Supervisor
+
+
+def model_list(supervisor: Supervisor) -> dict[str, Any]:
+    """`GET /v1/models`: every model, ready or not, with its `kind` (engine) and `state` beside OpenAI's fields."""
+    return {"object": "list", "data": [entry for model in supervisor.models.values() for entry in entries(model)]}
+
+
+def entries(model: Model) -> list[dict[str, Any]]:
+    """The model's entries: its own, and one for each adapter that vLLM lists beside it."""
+    plain = {"id": model.name, "object": "model", "created": int(model.since), "owned_by": "litport"}
+    listing = model.card.listing if model.card else [plain]
+    return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
+
+
+def entry(model: Model, name: str) -> dict[str, Any]:
+    """`GET /v1/models/<name>`: the one entry of that name."""
+    return next(entry for entry in entries(model) if entry["id"] == name)
+
+
+def readiness(supervisor: Supervisor, draining: bool) -> dict[str, Any]:
+    """`GET /ready`: whether every required model is ready, and each one's state."""
+    states = {model.name: model.state.value for model in supervisor.models.values()}
+    return {"ready": supervisor.ready and not draining, "models": states}
+
+
+def status(supervisor: Supervisor, address: str, started_at: float, in_flight: int, version: str) -> dict[str, Any]:
+    """`GET /status`: what runs where. Memory is resident bytes, summed over a model's processes."""
+    return {
+        "version": version,
+        "address": address,
+        "uptime_s": round(time.time() - started_at, 1),
+        "in_flight": in_flight,
+        "models": [_status(model) for model in supervisor.models.values()],
+    }
+
+
+def paths(model: Model) -> list[str]:
+    """The paths at which the front door serves the model ([] while it is not up)."""
+    if model.card is None:
+        return []
+    predict = [f"/predict/{model.name}"] if model.card.predict_path else []
+    return sorted(model.card.routes) + predict
+
+
+def _status(model: Model) -> dict[str, Any]:
+    members = process_group.members(model.group_id) if model.group_id else []
+    return {
+        "name": model.name,
+        "kind": model.engine.kind,
+        "source": model.settings.source,
+        "state": model.state.value,
+        "detail": model.detail,
+        "in_state_s": round(time.time() - model.since, 1),
+        "phases_s": {phase: round(spent_s, 2) for phase, spent_s in model.phases_s.items()},
+        "restarts": model.restarts,
+        "required": model.settings.required,
+        "socket": str(model.socket),
+        "log_file": str(model.log_file),
+        "group_id": model.group_id,
+        "process_count": len(members) or None,
+        "memory_bytes": sum(member.resident_bytes for member in members) or None,
+        "paths": paths(model),
+    }

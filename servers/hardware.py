@@ -1,0 +1,50 @@
+"""What this machine has: cores, memory, GPUs and their driver.
+
+Read from the operating system and, where there is one, from NVIDIA's own `nvidia-smi`. What cannot be read is None,
+never a guess.
+"""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU as its driver names it."""
+
+    name: str
+    memory_mib: int
+    driver: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """`cores` are those this process may use; memory is in bytes."""
+
+    cores: int
+    memory_bytes: int
+    available_bytes: int
+    gpus: tuple[Gpu, ...]
+
+
+def detect() -> Hardware:
+    """Look at the machine; takes up to about a second where a driver is asked."""
+    memory = psutil.virtual_memory()
+    return Hardware(len(os.sched_getaffinity(0)), memory.total, memory.available, _gpus())
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()  # the tool is there, a driver is not
+    rows = (line.rsplit(", ", 2) for line in answer.stdout.splitlines())
+    return tuple(Gpu(name, int(memory), driver) for name, memory, driver in rows)

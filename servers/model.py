@@ -1,0 +1,56 @@
+"""A model as the platform sees it: its settings, its state, and the way to its process.
+
+Supervisor and front door share these objects: the one changes them, the other reads them. A model does not move by
+itself; it refuses to know how it is started.
+"""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import aiohttp
+
+from configs.settings import LitServeModel, VllmModel
+from servers.engines.engine import Card, Engine
+
+
+class State(StrEnum):
+    """Where a model is in its life. Only `READY` gets traffic."""
+
+    PULLING = "pulling"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass
+class Model:
+    """One served model.
+
+    `detail` says in words what is being done or why it failed, `phases_s` how long each step of the last start took
+    (seconds), `session` reaches the child's Unix socket and is set while a child runs.
+    """
+
+    name: str
+    settings: VllmModel | LitServeModel
+    engine: Engine
+    socket: Path
+    log_file: Path
+    state: State = State.STARTING
+    detail: str = "waiting"
+    since: float = field(default_factory=time.time)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    restarts: int = 0
+    card: Card | None = None
+    session: aiohttp.ClientSession | None = None
+    group_id: int | None = None
+
+    def move(self, state: State, detail: str = "") -> None:
+        """Enter a state (or a new step within it)."""
+        if state is not self.state:
+            self.since = time.time()
+        self.state = state
+        self.detail = detail

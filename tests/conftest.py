@@ -1,0 +1,86 @@
+"""What all tests share: the folder of pulled models, and one running platform with real models."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from clients.ready import wait_until_ready
+
+REPOSITORY = Path(__file__).parents[1]
+LITPORT = (sys.executable, "-P", "-m", "litport")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running `litport serve`: its address, its process, and the file with what it said."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def status(self) -> dict[str, dict[str, object]]:
+        """The status of each model, by name."""
+        document = httpx.get(f"{self.url}/status", timeout=10).json()
+        return {model["name"]: model for model in document["models"]}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: float = 300) -> Iterator[Platform]:
+    """Run `litport serve` on a free port until the block ends; it must then end cleanly on SIGTERM."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    log = folder / "litport.log"
+    with log.open("wb") as output:
+        command = [*LITPORT, "serve", *arguments, "--server.port", str(port)]
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output)
+    try:
+        wait_until_ready(url, timeout_s)
+        yield Platform(url, process, log)
+    except TimeoutError as problem:
+        raise TimeoutError(f"{problem}\n{log.read_text()}") from None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+
+
+def litport(*arguments: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    words: Sequence[str] = [*LITPORT, *arguments]
+    env = {**os.environ, **(environ or {})}
+    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, env=env)
+
+
+@pytest.fixture(scope="session")
+def model_cache() -> Path:
+    """The folder that tests pull models into; kept between runs, because a pull takes half a minute."""
+    return Path(os.environ.get("MODEL_CACHE", REPOSITORY / ".cache" / "test-models"))
+
+
+@pytest.fixture(scope="session")
+def platform(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The demo recipe with real models and an API of a stranger's, served once for all tests that only call it.
+
+    The demo's language model runs in float32, in which greedy decoding must equal transformers' to the token.
+    """
+    with serving(
+        tmp_path_factory.mktemp("platform"),
+        "configs/recipes/demo.yaml",
+        "tests/services/strangers/squares.py:SquaresAPI",
+        "--server.cache_dir",
+        str(model_cache),
+    ) as platform:
+        yield platform

@@ -1,0 +1,66 @@
+"""Every example of the README runs as it stands, but for the port and the picture's path."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import skimage
+
+from tests.conftest import REPOSITORY, Platform, serving
+
+README = (REPOSITORY / "README.md").read_text()
+CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLUGIN = next(block for block in PYTHON if "class MyAPI" in block)
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+OF_THE_PLUGIN = [block for block in SHELL if "my_api" in block]
+OF_THE_DEMO = [block for block in SHELL if block not in OF_THE_PLUGIN]
+
+
+@pytest.mark.parametrize("block", OF_THE_DEMO, ids=lambda block: " ".join(block.split()[:3]))
+def test_a_shell_example_runs(platform: Platform, block: str) -> None:
+    _shell(block, platform)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in PYTHON if block != PLUGIN], ids=lambda block: block.split("\n")[0]
+)
+def test_a_python_example_runs(platform: Platform, block: str) -> None:
+    script = block.replace("http://127.0.0.1:8000", platform.url)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+
+
+def test_the_plugin_of_the_readme_serves_from_a_folder_that_has_our_names_too(tmp_path: Path) -> None:
+    (tmp_path / "my_api.py").write_text(PLUGIN)
+    for name in ("configs", "servers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
+    serve, curl = OF_THE_PLUGIN
+    with serving(tmp_path, serve.split()[2], "--server.cache_dir", str(tmp_path), cwd=tmp_path) as platform:
+        assert _shell(curl, platform) == '{"output":"HELLO"}'
+
+
+def _shell(block: str, platform: Platform) -> str:
+    """Run the block with `litport` meaning this one; returns what it printed."""
+    script = block.replace("http://127.0.0.1:8000", platform.url).replace("cat.png", str(CAT))
+    script = (
+        f'set -e\nlitport() {{ "{sys.executable}" -P -m litport "$@"; }}\n{script.replace("curl ", "curl -sS --fail ")}'
+    )
+    environ = os.environ | {"LITPORT_SERVER__PORT": platform.url.rpartition(":")[2]}
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        cwd=REPOSITORY,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
+    assert ended.stdout.strip()
+    return ended.stdout

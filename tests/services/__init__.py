@@ -1,0 +1,1 @@
+"""Tiny real servers that the tests talk to."""

@@ -1,0 +1,67 @@
+"""The real supervisor and the real front door over tiny servers, on a loop in a thread, for tests that are clients."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from configs.settings import LitportSettings
+from servers.gateway.address import address_of, bind
+from servers.gateway.front_door import FrontDoor
+from servers.gateway.server import Server
+from servers.supervisor import Supervisor
+from tests.services.supervision import supervising, until
+from tests.services.tiny_engine import TinyEngine
+
+
+@dataclass(frozen=True)
+class Door:
+    """The application, its supervisor and its loop, and a client of its address."""
+
+    app: FrontDoor
+    supervisor: Supervisor
+    loop: asyncio.AbstractEventLoop
+    client: httpx.Client
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        assert self.client.base_url.port is not None
+        return self.client.base_url.port
+
+
+@contextlib.contextmanager
+def open_door(folder: Path, *engines: TinyEngine, **settings: Any) -> Iterator[Door]:
+    """Serve these models until the block ends; `settings` are sections of the tree, as in a recipe."""
+    opened: Future[tuple[Door, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        async with supervising(folder, *engines) as supervisor:
+            await until(lambda: supervisor.ready)
+            listener = bind("127.0.0.1", 0)
+            url = address_of(listener)
+            tree = LitportSettings.from_layers([settings])
+            app = FrontDoor(supervisor, tree, "test", url)
+            server = Server(app, tree.limits)
+            serving = asyncio.create_task(server.serve([listener]))
+            closing = asyncio.Event()
+            with httpx.Client(base_url=url, timeout=20) as client:
+                opened.set_result((Door(app, supervisor, asyncio.get_running_loop(), client), closing))
+                await closing.wait()
+            server.should_exit = True
+            await serving
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    door, closing = opened.result(timeout=30)
+    try:
+        yield door
+    finally:
+        door.loop.call_soon_threadsafe(closing.set)
+        thread.join()

@@ -1,0 +1,45 @@
+"""A real supervisor over tiny servers, for tests: `async with supervising(tmp_path, TinyEngine("one"))`."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from configs.settings import LitServeModel
+from servers.model import Model, State
+from servers.reaper import Reaper
+from servers.supervisor import Supervisor
+from tests.services.tiny_engine import TinyEngine
+
+
+@contextlib.asynccontextmanager
+async def supervising(run_dir: Path, *engines: TinyEngine, **settings: Any) -> AsyncIterator[Supervisor]:
+    """Start one model for each engine and stop them in the end; `settings` go to every model."""
+    chosen = LitServeModel(engine="litserve", api="echo", **settings)
+    sockets = run_dir / "run"
+    sockets.mkdir()
+    models = {
+        engine.name: Model(engine.name, chosen, engine, sockets / f"{number}.sock", run_dir / f"{number}.log")
+        for number, engine in enumerate(engines)
+    }
+    steps: list[str] = []
+    with Reaper(sockets) as reaper:
+        supervisor = Supervisor(models, run_dir, reaper, lambda model: steps.append(model.state))
+        supervisor.start()
+        try:
+            yield supervisor
+        finally:
+            await supervisor.stop()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait until the condition holds; TimeoutError says that it never did."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 # what is awaited has no event
+            await asyncio.sleep(0.02)
+
+
+async def until_state(model: Model, state: State, timeout_s: float = 20) -> None:
+    """Wait until the model is in this state."""
+    await until(lambda: model.state is state, timeout_s)

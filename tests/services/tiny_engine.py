@@ -1,0 +1,35 @@
+"""The engine of `tiny_server`: lets the real supervisor and the real front door be tested without a model."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from servers.engines.engine import Card, Command, Needs, ask
+from servers.process_group import Member
+
+
+@dataclass
+class TinyEngine:
+    """Starts `argv` (by default the tiny server). `routes` go onto the card."""
+
+    name: str
+    routes: frozenset[str] = frozenset({"/v1/chat/completions", "/v1/responses"})
+    predict_path: str | None = "/predict"
+    argv: list[str] = field(default_factory=lambda: ["-m", "tests.services.tiny_server"])
+    kind: str = "tiny"
+
+    def command(self, model_dir: Path | None, socket: Path) -> Command:
+        return Command([sys.executable, *self.argv, str(socket)], {})
+
+    async def warm(self, session: aiohttp.ClientSession) -> Card:
+        await ask(session, "/predict", {})
+        entry = {"id": self.name, "object": "model", "created": 1, "owned_by": "tiny"}
+        return Card(self.routes, self.predict_path, (entry,))
+
+    def is_vital(self, member: Member, main_pid: int) -> bool:
+        return main_pid in (member.pid, member.parent_pid)
+
+    def needs(self, model_dir: Path | None) -> Needs:
+        return Needs(1, 0)

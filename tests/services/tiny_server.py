@@ -1,0 +1,67 @@
+"""A stand-in for an engine's server, for tests only: a few routes on a Unix socket, with a worker process beside it.
+
+It streams numbered events, answers slowly, errs, or dies, as the request asks, and writes down in the folder of its
+socket when a client left.
+
+    python -m tests.services.tiny_server SOCKET
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from servers.gateway.request import Receive, Scope, Send
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer by path; a POST's JSON body says how."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    asked = json.loads(body) if body.startswith(b"{") else {}
+    if scope["path"] == "/health":
+        await _answer(send, 200, {})
+    elif asked.get("fail"):
+        await _answer(send, asked["fail"], asked["with"])
+    elif asked.get("stream"):
+        await _stream(asked, receive, send)
+    else:
+        await asyncio.sleep(asked.get("wait_s", 0))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        seen = {"pid": os.getpid(), "path": scope["path"], "query": scope["query_string"].decode(), "headers": headers}
+        await _answer(send, 200, {**seen, "bytes": len(body)})
+
+
+async def _stream(asked: dict[str, Any], receive: Receive, send: Send) -> None:
+    """`stream` events, `wait_s` apart; notes in the file `left` how far it got when the client left."""
+    left = asyncio.ensure_future(receive())
+    kind = asked.get("content_type", "text/event-stream").encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    for number in range(asked["stream"]):
+        if left.done():
+            Path(SOCKET.parent, "left").write_text(str(number))  # noqa: ASYNC240 # a few bytes, in a test
+            return
+        await send({"type": "http.response.body", "body": f"data: {number}\n\n".encode(), "more_body": True})
+        await asyncio.sleep(asked.get("wait_s", 0))
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def _answer(send: Send, status: int, document: object) -> None:
+    headers = [(b"content-type", b"application/json"), (b"server", b"tiny")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(document).encode()})
+
+
+if __name__ == "__main__":
+    SOCKET = Path(sys.argv[1])
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "tiny-worker"])
+    uvicorn.run(app, uds=str(SOCKET), log_level="warning", timeout_graceful_shutdown=1)

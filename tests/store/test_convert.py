@@ -1,0 +1,48 @@
+"""What conversion gives: weights that load and say the right thing, files that others may read."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from servers.store import Store
+
+
+def test_converted_smollm2_answers_greedily_with_paris(model_cache: Path) -> None:
+    path = Store(model_cache).pull("smollm2-135m-instruct")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    output = model.generate(**inputs, do_sample=False, max_new_tokens=16)
+    text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert text == "The capital of France is Paris."
+
+
+def test_converted_efficientnet_keeps_the_tensors_and_their_names(model_cache: Path) -> None:
+    path = Store(model_cache).pull("efficientnet-lite0")
+    from safetensors import safe_open
+
+    with safe_open(path / "model.safetensors", framework="np") as tensors:
+        names = set(tensors.keys())
+        assert tensors.get_slice("_fc.weight").get_shape() == [1000, 1280]
+    assert "_conv_stem.weight" in names
+
+
+@pytest.mark.parametrize("source", ["smollm2-135m-instruct", "efficientnet-lite0"])
+def test_converted_files_can_be_read_by_others(source: str, model_cache: Path) -> None:
+    path = Store(model_cache).pull(source)
+    assert {file.name: oct(file.stat().st_mode & 0o444) for file in path.iterdir()} == {
+        file.name: "0o444" for file in path.iterdir()
+    }
+
+
+def test_a_broken_gguf_file_names_itself(store: Store, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(UserError, match=r"broken\.gguf could not be converted to safetensors: "):
+        store.pull(str(broken))
+    assert store.list() == []

@@ -1,0 +1,71 @@
+"""The command line as a stranger meets it."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import litport
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from importlib import metadata
+
+    assert litport("version").stdout == f"litport {metadata.version('litport')}\n"
+
+
+def test_the_doctor_says_what_is_here_and_finds_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environ = {"LITPORT_SERVER__PORT": port, "XDG_CACHE_HOME": str(tmp_path)}
+        ended = litport("doctor", environ=environ)
+    assert ended.returncode == 1
+    for word in ("cores", "memory", "GPU", "vllm", "litserve", "torch", "would choose"):
+        assert word in ended.stdout
+    assert f"wrong: port {port} of 127.0.0.1 is in use" in ended.stdout
+
+
+def test_status_and_clients_say_when_nothing_answers() -> None:
+    for words in (("status",), ("chat", "x", "hi"), ("predict", "x", "{}")):
+        ended = litport(*words, "--url", "http://127.0.0.1:9")
+        assert ended.returncode == 1
+        assert ended.stderr == "nothing answers at http://127.0.0.1:9; is `litport serve` running there?\n"
+
+
+def test_an_input_that_is_neither_file_nor_json_is_said_to_be() -> None:
+    ended = litport("predict", "x", "no-such-file.png")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("expected a file that exists or JSON, got 'no-such-file.png'")
+
+
+def test_every_problem_of_the_settings_is_a_line_of_its_own(tmp_path: Path) -> None:
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("server: {prot: 1}\nmodels:\n  a: {engine: vlm}\n")
+    ended = litport("serve", str(recipe), "--server.port", "eighty")
+    assert ended.returncode == 2
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("litport: ") and "(" in line for line in lines)
+
+
+def test_the_environment_of_a_recipe_does_not_trouble_the_other_commands() -> None:
+    environ = {"LITPORT_MODELS__CHAT__ARGS__SEED": "1"}
+    assert "nothing answers" in litport("status", "--url", "http://127.0.0.1:9", environ=environ).stderr
+
+
+def test_check_show_and_schema_tell_what_serve_would_take() -> None:
+    assert litport("config", "check", "configs/recipes/echo.yaml").stdout == "all settings are valid; models: echo\n"
+    shown = litport("config", "show", "configs/recipes/echo.yaml", environ={"LITPORT_AUTH__API_KEYS": "[hush]"}).stdout
+    assert "environment LITPORT_AUTH__API_KEYS" in shown
+    assert "hush" not in shown
+    assert json.loads(litport("config", "schema").stdout)["title"]
+
+
+@pytest.mark.parametrize("words", [("apis",), ("models", "list")])
+def test_lists_are_printed(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = litport(*words, environ={"XDG_CACHE_HOME": str(tmp_path)})
+    assert ended.returncode == 0
+    assert "embedding" in ended.stdout
