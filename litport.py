@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 
+_TAKE_SETTINGS = {("config", "check"), ("config", "show"), ("bench", "run"), ("bench", "load")}
 _SETTINGS = (
     "Any setting can follow as --section.name VALUE, as in --server.port 18080; `litport config show` lists them."
 )
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from configs.errors import UserError
 
     try:
-        if words[:1] == ["serve"] or words[:2] in (["config", "check"], ["config", "show"]):
+        if words[:1] == ["serve"] or tuple(words[:2]) in _TAKE_SETTINGS:
             from configs.layers import split
 
             words, overrides = split(words)
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_connection(predict)
     predict.set_defaults(run=_predict)
 
+    _add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"))
+
     models = commands.add_parser("models", help="the model store: list, pull, rm, path")
     actions = models.add_subparsers(metavar="ACTION", required=True)
     actions.add_parser("list", help="what is here, and the catalog").set_defaults(run=_models_list)
@@ -106,6 +109,30 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    actions = bench.add_subparsers(metavar="ACTION", required=True)
+    run = actions.add_parser(
+        "run", help="measure a recipe's model, from the bare model up to Litport", epilog=_SETTINGS
+    )
+    run.add_argument("recipe", metavar="RECIPE", help="a recipe (.yaml) with one model, or with bench.model")
+    run.add_argument("--out", required=True, metavar="DIR", help="the folder for the result")
+    run.add_argument("--require-parity", action="store_true", help="fail where a rung answers otherwise")
+    run.add_argument("--confirm", action="store_true", help="try what the verdict advises, and say what it did")
+    run.set_defaults(run=_bench_run)
+    load = actions.add_parser("load", help="load any OpenAI-compatible or predict URL", epilog=_SETTINGS)
+    load.add_argument("url", metavar="URL", help="http://host:port, or the address of an embeddings or predict route")
+    load.add_argument("--model", required=True, help="the name of the model in the requests")
+    load.add_argument("--body", help="the JSON request, for a predict route")
+    load.add_argument("--key", help="the API key (default: the environment's OPENAI_API_KEY)")
+    load.add_argument("--out", metavar="DIR", help="the folder for the result")
+    load.set_defaults(run=_bench_load)
+    compare = actions.add_parser("compare", help="the throughput of one result over another's")
+    compare.add_argument("a", metavar="A", help="the folder of a result")
+    compare.add_argument("b", metavar="B", help="the folder of another")
+    compare.add_argument("--fail-below", type=float, metavar="RATIO", help="exit with 1 where B/A is below")
+    compare.set_defaults(run=_bench_compare)
 
 
 _TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==version), or an API (./file.py:Class)"
@@ -143,6 +170,45 @@ def _predict(arguments: argparse.Namespace) -> int:
     from clients import predict
 
     return predict.run(*_connection(arguments), arguments.model, arguments.input)
+
+
+def _bench_run(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from benchmarks import commands
+    from servers.targets import check, load
+
+    loaded = load([arguments.recipe], arguments.overrides)
+    check(loaded)
+    options = {"require_parity": arguments.require_parity, "confirm": arguments.confirm}
+    return commands.run_recipe(loaded, Path(arguments.out), **options)
+
+
+def _bench_load(arguments: argparse.Namespace) -> int:
+    import json
+    import os
+    from pathlib import Path
+
+    from benchmarks import commands
+    from configs.errors import UserError
+    from configs.loading import load
+
+    try:
+        body = json.loads(arguments.body) if arguments.body else None
+    except json.JSONDecodeError as problem:
+        raise UserError(f"--body: expected JSON, got {arguments.body!r}: {problem}") from None
+    key = arguments.key or os.environ.get("OPENAI_API_KEY")
+    out = Path(arguments.out) if arguments.out else None
+    loaded = load([], arguments.overrides)
+    return commands.load_url(loaded, arguments.url, model=arguments.model, key=key, body=body, out=out)
+
+
+def _bench_compare(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from benchmarks import commands
+
+    return commands.compare(Path(arguments.a), Path(arguments.b), arguments.fail_below)
 
 
 def _own_settings() -> "LitportSettings":

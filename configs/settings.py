@@ -17,9 +17,10 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from configs.bench import Bench
 from configs.model import LitServeModel, Model, Seconds, Section, VllmModel
 
-__all__ = ["Auth", "Limits", "LitServeModel", "LitportSettings", "Model", "Server", "Telemetry", "VllmModel"]
+__all__ = ["Auth", "Bench", "Limits", "LitServeModel", "LitportSettings", "Model", "Server", "Telemetry", "VllmModel"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -114,6 +115,9 @@ class Telemetry(Section):
     log_format: Literal["auto", "text", "json"] = Field(
         "text", description="Form of log lines; auto is text on a terminal and JSON elsewhere."
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of Prometheus metrics on loopback; null for none."
+    )
 
 
 class LitportSettings(BaseSettings):
@@ -130,6 +134,7 @@ class LitportSettings(BaseSettings):
     limits: Limits = Field(default_factory=Limits, description=str(Limits.__doc__))
     auth: Auth = Field(default_factory=Auth, description=str(Auth.__doc__))
     telemetry: Telemetry = Field(default_factory=Telemetry, description=str(Telemetry.__doc__))
+    bench: Bench = Field(default_factory=Bench, description=str(Bench.__doc__))
 
     _layers: ClassVar[ContextVar[Sequence[Mapping[str, Any]]]] = ContextVar("layers", default=())
 

@@ -60,6 +60,8 @@ async def _serve(
         stopping = _on_signals(supervisor)
         progress.watch(supervisor)
         front_door = FrontDoor(supervisor, settings, version, address)
+        if settings.telemetry.metrics_port is not None:
+            front_door.metrics.serve(settings.telemetry.metrics_port)
         server = Server(front_door, settings.limits)
         serving = asyncio.create_task(server.serve([listener]))
         supervisor.start()
@@ -80,7 +82,8 @@ def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
         # Numbered: a name may hold slashes, and the path of a socket is limited to 107 bytes.
         engine: Engine
         if isinstance(chosen, LitServeModel):
-            engine = LitServeEngine(name, chosen, run_dir / f"{index}.card.json", settings.telemetry.log_level)
+            card_file = run_dir / f"{index}.card.json"
+            engine = LitServeEngine(name, chosen, card_file, settings.telemetry.log_level, len(settings.models))
         else:
             engine = VllmEngine(name, chosen, siblings)
         log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"

@@ -57,11 +57,15 @@ def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: fl
             process.kill()
 
 
-def litport(*arguments: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+def litport(
+    *arguments: str, environ: Mapping[str, str] | None = None, timeout_s: float = 120
+) -> "subprocess.CompletedProcess[str]":
     """Run the command line to its end."""
     words: Sequence[str] = [*LITPORT, *arguments]
     env = {**os.environ, **(environ or {})}
-    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, env=env)
+    return subprocess.run(
+        words, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s, check=False, env=env
+    )
 
 
 @pytest.fixture(scope="session")

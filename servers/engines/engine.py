@@ -52,6 +52,11 @@ class Engine(Protocol):
     """One kind of child process, bound to one model's settings."""
 
     @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
     def kind(self) -> str:
         """The engine's name as the settings know it."""
         ...

@@ -7,6 +7,7 @@ at import breaks its own process only.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from configs.settings import LitServeModel
+from servers.engines import allocator
 from servers.engines.engine import Card, Command, Needs, ask, weight_bytes
 from servers.interpreter import module_argv
 from servers.process_group import Member
@@ -26,12 +28,16 @@ _OVERHEAD_BYTES = _GIB
 
 @dataclass(frozen=True)
 class LitServeEngine:
-    """LitServe for the model `name`; `card_file` is where the child says what it offers."""
+    """LitServe for the model `name`; `card_file` is where the child says what it offers.
+
+    `siblings` is how many models share the machine's cores.
+    """
 
     name: str
     settings: LitServeModel
     card_file: Path
     log_level: str
+    siblings: int = 1
     kind: str = "litserve"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -57,7 +63,11 @@ class LitServeEngine:
         spec_file = socket.with_suffix(".json")
         spec_file.write_text(json.dumps(spec))
         argv = module_argv("servers.engines.litserve_main", str(spec_file))
-        return Command(argv, {**_thread_limit(), **chosen.env})
+        metrics_dir = socket.with_suffix(".metrics")
+        shutil.rmtree(metrics_dir, ignore_errors=True)  # what a child that died has counted is gone with it
+        metrics_dir.mkdir()
+        own = {**self._thread_limit(), **allocator.environ()}
+        return Command(argv, {**own, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir), **chosen.env})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
         """One prediction on the example that the settings or the API name; without one, LitServe's own health."""
@@ -79,9 +89,9 @@ class LitServeEngine:
         workers = self.settings.workers_per_device or 1
         return Needs(1, workers * (2 * weight_bytes(model_dir) + _OVERHEAD_BYTES))
 
-
-def _thread_limit() -> Mapping[str, str]:
-    # torch would give every worker all cores, and so would the next model's: half of them each is the better start.
-    if "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
+    def _thread_limit(self) -> Mapping[str, str]:
+        # torch would give every worker all cores, and so would the next worker and the next model.
+        if "OMP_NUM_THREADS" in os.environ:
+            return {}
+        sharing = (self.settings.workers_per_device or 1) * (2 if self.siblings > 1 else 1)
+        return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // sharing))}

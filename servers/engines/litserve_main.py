@@ -23,6 +23,7 @@ from litserve.connector import check_cuda_with_nvidia_smi
 
 from configs.errors import UserError
 from servers.apis import registry
+from servers.engines.litserve_timing import HttpTiming, TimedQueue, Timing
 
 _EXIT_NOT_LOADED = 3
 
@@ -58,7 +59,7 @@ class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no com
     def _init_manager(self, num_api_servers: int) -> Any:
         manager = super()._init_manager(num_api_servers)
         for path in self.litapi_request_queues:
-            self.litapi_request_queues[path] = multiprocessing.get_context("spawn").Queue()
+            self.litapi_request_queues[path] = TimedQueue()
         return manager
 
 
@@ -77,7 +78,7 @@ def main(spec_file: str) -> int:
     # Children that are forked inherit the handler; it does nothing there. That keeps LitServe's queues alive meanwhile.
     signal.signal(signal.SIGTERM, _Ending(os.getpid(), spec.uds))
     try:
-        api = _construct(spec)
+        api = construct(spec)
         server = _server(api, spec)
     except UserError as error:
         return _fail(str(error))
@@ -102,7 +103,7 @@ def main(spec_file: str) -> int:
     return 0
 
 
-def _construct(spec: ChildSpec) -> Any:
+def construct(spec: ChildSpec) -> Any:
     """The LitAPI, with the settings that its constructor names as arguments and the others set on the object."""
     found = registry.load(spec.api)
     settings = _given(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
@@ -127,7 +128,8 @@ def _server(api: Any, spec: ChildSpec) -> litserve.LitServer:
     litserve.server._MCP_AVAILABLE = False
     return _Server(
         api,
-        callbacks=[StayForDrain()],
+        callbacks=[StayForDrain(), Timing()],
+        middlewares=[HttpTiming],
         **_given(
             accelerator=_accelerator(api, spec.accelerator),
             devices=spec.devices,

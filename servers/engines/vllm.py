@@ -16,6 +16,7 @@ import aiohttp
 import psutil
 
 from configs.settings import VllmModel
+from servers.engines import allocator
 from servers.engines.engine import CanaryError, Card, Command, Needs, ask, weight_bytes
 from servers.engines.vllm_options import to_argv, vllm_version
 from servers.interpreter import module_argv
@@ -141,4 +142,6 @@ def _cpu_environ() -> Mapping[str, str]:
     # vLLM itself binds its worker's threads to all cores but one, which is left to the API server and to us.
     if already := os.environ.get("LD_PRELOAD"):
         return {"LD_PRELOAD": already}
-    return {"LD_PRELOAD": ":".join(map(str, preloads()))}
+    found = preloads()
+    has_tcmalloc = any("tcmalloc" in library.name for library in found)
+    return {"LD_PRELOAD": ":".join(map(str, found)), **({} if has_tcmalloc else allocator.environ())}

@@ -16,18 +16,20 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Answer:
-    """Wraps ASGI's `send` for one request; every answer carries the request id."""
+    """Wraps ASGI's `send` for one request; every answer carries the request id. `status` is None until it has begun."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id.encode()
         self._started = False
+        self.status: int | None = None
         self._event_stream = False
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
         sent = [*headers, (b"x-request-id", self._request_id)]
         self._started = True
+        self.status = status
         self._event_stream = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in sent
         )

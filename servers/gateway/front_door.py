@@ -18,6 +18,7 @@ from servers.gateway import listing
 from servers.gateway.answer import Answer
 from servers.gateway.errors import ApiError
 from servers.gateway.forward import forward
+from servers.gateway.metrics import Metrics
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send, model_in
 from servers.model import Model, State
 from servers.supervisor import Supervisor
@@ -47,6 +48,7 @@ class FrontDoor:
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
+        self.metrics = Metrics()
 
     async def drain(self) -> None:
         """Refuse new requests from now on, and return once none is being answered."""
@@ -105,6 +107,7 @@ class FrontDoor:
 
     async def _pass_on(self, request: Request, receive: Receive, answer: Answer) -> None:
         """Find the model and the path in its process, and forward."""
+        begin_s = time.perf_counter()
         body = await request.read_body(receive, self._limits.max_body_bytes)
         if request.path.startswith(_PREDICT):
             model = self._serving(self._named(request.path.removeprefix(_PREDICT)))
@@ -117,9 +120,18 @@ class FrontDoor:
             path = request.path
         self.in_flight += 1
         self._idle.clear()
+        refused: int | None = None
+        sent_s = time.perf_counter()
         try:
             await forward(request, body, model, path, self._limits.request_timeout_s, receive, answer)
+        except ApiError as error:
+            refused = error.status
+            raise
         finally:
+            end_s = time.perf_counter()
+            self.metrics.upstream_s.labels(model.name).observe(end_s - sent_s)
+            self.metrics.request_s.labels(model.name).observe(end_s - begin_s)
+            self.metrics.requests.labels(model.name, answer.status or refused or "none").inc()
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 
 from configs.settings import LitportSettings
+from servers.engines.engine import Engine
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.server import Server
 from servers.supervisor import Supervisor
 from tests.services.supervision import supervising, until
-from tests.services.tiny_engine import TinyEngine
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Door:
 
 
 @contextlib.contextmanager
-def open_door(folder: Path, *engines: TinyEngine, **settings: Any) -> Iterator[Door]:
+def open_door(folder: Path, *engines: Engine, **settings: Any) -> Iterator[Door]:
     """Serve these models until the block ends; `settings` are sections of the tree, as in a recipe."""
     opened: Future[tuple[Door, asyncio.Event]] = Future()
 

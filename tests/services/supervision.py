@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import LitServeModel
+from servers.engines.engine import Engine
 from servers.model import Model, State
 from servers.reaper import Reaper
 from servers.supervisor import Supervisor
-from tests.services.tiny_engine import TinyEngine
 
 
 @contextlib.asynccontextmanager
-async def supervising(run_dir: Path, *engines: TinyEngine, **settings: Any) -> AsyncIterator[Supervisor]:
+async def supervising(run_dir: Path, *engines: Engine, **settings: Any) -> AsyncIterator[Supervisor]:
     """Start one model for each engine and stop them in the end; `settings` go to every model."""
     chosen = LitServeModel(engine="litserve", api="echo", **settings)
     sockets = run_dir / "run"

@@ -1,0 +1,157 @@
+"""What a benchmark measures: the workload, how it arrives, what counts as valid, which rungs of the ladder run.
+
+It stands in the same tree as what is served, so that one recipe says both, and the same file serves and is measured.
+It refuses to know how anything is measured: that is `benchmarks`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from configs.model import Count, Seconds, Section, Text
+
+LLM_RUNGS = ("transformers", "transformers-batched", "vllm-offline", "fastapi", "litserve", "vllm", "litport")
+GENERIC_RUNGS = ("model", "model-batched", "fastapi", "litserve", "litport")
+
+_NUMBER = r"\d+(?:\.\d+)?"
+LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")
+
+
+def _length(text: str) -> str:
+    match = LENGTH.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a number such as 64, uniform(LEAST, MOST), or lognormal(MEDIAN, SIGMA)")
+    fixed, least, most, median, _ = match.groups()
+    if int(fixed or least or float(median)) < 1 or (least and int(least) > int(most)):
+        raise ValueError("expected lengths of 1 token or more, the least before the most")
+    return text
+
+
+def _rung(name: str) -> str:
+    if name not in {*LLM_RUNGS, *GENERIC_RUNGS} and not re.match(r"https?://[^/]+", name):
+        known = ", ".join(dict.fromkeys((*LLM_RUNGS, *GENERIC_RUNGS)))
+        raise ValueError(f"expected {known}, or the URL of somebody else's server")
+    return name
+
+
+Length = Annotated[str, AfterValidator(_length)]
+Rung = Annotated[str, AfterValidator(_rung)]
+
+
+class Workload(Section):
+    """What is asked; the same for every rung, and the same again for the same seed."""
+
+    kind: Literal["tokens", "shared-prefix", "chat", "file", "images", "example"] | None = Field(
+        None,
+        description="Random tokens, random tokens behind shared prefixes, chats of several turns, a JSONL file, "
+        "pictures, or the model's own example; by default tokens for text models, images for image classification.",
+    )
+    requests: Count = Field(64, description="Requests in a measurement.")
+    seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+    input_tokens: Length = Field(
+        "64", description="Tokens of a prompt: a number, uniform(LEAST, MOST) or lognormal(MEDIAN, SIGMA)."
+    )
+    output_tokens: Length = Field("32", description="Tokens of an answer, likewise; the end of text is ignored.")
+    inputs_per_request: Count = Field(1, description="Texts in one embedding request.")
+    prefixes: Count = Field(1, description="Different prefixes that shared-prefix draws from.")
+    prefix_tokens: Count = Field(256, description="Tokens of a shared prefix, in front of `input_tokens` of its own.")
+    turns: Count = Field(4, description="Turns of a chat; each waits for the answer to the one before.")
+    path: Path | None = Field(
+        None,
+        description="The JSONL file (ShareGPT's form or OpenAI's batch form), or the folder of pictures; "
+        "without a folder pictures are drawn by the seed.",
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _is_there(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.exists():
+            raise ValueError("expected a file or folder that exists")
+        return path
+
+
+class Load(Section):
+    """How requests arrive."""
+
+    shape: Literal["closed", "poisson", "constant", "bursts", "ramp", "trace"] = Field(
+        "closed",
+        description="closed: each user asks again once answered. poisson, constant, bursts: at `rate_per_s`, whether "
+        "answered or not. ramp: closed, with more users until throughput stops growing. trace: at recorded times.",
+    )
+    users: Count = Field(16, description="Requests under way at a time (closed, ramp: at most).")
+    max_in_flight: Count = Field(256, description="Most requests under way when arrivals do not wait for answers.")
+    rate_per_s: Seconds | None = Field(None, description="Requests a second, for poisson, constant and bursts.")
+    burst_size: Count = Field(8, description="Requests of a burst.")
+    trace: Path | None = Field(
+        None, description="JSONL file with `timestamp`, and perhaps `input_length` and `output_length`, a request."
+    )
+    time_scale: Seconds = Field(1, description="Seconds that one unit of a trace's timestamps takes.")
+    generators: Count = Field(1, description="Processes that make the load.")
+    time_limit_s: Seconds = Field(60, description="After this no further request is sent in a measurement.")
+
+    @field_validator("rate_per_s")
+    @classmethod
+    def _has_a_use(cls, rate_per_s: float | None, info: ValidationInfo) -> float | None:
+        if rate_per_s is None and info.data.get("shape") in ("poisson", "constant", "bursts"):
+            raise ValueError(f"expected a number for shape {info.data['shape']}")
+        return rate_per_s
+
+    @field_validator("trace")
+    @classmethod
+    def _has_a_file(cls, trace: Path | None, info: ValidationInfo) -> Path | None:
+        if info.data.get("shape") == "trace" and (trace is None or not trace.is_file()):
+            raise ValueError("expected a JSONL file for shape trace")
+        return trace
+
+
+class Slo(Section):
+    """What counts as a good answer, for goodput; what is null is not asked."""
+
+    ttft_s: Seconds | None = Field(None, description="Longest time to first token, in seconds.")
+    tpot_s: Seconds | None = Field(None, description="Longest time per output token after the first, in seconds.")
+    e2e_s: Seconds | None = Field(None, description="Longest time to the whole answer, in seconds.")
+
+
+class Validity(Section):
+    """When a measurement is not one."""
+
+    max_generator_load: Seconds = Field(
+        0.5, le=1, description="Largest share of its own ceiling that the load generator may have run at."
+    )
+    max_lag_s: Seconds = Field(0.05, description="Largest lag (p99) of the generator's loop, in seconds.")
+    max_rate_error: Seconds = Field(0.05, description="Largest share by which achieved and offered rate may differ.")
+    max_hit_rate_error: Seconds = Field(
+        0.05, description="Largest difference between found and expected share of prompt tokens from the prefix cache."
+    )
+    max_drift: Seconds = Field(
+        0.3, description="Largest share by which throughput may differ between the two halves of a measurement."
+    )
+    max_throttled: Seconds = Field(0.05, description="Largest share of the time that the CPU quota may hold us back.")
+
+
+class Bench(Section):
+    """What `litport bench run` measures, and against what."""
+
+    model: Text | None = Field(None, description="The model to measure; the only one need not be named.")
+    rungs: list[Rung] = Field(
+        [],
+        description="Rungs of the ladder, the baseline first; a URL is somebody else's server. By default all that "
+        "the model's engine has.",
+    )
+    passes: Count = Field(2, description="Times that the ladder is climbed, every second time from the top down.")
+    warmup_requests: int = Field(4, ge=0, description="Requests before each measurement that are not counted.")
+    max_batch_size: Count = Field(32, description="Largest batch tried for the bare model's best one.")
+    percentiles: list[Annotated[int, Field(ge=1, le=99)]] = Field(
+        [50, 90], description="Percentiles that the measurement must support."
+    )
+    parity_prompts: int = Field(4, ge=0, description="Requests whose answers are compared between the rungs.")
+    sample_interval_s: Seconds = Field(0.5, description="Time between two samples of the hardware, in seconds.")
+    price_per_hour: Seconds | None = Field(None, description="What the machine costs an hour, in any currency.")
+    workload: Workload = Field(default_factory=Workload, description=str(Workload.__doc__))
+    load: Load = Field(default_factory=Load, description=str(Load.__doc__))
+    slo: Slo = Field(default_factory=Slo, description=str(Slo.__doc__))
+    validity: Validity = Field(default_factory=Validity, description=str(Validity.__doc__))

@@ -1,0 +1,167 @@
+import json
+import re
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.report import charts, series_charts, tables, time_charts
+from benchmarks.report.cells import number
+from benchmarks.report.neighbours import changes, ratio
+from tests.benchmarks.conftest import HOSTILE
+
+Result = dict[str, Any]
+
+
+def test_a_result_that_is_not_valid_opens_with_its_findings(result: Result) -> None:
+    text = report.markdown(result)
+    assert text.index("NOT VALID") < text.index("41%") < text.index("Verdict") < text.index("## The ladder")
+    assert "NOT VALID" not in report.markdown(result | {"valid": True, "findings": []})
+
+
+def test_words_from_outside_never_become_markup(result: Result) -> None:
+    text = report.markdown(result)
+    outside = text[: text.index("```json")]
+    assert "<" not in outside.replace("<br>", "")
+    assert r"\*way\*" in outside
+    assert text.count("```") == 2
+
+
+def test_a_gap_is_said_and_never_a_zero(result: Result) -> None:
+    table = tables.ladder(result)
+    nothing = next(row for row in table.rows if row[0] and row[0].startswith("https"))
+    assert nothing[2:] == (None,) * len(nothing[2:])
+    assert "| not measured |" in report.markdown(result)
+
+
+def test_a_column_without_any_value_is_named_and_left_out(result: Result) -> None:
+    table = tables.efficiency(result)
+    assert table.absent == ("cost of a million output tokens",)
+    assert "cost of a million output tokens" not in table.header
+
+
+def test_a_latency_that_nobody_measured_is_not_measured(result: Result) -> None:
+    itl = next(table for table in tables.latencies(result) if "itl" in table.title)
+    assert itl.empty
+    assert (itl.gap, itl.note) == ("Not measured.", "")
+    assert charts.latency(result, "itl_s") is None
+
+
+def test_throughput_is_compared_at_the_same_number_of_users(result: Result) -> None:
+    found = {(rung["name"], rung["users"]): ratio(result, rung) for rung in result["rungs"]}
+    assert found["vllm", 1] == pytest.approx(22 / 20)
+    assert found["vllm", 8] == pytest.approx(160 / 90)
+    assert found["transformers", 8] == 1
+    assert result["rungs"][2]["name"].startswith("https")
+    assert found[result["rungs"][2]["name"], 8] is None
+
+
+def test_the_changes_of_the_rows_add_up_to_the_change_of_the_latency(result: Result) -> None:
+    vllm, litport = result["rungs"][4], result["rungs"][6]
+    gained = changes(vllm, litport)
+    assert gained["front door"] == 0.002
+    assert sum(gained.values()) == pytest.approx(litport["time"]["e2e_s"] - vllm["time"]["e2e_s"])
+
+
+def test_where_the_time_goes_names_the_rung_before_and_rows_of_only_one_of_the_two(result: Result) -> None:
+    vllm = next(table for table in tables.times(result) if table.title == "vllm, 8 users")
+    assert vllm.header == ("row", "ms a request", "share", "change, ms")
+    assert ("scheduler queue", "50.00", "10.0%", "+50.00") in vllm.rows
+    assert ("loop", "-", "-", "+1.00") in vllm.rows
+    assert vllm.rows[-1][0] == "measured end to end"
+    assert "9 requests, the client 8" in vllm.note
+    assert "Change: from transformers (batch 4)." in vllm.note
+
+
+def test_a_rung_that_was_not_broken_down_is_skipped_by_the_next(result: Result) -> None:
+    assert result["rungs"][2]["time"] is None
+    chart = time_charts.differences(result)
+    assert chart is not None
+    assert list(chart.figures) == [
+        "from vllm to litport, 8 users",
+        "from transformers (batch 4) to vllm, 8 users",
+        "from vllm to litport, 1 user",
+        "from transformers to vllm, 1 user",
+    ]
+
+
+def test_a_waterfall_ends_at_the_latency_of_the_next_rung(result: Result) -> None:
+    chart = time_charts.differences(result)
+    assert chart is not None
+    for figure in chart.figures.values():
+        (trace,) = figure.data
+        *steps, end = trace["x"]
+        assert sum(steps) == pytest.approx(end)
+
+
+def test_cores_are_computed_between_samples_and_unknown_where_a_counter_fell(result: Result) -> None:
+    cores = next(chart for chart in series_charts.series(result) if "cores" in chart.title)
+    lines = cores.figures["8 users, pass 1"].data
+    served = next(line for line in lines if len(line["x"]) == 3)
+    assert served["y"] == [None, 2.0, None]
+
+
+def test_charts_of_gpus_are_there_only_where_a_gpu_was_measured(result: Result) -> None:
+    titles = {chart.title for chart in series_charts.series(result)}
+    assert {"GPU busy", "GPU power", "GPU memory"} <= titles
+    assert "GPU: multiprocessors in use" not in titles
+    for rung in result["rungs"]:
+        rung["series"] = [[sample | {"gpus": []} for sample in one] for one in rung["series"]]
+    assert not any("GPU" in chart.title for chart in series_charts.series(result))
+
+
+def test_a_chart_has_a_figure_for_each_number_of_users_and_leaves_out_what_was_not_measured(result: Result) -> None:
+    chart = charts.ladder(result)
+    assert chart is not None
+    assert list(chart.figures) == ["8 users", "1 user"]
+    assert chart.figures["8 users"].layout["yaxis"]["ticktext"] == ["transformers (batch 4)", "vllm", "litport"]
+
+
+def test_names_in_charts_are_escaped_and_short(result: Result) -> None:
+    result["rungs"][0]["name"] = HOSTILE + "x" * 99
+    chart = charts.ladder(result)
+    assert chart is not None
+    (label,) = [text for text in chart.figures["1 user"].layout["yaxis"]["ticktext"] if "script" in text]
+    assert "<" not in label
+    assert label.endswith("…")
+
+
+def test_a_result_of_nothing_makes_a_report(result: Result) -> None:
+    bare = result | {"rungs": [], "verdict": None, "confirmed": None}
+    assert "There is none" in report.markdown(bare)
+    assert "There is none" in report.html(bare)
+
+
+def test_a_result_of_rungs_without_any_figure_makes_a_report(result: Result) -> None:
+    nothing = result | {"rungs": [result["rungs"][2]]}
+    assert "Not measured." in report.markdown(nothing)
+    assert 'class="chart"' not in report.html(nothing)
+
+
+def test_the_page_escapes_every_value(result: Result) -> None:
+    page = report.html(result)
+    assert "<script>alert" not in page
+    assert "onerror=alert(1)>" not in page
+    assert page.count("</script>") == 3
+
+
+def test_the_page_names_nothing_that_a_browser_would_load(result: Result) -> None:
+    page = report.html(result)
+    ours = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r"<(?:link|img|iframe|object|embed|base)\b|\bsrc=\"|\bhref=\"|url\(|@import", ours) == []
+    assert "default-src 'none'" in ours
+
+
+def test_the_figures_on_the_page_are_json_without_gaps_filled(result: Result) -> None:
+    page = report.html(result)
+    found = re.search(r'<script id="figures" type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    assert len(json.loads(found[1])) == page.count('class="chart"')
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "0"), (0.0000001, "<0.001"), (-0.0000001, ">-0.001"), (0.01234, "0.0123"), (1, "1.00"), (12345.6, "12,346")],
+)
+def test_a_small_number_is_not_rounded_to_nothing(value: float, words: str) -> None:
+    assert number(value) == words

@@ -1,0 +1,81 @@
+"""`litport bench load` against a server with known faults: a run that counts ends with 0, one that does not says why.
+
+The rule on the CPU quota is not here: it takes a container with one (test_validity.py has its known answers).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.layers import layered
+from tests.conftest import litport
+
+GOOD: dict[str, str] = {
+    "bench.passes": "1",
+    "bench.warmup_requests": "2",
+    "bench.parity_prompts": "0",
+    "bench.percentiles": "[50]",
+    "bench.workload.requests": "24",
+    "bench.workload.output_tokens": "3",
+    "bench.load.users": "4",
+    "bench.validity.max_drift": "0.5",
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "times", "settings"),
+    [
+        (None, {}, {}),
+        (None, {}, {"bench.load.shape": "constant", "bench.load.rate_per_s": "20"}),
+        ("failed_requests", {"fail_every": 5}, {}),
+        ("generator_ceiling", {}, {"bench.validity.max_generator_load": "0.000001"}),
+        ("generator_lag", {}, {"bench.validity.max_lag_s": "0.000000001"}),
+        (
+            "offered_rate",
+            {},
+            {"bench.load.shape": "constant", "bench.load.rate_per_s": "200", "bench.load.max_in_flight": "1"},
+        ),
+        ("output_length", {"tokens": 2}, {}),
+        ("warm_cache", {"hit_share": 0.5}, {}),
+        ("steady_state", {"slower_after": 14, "slow_s": 0.5}, {}),
+        ("steady_state", {}, {"bench.workload.requests": "7"}),
+        ("sample_size", {}, {"bench.percentiles": "[99]"}),
+    ],
+)
+def test_a_run_counts_unless_a_rule_says_otherwise(
+    tmp_path: Path, rule: str | None, times: dict[str, Any], settings: dict[str, str]
+) -> None:
+    overrides = [word for name, value in {**GOOD, **settings}.items() for word in (f"--{name}", value)]
+    with layered(tmp_path, queue_s=0.05, decode_s=0.02, **times) as rung:
+        done = litport("bench", "load", rung.url, "--model", "m", "--out", str(tmp_path / "out"), *overrides)
+    last = json.loads(done.stdout.splitlines()[-1])
+    found = {finding.rpartition(": ")[2] for finding in last["findings"]}
+    # So few requests support nothing else either.
+    assert found - ({"sample_size"} if rule == "steady_state" else set()) == ({rule} if rule else set()), done.stdout
+    assert (done.returncode, last["valid"]) == ((0, True) if rule is None else (1, False))
+    assert ("NOT VALID" in done.stdout) == (rule is not None)
+    assert {"result.json", "requests.jsonl", "report.md", "report.html"} <= {
+        file.name for file in (tmp_path / "out").iterdir()
+    }
+
+
+def test_a_result_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    done = litport("bench", "load", "http://127.0.0.1:9", "--model", "m", "--out", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds a result already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://somewhere", "expected a URL such as http://127.0.0.1:8000, got 'ftp://somewhere'"),
+        ("http://127.0.0.1:9/predict/m", "--body: expected the JSON request to send to /predict/m"),
+    ],
+)
+def test_a_wrong_url_is_one_line(url: str, words: str) -> None:
+    done = litport("bench", "load", url, "--model", "m")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
