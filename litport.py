@@ -131,7 +131,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     compare = actions.add_parser("compare", help="the throughput of one result over another's")
     compare.add_argument("a", metavar="A", help="the folder of a result")
     compare.add_argument("b", metavar="B", help="the folder of another")
-    compare.add_argument("--fail-below", type=float, metavar="RATIO", help="exit with 1 where B/A is below")
+    compare.add_argument("--fail-below", type=float, metavar="RATIO", help="exit with 1 where B/A is surely below")
     compare.set_defaults(run=_bench_compare)
 
 

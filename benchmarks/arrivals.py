@@ -69,12 +69,12 @@ def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]
     replayed = []
     for item, line in zip(items, lines, strict=False):
         changed: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
-        if item.output_tokens is not None and line.get("output_length"):
-            changed["output_tokens"] = int(line["output_length"])
-        if item.token_ids and line.get("input_length"):
+        if item.output_tokens is not None and line["output_length"]:
+            changed["output_tokens"] = line["output_length"]
+        if item.token_ids and line["input_length"]:
             # Repeated to length: what a trace records is how long a prompt was, not what it said.
             ids = itertools.cycle(item.token_ids[0])
-            changed["token_ids"] = [list(itertools.islice(ids, int(line["input_length"])))]
+            changed["token_ids"] = [list(itertools.islice(ids, line["input_length"]))]
         replayed.append(msgspec.structs.replace(item, **changed))
     return replayed
 
@@ -82,9 +82,15 @@ def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]
 def _lines(trace: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines() if line.strip()]
-        lines.sort(key=lambda line: float(line["timestamp"]))
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as problem:
-        raise UserError(f"bench.load.trace: expected JSON lines with `timestamp` in {trace}: {problem!r}") from None
+        for line in lines:
+            line["timestamp"] = float(line["timestamp"])
+            for name in ("input_length", "output_length"):
+                line[name] = int(line.get(name) or 0)
+        lines.sort(key=lambda line: line["timestamp"])
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise UserError(
+            f"bench.load.trace: expected JSON lines of numbers with `timestamp` in {trace}: {problem!r}"
+        ) from None
     if not lines:
         raise UserError(f"bench.load.trace: expected requests in {trace}, found none")
     return lines

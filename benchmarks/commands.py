@@ -73,13 +73,14 @@ def target(url: str, kind: str | None) -> tuple[str, str, str]:
         return base, "/v1/completions", "completions"
     if path.endswith("/embeddings"):
         return base, path, "embeddings"
-    return base, path, {"images": "image", "tokens": "causal_lm", "chat": "causal_lm"}.get(kind or "", "json")
+    forms = {"images": "image", "tokens": "causal_lm", "shared-prefix": "causal_lm", "chat": "causal_lm"}
+    return base, path, forms.get(kind or "", "json")
 
 
 def compare(one: Path, other: Path, fail_below: float | None) -> int:
-    """Print B's throughput over A's for each rung; status 1 when one is surely below `fail_below`."""
+    """Print B's throughput over A's for each rung; status 1 when one's whole interval is below `fail_below`."""
     ratios = comparison.compare(one, other)
-    below = [ratio for ratio in ratios if fail_below is not None and ratio.ratio < fail_below]
+    below = [ratio for ratio in ratios if fail_below is not None and ratio.high < fail_below]
     for ratio in ratios:
         words = f"{ratio.rung} ({ratio.users} users): {ratio.ratio:.3f} (95 %: {ratio.low:.3f} to {ratio.high:.3f})"
         print(f"{words}{'  below ' + str(fail_below) if ratio in below else ''}")

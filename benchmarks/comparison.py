@@ -62,12 +62,15 @@ def _ratio(key: tuple[str, int], one: Any, other: Any) -> Ratio:
 
 def _stretches(folder: Path, found: Mapping[str, Any]) -> dict[tuple[str, int], Any]:
     passes: dict[tuple[str, int], dict[int, list[RequestRecord]]] = {}
-    with (folder / found["requests_file"]).open("rb") as file:
-        for line in file:
+    requests = (folder if folder.is_dir() else folder.parent) / found["requests_file"]
+    try:
+        for line in requests.read_bytes().splitlines():
             document = json.loads(line)
             key = (document["rung"], document["users"])
             record = msgspec.convert(document, RequestRecord)
             passes.setdefault(key, {}).setdefault(document["pass"], []).append(record)
+    except (OSError, ValueError, KeyError) as problem:  # msgspec's errors are ValueErrors
+        raise UserError(f"expected a result's requests in {requests}: {problem}") from None
     rates = {}
     for key, numbered in passes.items():
         each = list(numbered.values())

@@ -76,7 +76,7 @@ def rate(
     An answer that came in parts counts over the times of its parts.
     """
     stretches, lengths_s = stretch_rates(passes, windows, weight)
-    if not len(stretches):
+    if not len(stretches) or all(record.failed for one in passes for record in one):
         return None
     each = [
         sum(weight(record) for record in one if not record.failed) / (end - begin)
@@ -107,7 +107,7 @@ def stretch_rates(
             parts = record.chunk_s or [record.end_s]
             times += parts
             weights += [weight(record) / len(parts)] * len(parts)
-        if times and end > begin:
+        if end > begin:
             counts, _ = np.histogram(times, bins=_STRETCHES, range=(begin, end), weights=weights)
             length_s = (end - begin) / _STRETCHES
             found.append(counts / length_s)

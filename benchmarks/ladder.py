@@ -26,6 +26,7 @@ _CEILING_REQUESTS = 400
 _PARITY_TOKENS = 16
 # Throughput must grow by this much when users double, or the ramp has reached its end.
 _RAMP_GAIN = 1.05
+_LEVEL_SEED = 4_000_037
 _WARM_SEED = 1_000_003
 _PARITY_SEED = 2_000_003
 
@@ -53,15 +54,17 @@ class Course:
     workload: Workload
     example: Any = None
 
-    def items(self) -> list[Item]:
-        """The measured requests, with the times at which they are due."""
+    def items(self, level: int = 0) -> list[Item]:
+        """The measured requests, with the times at which they are due; each level of a ramp has prompts of its own."""
         chosen = self.workload
-        made = workload.make(chosen, chosen.requests, chosen.seed, example=self.example)
+        made = workload.make(chosen, chosen.requests, chosen.seed + level * _LEVEL_SEED, example=self.example)
         return arrivals.schedule(made, self.bench.load, chosen.seed)
 
     def warmup(self) -> list[Item]:
         """Requests that are not counted; none of their prompts comes again."""
-        chosen = self.workload.model_copy(update={"kind": "tokens"} if self.workload.kind == "shared-prefix" else {})
+        chosen = self.workload.model_copy(
+            update={"kind": "tokens"} if self.workload.kind in ("shared-prefix", "file") else {}
+        )
         return workload.make(chosen, self.bench.warmup_requests, chosen.seed + _WARM_SEED, example=self.example)
 
     def parity(self) -> list[Item]:
@@ -127,12 +130,12 @@ def _measure(rung: Rung, course: Course, on_step: Callable[[str], None], words: 
     if load.shape != "ramp":
         users = load.users if load.shape == "closed" else load.max_in_flight
         on_step(f"{words}: measuring")
-        yield load.users, _measure_at(rung, course, users, load.users)
+        yield load.users, _measure_at(rung, course, users, load.users, 0)
         return
     best = 0.0
     for users in itertools.takewhile(lambda users: users <= load.users, (2**power for power in itertools.count())):
         on_step(f"{words}: measuring with {users} users")
-        measured = _measure_at(rung, course, users, users)
+        measured = _measure_at(rung, course, users, users, users)
         yield users, measured
         done = sum(record.output_tokens or 1 for record in measured.measurement.records)
         rate = done / (measured.measurement.end_s - measured.measurement.begin_s)
@@ -141,13 +144,13 @@ def _measure(rung: Rung, course: Course, on_step: Callable[[str], None], words: 
         best = max(best, rate)
 
 
-def _measure_at(rung: Rung, course: Course, users: int, warm_users: int) -> _Measured:
+def _measure_at(rung: Rung, course: Course, users: int, warm_users: int, level: int) -> _Measured:
     load = course.bench.load
     if warmup := course.warmup():
         rung.measure(warmup, warm_users, load.time_limit_s, 1)
     processes = {"model": rung.pid} if rung.pid else {}
     with Sampler({name: pid for name, pid in processes.items() if pid}, course.bench.sample_interval_s) as sampler:
-        measurement = rung.measure(course.items(), users, load.time_limit_s, load.generators)
+        measurement = rung.measure(course.items(level), users, load.time_limit_s, load.generators)
     begin_s, end_s = measurement.begin_s, measurement.end_s
     series = [sample for sample in sampler.series() if begin_s <= sample["t_s"] <= end_s]
     for sample in series:

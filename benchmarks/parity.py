@@ -77,8 +77,9 @@ def _distances(theirs: Answer, ours: Answer) -> list[float]:
 
 
 def _cosine(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> float:
-    if len(theirs) != len(ours):
+    if [len(vector) for vector in theirs] != [len(vector) for vector in ours]:
         return -1.0
     one, other = np.array(theirs), np.array(ours)
     products = (one * other).sum(axis=1)
-    return float((products / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)).min())
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.where(lengths > 0, products / np.where(lengths > 0, lengths, 1), -1.0).min())

@@ -141,7 +141,8 @@ class ServerRung:
         (call,) = calls([item], self.form or "", self.model, self.path)
         body: str | bytes = call.body
         if self.form == "completions":
-            wanted = {"stream": False, "logprobs": 1 if item.token_ids else True, "return_token_ids": True}
+            wanted: dict[str, Any] = {"temperature": 0, "max_tokens": item.output_tokens, "ignore_eos": True}
+            wanted |= {"stream": False, "logprobs": 1 if item.token_ids else True, "return_token_ids": True}
             document = {**json.loads(call.body), **wanted}
             document.pop("stream_options")
             body = json.dumps(document)

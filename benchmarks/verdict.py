@@ -13,8 +13,6 @@ from configs.settings import LitServeModel, VllmModel
 
 # Below this share of the latency a row is not worth a setting.
 _WORTH = 0.05
-# What vLLM schedules at most at a time unless told otherwise (SchedulerConfig of 0.32, OpenAI server).
-_VLLM_MAX_NUM_SEQS = 256
 _MODEL_ROWS = frozenset({"prefill", "decode", "predict", "model", "encode"})
 # This share of the cores in use, and there is none left to give.
 _BUSY = 0.85
@@ -75,7 +73,8 @@ def judge(situation: Situation) -> Verdict:
         if found is not None:
             cause, advice = said, found
             break
-    cause = cause or "no single layer costs much"
+    if not cause:
+        cause = f"{row} takes {shares[row]:.0%} of the time" if shares[row] >= _WORTH else "no single layer costs much"
     return Verdict(
         row, shares[row], serving_row, serving[serving_row], cause, advice, _summary(situation, row, shares[row])
     )
@@ -120,12 +119,11 @@ def _hand_over(situation: Situation, share: float) -> Explanation:
 
 def _scheduler_queue(situation: Situation, share: float) -> Explanation:
     assert isinstance(situation.model, VllmModel)
-    allowed = int(situation.model.args.get("max-num-seqs") or _VLLM_MAX_NUM_SEQS)  # type: ignore[arg-type] # vLLM's parser has checked it
+    chosen = situation.model.args.get("max-num-seqs")
     said = f"requests wait {share:.0%} of the time until the scheduler takes them"
-    if allowed < situation.users:
-        return f"{said}: it takes {allowed} at a time, of {situation.users}", Advice(
-            "args.max-num-seqs", situation.users
-        )
+    if isinstance(chosen, int) and chosen < situation.users:
+        advice = Advice("args.max-num-seqs", situation.users)
+        return f"{said}: it takes {chosen} at a time, of {situation.users}", advice
     return f"{said}: the KV cache is full, or too many tokens are asked for at a time", None
 
 
@@ -138,8 +136,9 @@ def _http(situation: Situation, share: float) -> Explanation:
 
 
 def _queue(situation: Situation, share: float) -> Explanation:
-    assert isinstance(situation.model, LitServeModel)
     said = f"requests wait {share:.0%} of the time for a worker"
+    if not isinstance(situation.model, LitServeModel):  # a rung that Litport does not serve has no setting of ours
+        return said, None
     if situation.busy_share is not None and situation.busy_share >= _BUSY:
         return f"{said}, and the processors are all in use: the model is the limit", None
     workers = situation.model.workers_per_device or 1
@@ -153,23 +152,23 @@ def _queue(situation: Situation, share: float) -> Explanation:
 
 
 def _batch_wait(situation: Situation, share: float) -> Explanation:
-    assert isinstance(situation.model, LitServeModel)
-    wait_s = situation.model.batch_timeout_s
+    wait_s = situation.model.batch_timeout_s if isinstance(situation.model, LitServeModel) else None
     said = f"batches wait {share:.0%} of the time to fill"
     return (said, Advice("batch_timeout_s", wait_s / 4)) if wait_s and wait_s > 0.001 else (said, None)
 
 
 def _litserve_http(situation: Situation, share: float) -> Explanation:
-    assert isinstance(situation.model, LitServeModel)
+    said = f"LitServe's HTTP server takes {share:.0%} of the time"
+    if not isinstance(situation.model, LitServeModel):
+        return said, None
     servers = situation.model.api_server_count or situation.model.workers_per_device or 1
-    return f"LitServe's HTTP server takes {share:.0%} of the time", Advice("api_server_count", servers + 1)
+    return said, Advice("api_server_count", servers + 1)
 
 
 def _predict(situation: Situation, share: float) -> Explanation:
     said = f"the model itself: {share:.0%} of the time a request is in a batch that is predicted"
-    if situation.busy_share is None or situation.busy_share >= _BUSY:
+    if situation.busy_share is None or situation.busy_share >= _BUSY or not isinstance(situation.model, LitServeModel):
         return said, None
-    assert isinstance(situation.model, LitServeModel)
     workers = situation.model.workers_per_device or 1
     if workers < situation.cores and situation.model.accelerator in (None, "auto", "cpu"):
         more = min(situation.cores, workers * 2)

@@ -51,7 +51,7 @@ def make(workload: Workload, count: int, seed: int, *, example: Any = None) -> l
         case "chat":
             items = _chats(workload, draw)
         case "file":
-            items = _from_file(workload)
+            items = _from_file(workload, draw)
         case "images":
             items = _pictures(workload, draw)
         case "example":
@@ -86,7 +86,9 @@ def _call(item: Item, form: str, model: str, path: str) -> Call:
         body = json.dumps(_body(item, form, model)).encode()
         if form == "completions" and item.token_ids is None:
             path = path.replace("/completions", "/chat/completions")
-    return Call(item.index, path, body, content_type, item.at_s, item.after, item.session, item.output_tokens)
+    # Somebody's own request may end before its limit.
+    asked = item.output_tokens if item.body is None else None
+    return Call(item.index, path, body, content_type, item.at_s, item.after, item.session, asked)
 
 
 def _body(item: Item, form: str, model: str) -> dict[str, Any]:
@@ -143,35 +145,34 @@ def _chats(workload: Workload, draw: random.Random) -> Iterator[Item]:
             before = index
 
 
-def _from_file(workload: Workload) -> Iterator[Item]:
+def _from_file(workload: Workload, draw: random.Random) -> Iterator[Item]:
     if workload.path is None:
         raise UserError("bench.workload.path: expected a JSONL file for kind file, got none")
-    documents = _documents(workload.path)
-    output_tokens = _length(workload.output_tokens, random.Random(workload.seed))  # noqa: S311 # as above
-    found = [item for number, line in enumerate(documents) if (item := _item_of(line, number, output_tokens))]
+    found = [item for document in _documents(workload.path) if (item := _item_of(document))]
     if not found:
         raise UserError(f"bench.workload.path: no request of ShareGPT's or OpenAI's batch form in {workload.path}")
-    for round_ in itertools.count():
-        for item in found:
-            yield msgspec.structs.replace(item, index=item.index + round_ * len(found))
+    for index, item in enumerate(itertools.cycle(found)):
+        length = item.output_tokens if item.messages is None else _length(workload.output_tokens, draw)
+        yield msgspec.structs.replace(item, index=index, output_tokens=length)
 
 
 def _documents(path: Path) -> list[Mapping[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
-        parsed = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+        lines = [line for line in text.split("\n") if line.strip()]  # a string may hold Unicode's other ends of lines
+        parsed = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
         raise UserError(f"bench.workload.path: expected JSON lines or a JSON list in {path}: {problem}") from None
     return [document for document in parsed if isinstance(document, dict)]
 
 
-def _item_of(document: Mapping[str, Any], index: int, output_tokens: int) -> Item | None:
+def _item_of(document: Mapping[str, Any]) -> Item | None:
     if isinstance(body := document.get("body"), dict):  # OpenAI's batch form
         asked = body.get("max_completion_tokens", body.get("max_tokens"))
-        return Item(index, body=body, output_tokens=asked) if "messages" in body else None
+        return Item(0, body=body, output_tokens=asked) if "messages" in body else None
     said = document.get("conversations")  # ShareGPT's: the first question
     if isinstance(said, list) and said and isinstance(said[0], dict) and isinstance(said[0].get("value"), str):
-        return Item(index, messages=[{"role": "user", "content": said[0]["value"]}], output_tokens=output_tokens)
+        return Item(0, messages=[{"role": "user", "content": said[0]["value"]}])
     return None
 
 
@@ -179,9 +180,9 @@ def _pictures(workload: Workload, draw: random.Random) -> Iterator[Item]:
     if workload.path is None:
         drawn = [_drawn_picture(draw) for _ in range(16)]
     else:
-        files = sorted(file for file in workload.path.iterdir() if file.suffix.lower() in _PICTURE_SUFFIXES)
+        files = sorted(file for file in workload.path.glob("*") if file.suffix.lower() in _PICTURE_SUFFIXES)
         if not files:
-            raise UserError(f"bench.workload.path: expected pictures in {workload.path}, found none")
+            raise UserError(f"bench.workload.path: expected a folder with pictures, found none in {workload.path}")
         drawn = [file.read_bytes() for file in files]
     for index in itertools.count():
         yield Item(index, picture=drawn[index % len(drawn)])

@@ -84,10 +84,14 @@ class Load(Section):
     )
     users: Count = Field(16, description="Requests under way at a time (closed, ramp: at most).")
     max_in_flight: Count = Field(256, description="Most requests under way when arrivals do not wait for answers.")
-    rate_per_s: Seconds | None = Field(None, description="Requests a second, for poisson, constant and bursts.")
+    rate_per_s: Seconds | None = Field(
+        None, validate_default=True, description="Requests a second, for poisson, constant and bursts."
+    )
     burst_size: Count = Field(8, description="Requests of a burst.")
     trace: Path | None = Field(
-        None, description="JSONL file with `timestamp`, and perhaps `input_length` and `output_length`, a request."
+        None,
+        validate_default=True,
+        description="JSONL file with `timestamp`, and perhaps `input_length` and `output_length`, a request.",
     )
     time_scale: Seconds = Field(1, description="Seconds that one unit of a trace's timestamps takes.")
     generators: Count = Field(1, description="Processes that make the load.")

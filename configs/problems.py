@@ -76,7 +76,7 @@ def _explain(
     if value is None and details["type"] in MISSING:
         expected = f"expected {shape.expected}. {shape.description}" if isinstance(shape, Leaf) else "set it"
         return f"missing; {expected} (from {origin})"
-    got = shown(value.value, value.secret) if value else "a mapping"
+    got = shown(value.value, value.secret) if value else "nothing" if isinstance(shape, Leaf) else "a mapping"
     if details["loc"][-1] == KEY:
         got = repr(path[-1])
     if details["type"] == "value_error":

@@ -109,7 +109,10 @@ def test_what_was_not_asked_the_same_is_not_compared(
 
 @pytest.mark.parametrize("which", ["a", "b"])
 def test_a_result_that_is_not_valid_is_not_compared(tmp_path: Path, which: str) -> None:
-    wrong = {"valid": False, "findings": [{"rule": "generator_lag", "rung": "vllm", "message": "it lagged by 80 ms"}]}
+    wrong: dict[str, Any] = {
+        "valid": False,
+        "findings": [{"rule": "generator_lag", "rung": "vllm", "message": "it lagged by 80 ms"}],
+    }
     folders = [write(tmp_path / name, **(wrong if name == which else {})) for name in ("a", "b")]
     with pytest.raises(UserError, match=f"{which} is not valid: it lagged by 80 ms"):
         compare(*folders)
@@ -123,8 +126,9 @@ def test_a_result_that_is_not_valid_is_not_compared(tmp_path: Path, which: str) 
         (lambda folder: (folder / "result.json").write_text('{"schema_version": 99}'), "schema_version 1, got 99"),
         (lambda folder: (folder / "requests.jsonl").unlink(), "requests.jsonl"),
         (lambda folder: (folder / "requests.jsonl").write_text('{"rung": "vl'), "requests.jsonl"),
+        (lambda folder: (folder / "requests.jsonl").write_text('{"rung": "a", "users": 1, "pass": 1}'), "index"),
     ],
-    ids=["no result", "broken result", "other schema", "no requests", "broken requests"],
+    ids=["no result", "broken result", "other schema", "no requests", "broken requests", "other requests"],
 )
 def test_a_missing_or_broken_file_is_the_users_mistake(tmp_path: Path, change: Change, words: str) -> None:
     one, other = write(tmp_path / "a"), write(tmp_path / "b")

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def sizes(input_tokens: str, count: int = 2000) -> list[int]:
 def form_of(call: Call) -> dict[str, bytes]:
     """The fields of a multipart form, as starlette reads them."""
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield call.body
 
     async def parse() -> dict[str, bytes]:
