@@ -97,11 +97,14 @@ class Report:
         reference = max(bare, key=_throughput, default=None)
         busy = [window["host"]["cpu_percent"] for window in top.utilisation]
         rows = top.measurements[-1].time or top.measurements[0].time
+        machine = hardware.detect()
+        model = self._plan.settings.models[self._plan.model]
         situation = verdict.Situation(
-            model=self._plan.settings.models[self._plan.model],
+            model=model,
             time=rows,
             users=top.users,
-            cores=hardware.detect().cores,
+            cores=machine.cores,
+            on_cpu=not machine.gpus or (isinstance(model, LitServeModel) and model.accelerator == "cpu"),
             reference=reference.rung if reference else "",
             ratio=_throughput(top) / _throughput(reference) if reference else None,
             busy_share=sum(busy) / len(busy) / 100 if busy and None not in busy else None,

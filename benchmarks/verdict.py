@@ -22,14 +22,15 @@ _BUSY = 0.85
 class Situation:
     """What the verdict looks at: the rung that Litport serves, measured, beside its reference.
 
-    `ratio` is its throughput against the reference's. `busy_share` is the share of the machine's processors in use
-    (None: not measured).
+    `on_cpu` is whether the model computes on the processors; `ratio` is its throughput against the reference's;
+    `busy_share` is the share of the machine's processors in use (None: not measured).
     """
 
     model: VllmModel | LitServeModel
     time: Breakdown
     users: int
     cores: int
+    on_cpu: bool
     reference: str
     ratio: float | None
     busy_share: float | None
@@ -136,19 +137,7 @@ def _http(situation: Situation, share: float) -> Explanation:
 
 
 def _queue(situation: Situation, share: float) -> Explanation:
-    said = f"requests wait {share:.0%} of the time for a worker"
-    if not isinstance(situation.model, LitServeModel):  # a rung that Litport does not serve has no setting of ours
-        return said, None
-    if situation.busy_share is not None and situation.busy_share >= _BUSY:
-        return f"{said}, and the processors are all in use: the model is the limit", None
-    workers = situation.model.workers_per_device or 1
-    if workers < situation.cores and situation.model.accelerator in (None, "auto", "cpu"):
-        more = min(situation.cores, workers * 2)
-        return f"{said} while processors are idle", Advice("workers_per_device", more)
-    batch = situation.model.max_batch_size or 1
-    if batch < situation.users:
-        return f"{said}; batches hold {batch}", Advice("max_batch_size", min(situation.users, 2 * batch))
-    return said, None
+    return _workers(situation, f"requests wait {share:.0%} of the time for a worker")
 
 
 def _batch_wait(situation: Situation, share: float) -> Explanation:
@@ -166,13 +155,26 @@ def _litserve_http(situation: Situation, share: float) -> Explanation:
 
 
 def _predict(situation: Situation, share: float) -> Explanation:
-    said = f"the model itself: {share:.0%} of the time a request is in a batch that is predicted"
-    if situation.busy_share is None or situation.busy_share >= _BUSY or not isinstance(situation.model, LitServeModel):
+    return _workers(situation, f"the model itself: {share:.0%} of the time a request is in a batch that is predicted")
+
+
+def _workers(situation: Situation, said: str) -> Explanation:
+    """What is to be done about work that waits for workers: more of them, or larger batches, or nothing."""
+    model = situation.model
+    if not isinstance(model, LitServeModel):
         return said, None
-    workers = situation.model.workers_per_device or 1
-    if workers < situation.cores and situation.model.accelerator in (None, "auto", "cpu"):
-        more = min(situation.cores, workers * 2)
-        return f"{said}, while processors are idle", Advice("workers_per_device", more)
+    if situation.busy_share is None:
+        return said, None
+    busy = situation.busy_share >= _BUSY
+    workers = model.workers_per_device or 1
+    if workers < situation.cores and situation.on_cpu:
+        why = "the threads of a worker wait for each other" if busy else "processors are idle"
+        return f"{said}, and {why}", Advice("workers_per_device", min(situation.cores, workers * 2))
+    if busy:
+        return f"{said}, and the processors are all in use: the model is the limit", None
+    batch = model.max_batch_size or 1
+    if batch < situation.users:
+        return f"{said}; batches hold {batch}", Advice("max_batch_size", min(situation.users, 2 * batch))
     return said, None
 
 
