@@ -25,6 +25,9 @@ from configs.errors import UserError
 from configs.loading import Loaded
 from configs.settings import VllmModel
 
+# Of the tables where there is no terminal, whose width would be 80.
+_WIDTH = 150
+
 
 def run_recipe(loaded: Loaded, out: Path, *, require_parity: bool, confirm: bool) -> int:
     """Climb the ladder of the recipe's model and write the result into the folder `out`."""
@@ -91,7 +94,7 @@ def compare(one: Path, other: Path, fail_below: float | None) -> int:
 def _finish(found: Mapping[str, Any], out: Path | None) -> int:
     from benchmarks import report
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     terminal.show(found, console)
     if out is not None:
         (out / "result.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -4,11 +4,13 @@
     python -m benchmarks.generators cost --tokenizer FOLDER [--guidellm PATH]
 
 `agree` asks one server the same workload by Litport's generator (A) and vLLM's (B), A B B A, and prints what each says
-of it. `cost` gives each the same answers from a server that does nothing, once few and once many, and prints the
-processor time that a chunk more takes: what starting costs is in both and cancels. It installs nothing.
+of it. `cost` gives each the same requests from servers that do nothing, once with few chunks an answer and once with
+many, and prints the processor time that a chunk more takes: what starting and asking costs is in both and cancels. It
+installs nothing.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -16,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import generator
@@ -33,8 +35,8 @@ _VLLM = (
     "add_cli_args(parser)\n"
     "main(parser.parse_args(sys.argv[1:]))\n"
 )
-# Much less than many chunks, and enough that both runs are of one kind.
-_FEW, _MANY = 200, 2200
+# Chunks of an answer.
+_FEW, _MANY = 8, 264
 
 
 def with_litport(
@@ -112,66 +114,61 @@ def agree(options: argparse.Namespace) -> None:
 
 def cost(options: argparse.Namespace) -> None:
     """Print chunks for each second of one core, by generator, and one JSON line."""
-    chunks = options.output_tokens
-    argv = module_argv("benchmarks.null_server", "events", str(chunks))
-    server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        lengths = (options.input_tokens, chunks)
-        sides: dict[str, Callable[[int], object]] = {
-            "litport": lambda requests: with_litport(url, "null", options.users, requests, lengths, 0),
-            "vllm bench serve": lambda requests: with_vllm(
-                url, "null", options.users, requests, lengths, 0, options.tokenizer
-            ),
-        }
-        if options.guidellm:
-            sides["guidellm"] = lambda requests: _guidellm(options, url, requests)
-        found: dict[str, list[float]] = {name: [] for name in sides}
-        order = list(sides)
+    sides: dict[str, Callable[[str, int], object]] = {
+        "litport": lambda url, chunks: with_litport(url, "noop", *_shape(options, chunks), 0),
+        "vllm bench serve": lambda url, chunks: with_vllm(url, "noop", *_shape(options, chunks), 0, options.tokenizer),
+    }
+    if options.guidellm:
+        sides["guidellm"] = lambda url, chunks: _guidellm(options, url, chunks)
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    order = list(sides)
+    with _null_server(_FEW) as few, _null_server(_MANY) as many:
         for names in [order, order[::-1]] * options.rounds:
             for name in names:
-                few, many = (_cpu_s(sides[name], requests) for requests in (_FEW, _MANY))
-                found[name].append((_MANY - _FEW) * chunks / (many - few))
+                spent_s = [_cpu_s(sides[name], url, chunks) for url, chunks in ((few, _FEW), (many, _MANY))]
+                found[name].append((_MANY - _FEW) * options.requests / (spent_s[1] - spent_s[0]))
                 print(f"{name}: {found[name][-1]:,.0f} chunks for a second of a core", flush=True)
-    finally:
-        server.kill()
-        server.communicate()
     for name, values in found.items():
         print(f"{name}: median {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})")
     print(json.dumps(found))
 
 
-def _guidellm(options: argparse.Namespace, url: str, requests: int) -> None:
-    data = f"prompt_tokens={options.input_tokens},output_tokens={options.output_tokens}"
-    words = {
-        "target": url,
-        "profile": "concurrent",
-        "rate": options.users,
-        "max-requests": requests,
-        "data": data,
-        "processor": options.tokenizer,
-        "model": "null",
-        "request-type": "text_completions",
-    }
+def _shape(options: argparse.Namespace, chunks: int) -> tuple[int, int, tuple[int, int]]:
+    return options.users, options.requests, (options.input_tokens, chunks)
+
+
+@contextlib.contextmanager
+def _null_server(chunks: int) -> Iterator[str]:
+    argv = module_argv("benchmarks.null_server", "events", str(chunks))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
+
+
+def _guidellm(options: argparse.Namespace, url: str, chunks: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        argv = [
-            options.guidellm,
-            "benchmark",
-            *(word for name, value in words.items() for word in (f"--{name}", str(value))),
-        ]
-        argv += ["--output-dir", folder, "--outputs", "json", "--disable-console"]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-        )
+        words = {
+            "backend": f"kind=openai_http,target={url},model=noop,request_format=/v1/completions",
+            "profile": f"kind=concurrent,streams={options.users}",
+            "constraint": f"kind=max_requests,count={options.requests}",
+            "tokenizer": f"kind=huggingface_auto,model={options.tokenizer}",
+            "data": f"kind=synthetic_text,prompt_tokens={options.input_tokens},output_tokens={chunks}",
+            "output": f"kind=json,path={folder}/r.json",
+        }
+        argv = [options.guidellm, "run", *(word for name, value in words.items() for word in (f"--{name}", value))]
+        environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run([*argv, "--disable-console"], capture_output=True, text=True, check=False, env=environ)
     if done.returncode != 0:
         raise RuntimeError((done.stderr or done.stdout)[-2000:])
 
 
-def _cpu_s(run: Callable[[int], object], requests: int) -> float:
+def _cpu_s(run: Callable[[str, int], object], url: str, chunks: int) -> float:
     """Processor seconds of the child processes that the run starts."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(requests)
+    run(url, chunks)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import uvloop
 
-_MODELS = b'{"object":"list","data":[{"id":"null","object":"model"}]}'
+_MODELS = b'{"object":"list","data":[{"id":"noop","object":"model"}]}'
 _LISTING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_MODELS) + _MODELS
 
 

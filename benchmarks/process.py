@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from servers import process_group
+from servers.reaper import Reaper
 
 _POLL_S = 0.1
 _END_GRACE_S = 15.0
@@ -23,10 +24,17 @@ class RungError(Exception):
 
 
 class ChildProcess:
-    """A running tree, led by `process`; `log_file` has what it said."""
+    """A running tree, led by `process`; `log_file` has what it said. `reaper` ends it should we be killed."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], environ: Mapping[str, str], log_file: Path, piped: bool = False
+        self,
+        name: str,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        log_file: Path,
+        *,
+        piped: bool = False,
+        reaper: Reaper | None = None,
     ) -> None:
         self.name = name
         self._log_file = log_file
@@ -42,6 +50,9 @@ class ChildProcess:
                 text=piped,
                 bufsize=1 if piped else -1,
             )
+        self._reaper = reaper
+        if reaper is not None:
+            reaper.track(self.pid)
 
     @property
     def pid(self) -> int:
@@ -75,6 +86,8 @@ class ChildProcess:
                 self.process.wait(_END_GRACE_S)
         process_group.kill(self.pid)
         self.process.communicate()
+        if self._reaper is not None:
+            self._reaper.forget(self.pid)
 
 
 def free_port() -> int:

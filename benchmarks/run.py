@@ -3,6 +3,7 @@
 It puts the parts together (ladder, figures, validity, parity, verdict) and does no measuring of its own.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from benchmarks.validity import Facts, Finding
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel, VllmModel
 from servers import hardware
+from servers.reaper import Reaper
 from servers.store import Store
 
 Say = Callable[[str], None]
@@ -49,6 +51,11 @@ def choose(settings: LitportSettings) -> str:
 
 def run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     """Climb the ladder and return the result; requests.jsonl and logs go into `folder`. Raises RungError, UserError."""
+    with tempfile.TemporaryDirectory(prefix="litport-bench-") as run_dir, Reaper(Path(run_dir, "run")) as reaper:
+        return _run(plan, folder, say, reaper)
+
+
+def _run(plan: Plan, folder: Path, say: Say, reaper: Reaper) -> dict[str, Any]:
     started_at = time.time()
     settings, bench = plan.settings, plan.settings.bench
     model = settings.models[plan.model]
@@ -57,7 +64,7 @@ def run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     model_dir = None if model.source is None else Store(settings.server.cache_dir).pull(model.source)
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    rungs = Ladder(settings, plan.model, model_dir, logs)
+    rungs = Ladder(settings, plan.model, model_dir, logs, reaper)
     course = course_of(settings, rungs.workload_kind, model)
     items = course.items()
     climbs = ladder.climb(partial(rungs.rungs, items), course, say, bench.passes)

@@ -23,6 +23,7 @@ from benchmarks.generator import Cost
 from benchmarks.process import ChildProcess, RungError
 from benchmarks.workload import Item, calls
 from clients.record import RequestRecord
+from servers.reaper import Reaper
 
 # Until the last request's series are there: vLLM counts a request a moment after its client has the answer.
 _SETTLE_S = 0.5
@@ -96,6 +97,7 @@ class ServerRung:
     start_timeout_s: float = 600
     series: Callable[[], tuple[Mapping[str, float], Mapping[str, float] | None]] = field(default=lambda: ({}, None))
     headers: Mapping[str, str] = field(default_factory=dict)
+    reaper: Reaper | None = None
     pid: int | None = None
     batch_size: int | None = None
     _child: ChildProcess | None = None
@@ -105,7 +107,7 @@ class ServerRung:
         if self.command is None:
             return
         argv, environ = self.command
-        self._child = ChildProcess(self.name, argv, environ, self.log_file)
+        self._child = ChildProcess(self.name, argv, environ, self.log_file, reaper=self.reaper)
         self.pid = self._child.pid
         self._child.wait_ready(self.url + self.ready_path, self.start_timeout_s)
 
@@ -185,6 +187,7 @@ class BareRung:
     environ: Mapping[str, str]
     log_file: Path
     sample: Sequence[Item] = ()
+    reaper: Reaper | None = None
     form: str | None = None
     pid: int | None = None
     batch_size: int | None = None
@@ -201,7 +204,7 @@ class BareRung:
         items.write_bytes(msgspec.msgpack.encode(list(self.sample)))
         spec.write_text(json.dumps({**self.spec, "rung": self.name, "items": str(items)}))
         argv = module_argv("benchmarks.bare", str(spec))
-        self._child = ChildProcess(self.name, argv, self.environ, self.log_file, piped=True)
+        self._child = ChildProcess(self.name, argv, self.environ, self.log_file, piped=True, reaper=self.reaper)
         self.pid = self._child.pid
         self.batch_size = self._line()["batch_size"]
 

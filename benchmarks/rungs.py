@@ -16,21 +16,30 @@ from benchmarks.workload import Item
 from configs.bench import GENERIC_RUNGS, LLM_RUNGS
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel, VllmModel
+from servers.engines.litserve import LitServeEngine
 from servers.engines.vllm import VllmEngine
 from servers.interpreter import module_argv
+from servers.reaper import Reaper
 
+OwnRung = BareRung | ServerRung
 _FORMS = {"embedding": ("embeddings", "/v1/embeddings"), "image_classification": ("image", "")}
 
 
 class Ladder:
-    """Makes the rungs for `name` of `settings`, whose files lie in `model_dir`; processes write logs into `folder`."""
+    """Makes the rungs for `name` of `settings`, whose files lie in `model_dir`; processes write logs into `folder`.
 
-    def __init__(self, settings: LitportSettings, name: str, model_dir: Path | None, folder: Path) -> None:
+    `reaper` ends their processes should the harness be killed.
+    """
+
+    def __init__(
+        self, settings: LitportSettings, name: str, model_dir: Path | None, folder: Path, reaper: Reaper | None = None
+    ) -> None:
         self._settings = settings
         self._name = name
         self._model = settings.models[name]
         self._model_dir = model_dir
         self._folder = folder
+        self._reaper = reaper
         self.workload_kind = settings.bench.workload.kind or self._usual_kind()
 
     def rungs(self, sample: Sequence[Item], names: Sequence[str] = ()) -> list[Rung]:
@@ -44,11 +53,14 @@ class Ladder:
                 )
         return [self.rung(rung, sample) for rung in chosen]
 
-    def rung(self, rung: str, sample: Sequence[Item], overrides: Mapping[str, Any] | None = None) -> Rung:
+    def rung(self, rung: str, sample: Sequence[Item], overrides: Mapping[str, Any] | None = None) -> OwnRung:
         """One rung; `overrides` change settings of the model, for the rung that serves it through Litport."""
         if isinstance(self._model, VllmModel):
-            return self._llm_rung(rung, self._model, overrides or {})
-        return self._generic_rung(rung, self._model, sample, overrides or {})
+            made = self._llm_rung(rung, self._model, overrides or {})
+        else:
+            made = self._generic_rung(rung, self._model, sample, overrides or {})
+        made.reaper = self._reaper
+        return made
 
     def _usual_kind(self) -> str:
         if isinstance(self._model, VllmModel):
@@ -58,7 +70,7 @@ class Ladder:
     def _log(self, rung: str) -> Path:
         return self._folder / f"{rung.replace('/', '_').replace(':', '_')}.log"
 
-    def _llm_rung(self, rung: str, model: VllmModel, overrides: Mapping[str, Any]) -> Rung:
+    def _llm_rung(self, rung: str, model: VllmModel, overrides: Mapping[str, Any]) -> OwnRung:
         assert self._model_dir is not None
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -93,7 +105,7 @@ class Ladder:
 
     def _generic_rung(
         self, rung: str, model: LitServeModel, sample: Sequence[Item], overrides: Mapping[str, Any]
-    ) -> Rung:
+    ) -> OwnRung:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         form, path = _FORMS.get(model.api, ("json", ""))
@@ -157,7 +169,10 @@ class Ladder:
         metrics.mkdir(parents=True)
         spec = {"name": self._name, "uds": "", "card": "", "log_level": "warning", **served, "port": port}
         argv = self._spec_argv("litserve_server", rung, spec)
-        environ = {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+        model = self._model if isinstance(self._model, LitServeModel) else LitServeModel(engine="litserve", api="echo")
+        # What it costs beside Litport should not depend on how many threads each takes.
+        own = LitServeEngine(self._name, model, metrics / "unused", "warning").environ()
+        environ = {**own, "PROMETHEUS_MULTIPROC_DIR": str(metrics), **model.env}
         return self._server(rung, url, (argv, environ), form, path, read_as)
 
     def _litport(

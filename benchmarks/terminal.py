@@ -47,6 +47,7 @@ def ladder_table(result: Mapping[str, Any]) -> Table:
         "tpot ms",
         "e2e p50 s",
         "cores",
+        "cache hits",
         "parity",
     ):
         table.add_column(title, justify="left" if title == "rung" else "right")
@@ -64,6 +65,7 @@ def ladder_table(result: Mapping[str, Any]) -> Table:
             milliseconds(figures["tpot_s"], "mean"),
             f"{figures['e2e_s']['p50']:.3f}" if figures["e2e_s"] and figures["e2e_s"]["p50"] is not None else "-",
             cores(rung),
+            percent(rung["prefix_cache_hit_rate"]),
             parity(rung),
         )
     return table
@@ -101,6 +103,11 @@ def milliseconds(distribution: Mapping[str, Any] | None, which: str) -> str:
     """One figure of a distribution."""
     value = distribution[which] if distribution else None
     return "-" if value is None else f"{value * 1000:.1f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in words."""
+    return "-" if share is None else f"{share:.0%}"
 
 
 def cores(rung: Mapping[str, Any]) -> str:

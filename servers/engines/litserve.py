@@ -66,8 +66,7 @@ class LitServeEngine:
         metrics_dir = socket.with_suffix(".metrics")
         shutil.rmtree(metrics_dir, ignore_errors=True)  # what a child that died has counted is gone with it
         metrics_dir.mkdir()
-        own = {**self._thread_limit(), **allocator.environ()}
-        return Command(argv, {**own, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir), **chosen.env})
+        return Command(argv, {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir), **chosen.env})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
         """One prediction on the example that the settings or the API name; without one, LitServe's own health."""
@@ -88,6 +87,10 @@ class LitServeEngine:
         """Weights and Python with torch, once a worker."""
         workers = self.settings.workers_per_device or 1
         return Needs(1, workers * (2 * weight_bytes(model_dir) + _OVERHEAD_BYTES))
+
+    def environ(self) -> Mapping[str, str]:
+        """The variables that suit a worker that computes on the CPU; nothing that is set already is changed."""
+        return {**self._thread_limit(), **allocator.environ()}
 
     def _thread_limit(self) -> Mapping[str, str]:
         # torch would give every worker all cores, and so would the next worker and the next model.

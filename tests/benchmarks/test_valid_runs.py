@@ -1,17 +1,23 @@
 """`litport bench load` against a server with known faults: a run that counts ends with 0, one that does not says why.
 
-The rule on the CPU quota is not here: it takes a container with one (test_validity.py has its known answers).
+The rule on the CPU quota needs a control group that a test may make; elsewhere that one test is skipped, and
+test_validity.py has the rule's known answers.
 """
 
+import contextlib
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.benchmarks.layers import layered
-from tests.conftest import litport
+from tests.conftest import LITPORT, litport
 
+CGROUPS = Path("/sys/fs/cgroup")
 GOOD: dict[str, str] = {
     "bench.passes": "1",
     "bench.warmup_requests": "2",
@@ -59,6 +65,35 @@ def test_a_run_counts_unless_a_rule_says_otherwise(
     assert {"result.json", "requests.jsonl", "report.md", "report.html"} <= {
         file.name for file in (tmp_path / "out").iterdir()
     }
+
+
+@pytest.fixture
+def a_fifth_of_a_core() -> Iterator[Path]:
+    """The file that takes a process into a control group with a CPU quota."""
+    folder = next((part for part in (CGROUPS / "cpu", CGROUPS) if part.is_dir()), CGROUPS) / f"litport-{os.getpid()}"
+    try:
+        folder.mkdir()
+        if (folder / "cpu.max").exists():
+            (folder / "cpu.max").write_text("20000 100000")
+        else:
+            (folder / "cpu.cfs_period_us").write_text("100000")
+            (folder / "cpu.cfs_quota_us").write_text("20000")
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        pytest.skip(f"NOT TESTED UNDER A CPU QUOTA: this machine lets no control group with one be made: {problem}")
+    yield folder / "cgroup.procs"
+    folder.rmdir()
+
+
+def test_a_run_that_the_cpu_quota_held_back_does_not_count(tmp_path: Path, a_fifth_of_a_core: Path) -> None:
+    overrides = [word for name, value in GOOD.items() for word in (f"--{name}", value)]
+    enter = f'echo $$ > {a_fifth_of_a_core}; exec "$@"'
+    with layered(tmp_path, queue_s=0.05, decode_s=0.02) as rung:
+        words = ["sh", "-c", enter, "sh", *LITPORT, "bench", "load", rung.url, "--model", "m", *overrides]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{rung.url}: cpu_throttled" in json.loads(done.stdout.splitlines()[-1])["findings"]
 
 
 def test_a_result_is_not_overwritten(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,30 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PLUGIN = next(block for block in PYTHON if "class MyAPI" in block)
 SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 OF_THE_PLUGIN = [block for block in SHELL if "my_api" in block]
-OF_THE_DEMO = [block for block in SHELL if block not in OF_THE_PLUGIN]
+OF_THE_HARNESS = [block for block in SHELL if "litport bench" in block]
+OF_THE_DEMO = [block for block in SHELL if block not in OF_THE_PLUGIN + OF_THE_HARNESS]
+# As they stand they take a quarter of an hour.
+SMALL = {
+    "LITPORT_BENCH__PASSES": "1",
+    "LITPORT_BENCH__RUNGS": "[litport]",
+    "LITPORT_BENCH__PERCENTILES": "[50]",
+    "LITPORT_BENCH__WORKLOAD__REQUESTS": "32",
+    "LITPORT_BENCH__WORKLOAD__OUTPUT_TOKENS": "8",
+    "LITPORT_BENCH__VALIDITY__MAX_DRIFT": "1",
+}
 
 
 @pytest.mark.parametrize("block", OF_THE_DEMO, ids=lambda block: " ".join(block.split()[:3]))
 def test_a_shell_example_runs(platform: Platform, block: str) -> None:
     _shell(block, platform)
+
+
+@pytest.mark.parametrize("block", OF_THE_HARNESS, ids=lambda block: " ".join(block.split()[:3]))
+def test_an_example_of_the_harness_runs_when_made_small(
+    platform: Platform, block: str, tmp_path: Path, model_cache: Path
+) -> None:
+    small = {**SMALL, "LITPORT_SERVER__CACHE_DIR": str(model_cache)}
+    assert '"valid": true' in _shell(block.replace("results/", f"{tmp_path}/"), platform, small)
 
 
 @pytest.mark.parametrize(
@@ -45,20 +64,20 @@ def test_the_plugin_of_the_readme_serves_from_a_folder_that_has_our_names_too(tm
         assert _shell(curl, platform) == '{"output":"HELLO"}'
 
 
-def _shell(block: str, platform: Platform) -> str:
+def _shell(block: str, platform: Platform, more: Mapping[str, str] | None = None) -> str:
     """Run the block with `litport` meaning this one; returns what it printed."""
     script = block.replace("http://127.0.0.1:8000", platform.url).replace("cat.png", str(CAT))
     script = (
         f'set -e\nlitport() {{ "{sys.executable}" -P -m litport "$@"; }}\n{script.replace("curl ", "curl -sS --fail ")}'
     )
-    environ = os.environ | {"LITPORT_SERVER__PORT": platform.url.rpartition(":")[2]}
+    environ = os.environ | {"LITPORT_SERVER__PORT": platform.url.rpartition(":")[2]} | dict(more or {})
     ended = subprocess.run(
         ["bash", "-c", script],
         cwd=REPOSITORY,
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
