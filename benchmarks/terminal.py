@@ -19,7 +19,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     if verdict := result["verdict"]:
         console.print(f"\n[bold]{verdict['summary']}.[/bold] {verdict['cause']}.")
         if advice := verdict["advice"]:
-            console.print(f"Try {advice['setting']}: {advice['value']} (or --confirm, which tries it).")
+            why = "" if verdict["reason"] == verdict["cause"] else f"Also, {verdict['reason']}. "
+            console.print(f"{why}Try {advice['setting']}: {advice['value']} (or --confirm, which tries it).")
     if confirmed := result["confirmed"]:
         words = "helped" if confirmed["helped"] else "did not help"
         console.print(

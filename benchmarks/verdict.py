@@ -46,7 +46,10 @@ class Advice:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The dominant row, its share of the latency, the dominant row of serving alone, a likely cause, and advice."""
+    """The dominant row, its share of the latency and its likely cause; the dominant row of serving alone; advice.
+
+    `reason` is why the advice is given: it is about the largest row that a setting addresses.
+    """
 
     row: str
     share: float
@@ -54,6 +57,7 @@ class Verdict:
     serving_share: float
     cause: str
     advice: Advice | None
+    reason: str | None
     summary: str
 
 
@@ -64,21 +68,17 @@ def judge(situation: Situation) -> Verdict:
     row = max(shares, key=lambda name: shares[name])
     serving = {name: share for name, share in shares.items() if name not in _MODEL_ROWS}
     serving_row = max(serving, key=lambda name: serving[name])
-    cause, advice = "", None
-    for name in sorted(shares, key=lambda name: -shares[name]):
-        explain = _CAUSES.get(name)
-        if explain is None or shares[name] < _WORTH:
-            continue
-        said, found = explain(situation, shares[name])
-        cause = cause or said
-        if found is not None:
-            cause, advice = said, found
-            break
-    if not cause:
-        cause = f"{row} takes {shares[row]:.0%} of the time" if shares[row] >= _WORTH else "no single layer costs much"
-    return Verdict(
-        row, shares[row], serving_row, serving[serving_row], cause, advice, _summary(situation, row, shares[row])
-    )
+    large = [name for name in sorted(shares, key=lambda name: -shares[name]) if shares[name] >= _WORTH]
+    explained = [_explain(situation, name, shares[name]) for name in large]
+    cause = explained[0][0] if explained else "no single layer costs much"
+    reason, advice = next(((said, found) for said, found in explained if found is not None), (None, None))
+    summary = _summary(situation, row, shares[row])
+    return Verdict(row, shares[row], serving_row, serving[serving_row], cause, advice, reason, summary)
+
+
+def _explain(situation: Situation, row: str, share: float) -> "Explanation":
+    explain = _CAUSES.get(row)
+    return explain(situation, share) if explain else (f"{row} takes {share:.0%} of the time", None)
 
 
 def _summary(situation: Situation, row: str, share: float) -> str:
@@ -151,6 +151,8 @@ def _litserve_http(situation: Situation, share: float) -> Explanation:
     if not isinstance(situation.model, LitServeModel):
         return said, None
     servers = situation.model.api_server_count or situation.model.workers_per_device or 1
+    if servers >= situation.cores and situation.busy_share is not None and situation.busy_share >= _BUSY:
+        return f"{said}, and the processors are all in use", None
     return said, Advice("api_server_count", servers + 1)
 
 

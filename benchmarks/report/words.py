@@ -18,7 +18,8 @@ def verdict(result: Mapping[str, Any]) -> str:
         return "There is none: it needs Litport, or another server, measured with where its time goes."
     serving = f"Of serving alone, {found['serving_row']} takes the most: {found['serving_share']:.0%} of the latency."
     advice = found["advice"]
-    tried = f" Try {advice['setting']}: {advice['value']}." if advice else ""
+    why = f" {_sentence(found['reason'])}" if advice and found["reason"] != found["cause"] else ""
+    tried = f"{why} Try {advice['setting']}: {advice['value']}." if advice else ""
     return f"{_sentence(found['summary'])} {_sentence(found['cause'])} {serving}{tried}"
 
 

@@ -47,6 +47,7 @@ def result() -> dict[str, Any]:
             "serving_row": "scheduler queue",
             "serving_share": 0.1,
             "cause": "the model itself: 80% of the time it generates",
+            "reason": "events are written one by one",
             "advice": {"setting": "args.max-num-seqs", "value": 8},
             "summary": "Litport reaches 1.69 of transformers' throughput; 80% of the latency is decode",
         },

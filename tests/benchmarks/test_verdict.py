@@ -76,6 +76,7 @@ CAUSES = [
     ("HTTP and parsing in LitServe", litserve(), {}, "LitServe's HTTP server takes", Advice("api_server_count", 2)),
     ("return", litserve(workers_per_device=2), {}, "LitServe's HTTP server takes", Advice("api_server_count", 3)),
     ("return", litserve(api_server_count=4), {}, "LitServe's HTTP server takes", Advice("api_server_count", 5)),
+    ("return", litserve(api_server_count=4), {"busy_share": 0.9}, "processors are all in use", None),
     ("predict", litserve(), {}, "processors are idle", Advice("workers_per_device", 2)),
     ("predict", litserve(workers_per_device=4, max_batch_size=16), {}, "the model itself: 96%", None),
     ("predict", litserve(), {"on_cpu": False}, "batches hold 1", Advice("max_batch_size", 2)),
@@ -145,10 +146,12 @@ def test_the_dominant_row_of_serving_is_told_beside_that_of_the_model() -> None:
     assert found.serving_share == pytest.approx(0.1)
 
 
-def test_the_largest_row_with_advice_is_what_the_cause_speaks_of() -> None:
+def test_the_cause_is_the_largest_rows_and_the_advice_that_of_the_largest_with_one() -> None:
     found = judge(situation(vllm(max_num_seqs=2), {"decode": 0.7, "scheduler queue": 0.2}))
     assert found.row == "decode"
-    assert "requests wait 20% of the time" in found.cause
+    assert "the model itself: 70%" in found.cause
+    assert found.reason is not None
+    assert "requests wait 20% of the time" in found.reason
     assert found.advice == Advice("args.max-num-seqs", 16)
 
 
