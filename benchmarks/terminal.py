@@ -112,8 +112,9 @@ def percent(share: float | None) -> str:
 
 
 def cores(rung: Mapping[str, Any]) -> str:
-    """Cores that the rung's processes used, the mean of the passes."""
-    used = [window["models"].get("model", {}).get("cpu_cores") for window in rung["utilisation"]]
+    """Cores that the rung's processes used, the mean of the passes that were long enough to be sampled."""
+    sampled = [window for window in rung["utilisation"] if window["samples"]]
+    used = [window["models"].get("model", {}).get("cpu_cores") for window in sampled]
     known = [value for value in used if value is not None]
     return f"{sum(known) / len(known):.2f}" if known else "-"
 
