@@ -45,7 +45,7 @@ class ChildProcess:
                 stdin=pipe or subprocess.DEVNULL,
                 stdout=pipe or log,
                 stderr=log,
-                env=os.environ | environ,
+                env={**_own_environ(), **environ},
                 start_new_session=True,
                 text=piped,
                 bufsize=1 if piped else -1,
@@ -88,6 +88,11 @@ class ChildProcess:
         self.process.communicate()
         if self._reaper is not None:
             self._reaper.forget(self.pid)
+
+
+def _own_environ() -> dict[str, str]:
+    # The settings are read, with what the environment says of them; a rung gets them from its own recipe.
+    return {name: value for name, value in os.environ.items() if not name.startswith("LITPORT_")}
 
 
 def free_port() -> int:

@@ -195,7 +195,14 @@ class Ladder:
                 }
             )
         )
-        rung = self._server("litport", url, (module_argv("litport", "serve", str(recipe)), {}), form, path, read_as)
+        rung = self._server(
+            "litport",
+            url,
+            (module_argv("litport", "serve", str(recipe), "--auth.api_keys=[]"), {}),
+            form,
+            path,
+            read_as,
+        )
         rung.ready_path = "/ready"
         rung.series = _LitportSeries(url, metrics_port)
         return rung

@@ -26,7 +26,8 @@ def test_every_setting_is_described_and_on_the_page() -> None:
     for path, leaf in walk(tree()):
         name = path[-1] if path[-1] != "<name>" else path[-2]
         assert leaf.description.endswith("."), path
-        assert f"| `{name}` |" in page, path
+        section = ".".join(path[1:-1]) if path[0] == "bench" else ""
+        assert f"| `{f'{section}.{name}'.lstrip('.')}` |" in page, path
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
