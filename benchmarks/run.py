@@ -51,7 +51,7 @@ def choose(settings: LitportSettings) -> str:
 
 def run(plan: Plan, folder: Path, say: Say) -> dict[str, Any]:
     """Climb the ladder and return the result; requests.jsonl and logs go into `folder`. Raises RungError, UserError."""
-    with tempfile.TemporaryDirectory(prefix="litport-bench-") as run_dir, Reaper(Path(run_dir, "run")) as reaper:
+    with Reaper(Path(tempfile.mkdtemp(prefix="litport-bench-"))) as reaper:  # which removes the folder
         return _run(plan, folder, say, reaper)
 
 
