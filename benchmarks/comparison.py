@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from benchmarks import figures, result
-from clients.record import RequestRecord
+from clients.record import RequestRecord, window
 from configs.errors import UserError
 
 _SAME = ("model",), ("workload_digest",), ("settings", "bench", "load")
@@ -74,7 +74,7 @@ def _stretches(folder: Path, found: Mapping[str, Any]) -> dict[tuple[str, int], 
     rates = {}
     for key, numbered in passes.items():
         each = list(numbered.values())
-        windows = [(min(r.scheduled_s for r in one), max(r.end_s for r in one)) for one in each]
+        windows = [window(one) for one in each]
         tokens = any(record.output_tokens for one in each for record in one)
         rates[key] = figures.stretch_rates(each, windows, _tokens if tokens else _one)
     return rates

@@ -54,16 +54,6 @@ class Result(msgspec.Struct, frozen=True):
     records: list[RequestRecord]
     costs: list[Cost]
 
-    @property
-    def begin_s(self) -> float:
-        """When the first request was due."""
-        return min(record.scheduled_s for record in self.records)
-
-    @property
-    def end_s(self) -> float:
-        """When the last answer was complete."""
-        return max(record.end_s for record in self.records)
-
 
 def generate(
     url: str,

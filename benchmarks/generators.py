@@ -10,7 +10,6 @@ installs nothing.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -18,17 +17,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import generator
-from benchmarks.rung import Measurement
+from benchmarks import generator, null_server
 from benchmarks.workload import calls, make
+from clients.record import window
 from configs.bench import Workload
-from servers.interpreter import module_argv
 
 _VLLM = (
-    "import argparse, sys\n"
+    "import sys\n"
     "from vllm.benchmarks.serve import add_cli_args, main\n"
     "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
     "parser = FlexibleArgumentParser()\n"
@@ -49,10 +47,10 @@ def with_litport(
     failed = [record.error for record in result.records if record.failed]
     if failed:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
-    measured = Measurement(tuple(result.records), None)
+    begin_s, end_s = window(result.records)
     tokens = sum(record.output_tokens or 0 for record in result.records)
     return {
-        "tokens_per_s": tokens / (measured.end_s - measured.begin_s),
+        "tokens_per_s": tokens / (end_s - begin_s),
         "ttft_ms": _median_ms([record.ttft_s for record in result.records]),
         "tpot_ms": _median_ms([record.tpot_s for record in result.records]),
     }
@@ -122,7 +120,7 @@ def cost(options: argparse.Namespace) -> None:
         sides["guidellm"] = lambda url, chunks: _guidellm(options, url, chunks)
     found: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
-    with _null_server(_FEW) as few, _null_server(_MANY) as many:
+    with null_server.running("events", _FEW) as few, null_server.running("events", _MANY) as many:
         for names in [order, order[::-1]] * options.rounds:
             for name in names:
                 spent_s = [_cpu_s(sides[name], url, chunks) for url, chunks in ((few, _FEW), (many, _MANY))]
@@ -135,17 +133,6 @@ def cost(options: argparse.Namespace) -> None:
 
 def _shape(options: argparse.Namespace, chunks: int) -> tuple[int, int, tuple[int, int]]:
     return options.users, options.requests, (options.input_tokens, chunks)
-
-
-@contextlib.contextmanager
-def _null_server(chunks: int) -> Iterator[str]:
-    argv = module_argv("benchmarks.null_server", "events", str(chunks))
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        finally:
-            server.kill()
 
 
 def _guidellm(options: argparse.Namespace, url: str, chunks: int) -> None:

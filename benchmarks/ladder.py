@@ -5,8 +5,6 @@ or faster favours no rung. Each rung is started for its pass and ended after it.
 """
 
 import itertools
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import arrivals, generator, workload
+from benchmarks import arrivals, generator, null_server, workload
 from benchmarks.bare.outcome import Answer
 from benchmarks.rung import Measurement, Rung
 from benchmarks.workload import Item
+from clients.record import window
 from configs.bench import Bench, Workload
-from servers.interpreter import module_argv
 from servers.telemetry import Sampler
 
 _CEILING_REQUESTS = 400
@@ -137,8 +135,7 @@ def _measure(rung: Rung, course: Course, on_step: Callable[[str], None], words: 
         on_step(f"{words}: measuring with {users} users")
         measured = _measure_at(rung, course, users, users, users)
         yield users, measured
-        done = sum(record.output_tokens or 1 for record in measured.measurement.records)
-        rate = done / (measured.measurement.end_s - measured.measurement.begin_s)
+        rate = measured.measurement.throughput_per_s
         if rate < best * _RAMP_GAIN:
             return
         best = max(best, rate)
@@ -160,15 +157,9 @@ def _measure_at(rung: Rung, course: Course, users: int, warm_users: int, level: 
 
 def ceiling_per_s(read_as: str, parts: int, users: int, processes: int) -> float:
     """Requests a second that the load generator reaches against a server that answers at once with `parts` parts."""
-    argv = module_argv("benchmarks.null_server", read_as, str(parts))
-    server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
-    try:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        items = workload.make(Workload(), _CEILING_REQUESTS, 0)
-        calls = workload.calls(items, "completions", "null", "/v1/completions")
+    items = workload.make(Workload(), _CEILING_REQUESTS, 0)
+    calls = workload.calls(items, "completions", "null", "/v1/completions")
+    with null_server.running(read_as, parts) as url:
         result = generator.generate(url, read_as, calls, users, 60, processes)
-        return len(result.records) / (result.end_s - result.begin_s)
-    finally:
-        server.kill()
-        server.communicate()
+    begin_s, end_s = window(result.records)
+    return len(result.records) / (end_s - begin_s)

@@ -8,10 +8,15 @@ at a request beyond its length.
 """
 
 import asyncio
+import contextlib
+import subprocess
 import sys
+from collections.abc import Iterator
 from typing import cast
 
 import uvloop
+
+from servers.interpreter import module_argv
 
 _MODELS = b'{"object":"list","data":[{"id":"noop","object":"model"}]}'
 _LISTING = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_MODELS) + _MODELS
@@ -73,6 +78,18 @@ async def serve(form: str, events: int) -> None:
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()
+
+
+@contextlib.contextmanager
+def running(form: str, events: int) -> Iterator[str]:
+    """The server in a process of its own, at the address that is given, until the block ends."""
+    argv = module_argv("benchmarks.null_server", form, str(events))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
 
 
 if __name__ == "__main__":

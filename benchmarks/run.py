@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import arrivals, efficiency, figures, ladder, result, validity, verdict, workload
 from benchmarks.ladder import Climb, Course
-from benchmarks.rung import Rung, ServerRung
+from benchmarks.rung import Measurement, Rung, ServerRung
 from benchmarks.rungs import Ladder
 from benchmarks.validity import Facts, Finding
 from configs.errors import UserError
@@ -154,7 +154,7 @@ class Report:
 
     def _knee(self, rung: str) -> int | None:
         levels = [
-            (climb.users, _throughput(climb), sum(map(_e2e_s, climb.measurements)) / len(climb.measurements))
+            (climb.users, _throughput(climb), sum(one.e2e_s for one in climb.measurements) / len(climb.measurements))
             for climb in self._climbs
             if climb.rung == rung
         ]
@@ -220,8 +220,8 @@ def _confirm(rungs: Ladder, course: Course, advice: verdict.Advice, say: Say) ->
         closed = course.bench.model_copy(update={"load": load.model_copy(update={"shape": "closed"})})
         course = replace(course, bench=closed)
     plain, tried = ladder.climb(both, course, say, passes=2)
-    throughput = [_throughput_of(other) / _throughput_of(one) for one, other in _pairs(plain, tried)]
-    latency = [_e2e_s(other) / _e2e_s(one) for one, other in _pairs(plain, tried)]
+    throughput = [other.throughput_per_s / one.throughput_per_s for one, other in _pairs(plain, tried)]
+    latency = [other.e2e_s / one.e2e_s for one, other in _pairs(plain, tried)]
     return {
         "setting": advice.setting,
         "value": advice.value,
@@ -233,23 +233,14 @@ def _confirm(rungs: Ladder, course: Course, advice: verdict.Advice, say: Say) ->
     }
 
 
-def _pairs(one: Climb, other: Climb) -> list[tuple[Any, Any]]:
+def _pairs(one: Climb, other: Climb) -> list[tuple[Measurement, Measurement]]:
     return list(zip(one.measurements, other.measurements, strict=True))
-
-
-def _throughput_of(measurement: Any) -> float:
-    done = sum(record.output_tokens or 1 for record in measurement.records if not record.failed)
-    return float(done / (measurement.end_s - measurement.begin_s))
-
-
-def _e2e_s(measurement: Any) -> float:
-    return float(sum(record.e2e_s for record in measurement.records) / len(measurement.records))
 
 
 def _throughput(climb: Climb) -> float:
     spent_s = [measurement.end_s - measurement.begin_s for measurement in climb.measurements]
-    done = sum(rate * time_s for rate, time_s in zip(map(_throughput_of, climb.measurements), spent_s, strict=True))
-    return done / sum(spent_s)
+    done = [one.throughput_per_s * time_s for one, time_s in zip(climb.measurements, spent_s, strict=True)]
+    return sum(done) / sum(spent_s)
 
 
 def _last(climbs: Sequence[Climb], rung: str) -> Climb | None:

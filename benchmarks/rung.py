@@ -22,7 +22,7 @@ from benchmarks.breakdown import Breakdown
 from benchmarks.generator import Cost
 from benchmarks.process import ChildProcess, RungError
 from benchmarks.workload import Item, calls
-from clients.record import RequestRecord
+from clients.record import RequestRecord, window
 from servers.reaper import Reaper
 
 # Until the last request's series are there: vLLM counts a request a moment after its client has the answer.
@@ -44,12 +44,23 @@ class Measurement:
     @property
     def begin_s(self) -> float:
         """When the first request was due (`time.monotonic()`)."""
-        return min(record.scheduled_s for record in self.records)
+        return window(self.records)[0]
 
     @property
     def end_s(self) -> float:
         """When the last answer was complete."""
-        return max(record.end_s for record in self.records)
+        return window(self.records)[1]
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Output tokens a second, or answers a second where nothing is generated; what failed does not count."""
+        done = sum(record.output_tokens or 1 for record in self.records if not record.failed)
+        return done / (self.end_s - self.begin_s)
+
+    @property
+    def e2e_s(self) -> float:
+        """The mean end-to-end latency, in seconds."""
+        return sum(record.e2e_s for record in self.records) / len(self.records)
 
 
 class Rung(Protocol):

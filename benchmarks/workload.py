@@ -5,7 +5,6 @@ are; `calls` puts them into the form that a server takes. It never tokenises: le
 draws, and what a file's text comes to in tokens is for the server to say.
 """
 
-import base64
 import io
 import itertools
 import json
@@ -199,11 +198,6 @@ def _drawn_picture(draw: random.Random) -> bytes:
     file = io.BytesIO()
     small.resize(_PICTURE_PX, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
     return file.getvalue()
-
-
-def as_json_image(picture: bytes) -> dict[str, str]:
-    """The picture as `image_classification` takes it in JSON."""
-    return {"image": base64.b64encode(picture).decode()}
 
 
 def _ids(draw: random.Random, count: int) -> list[int]:

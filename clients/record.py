@@ -5,6 +5,8 @@ Both cross process boundaries as MessagePack, so they hold plain values only. Al
 here tokenises, and a chunk is not a token.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -66,3 +68,9 @@ class RequestRecord(msgspec.Struct, kw_only=True):
         if len(self.chunk_s) < 2 or not self.output_tokens or self.output_tokens < 2:
             return None
         return (self.chunk_s[-1] - self.chunk_s[0]) / (self.output_tokens - 1)
+
+
+def window(records: Iterable[RequestRecord]) -> tuple[float, float]:
+    """When the first of the requests was due, and when the last answer was complete; ValueError without any."""
+    known = list(records)
+    return min(record.scheduled_s for record in known), max(record.end_s for record in known)

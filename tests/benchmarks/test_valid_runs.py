@@ -87,7 +87,9 @@ def a_fifth_of_a_core() -> Iterator[Path]:
 
 
 def test_a_run_that_the_cpu_quota_held_back_does_not_count(tmp_path: Path, a_fifth_of_a_core: Path) -> None:
-    overrides = [word for name, value in GOOD.items() for word in (f"--{name}", value)]
+    # Sampling without a pause keeps the harness at its quota all the time.
+    busy = {**GOOD, "bench.sample_interval_s": "0.001"}
+    overrides = [word for name, value in busy.items() for word in (f"--{name}", value)]
     enter = f'echo $$ > {a_fifth_of_a_core}; exec "$@"'
     with layered(tmp_path, queue_s=0.05, decode_s=0.02) as rung:
         words = ["sh", "-c", enter, "sh", *LITPORT, "bench", "load", rung.url, "--model", "m", *overrides]
