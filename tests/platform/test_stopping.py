@@ -20,16 +20,21 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     """The last test of the shared platform: it stops it."""
     groups = [status["group_id"] for status in platform.status().values()]
     texts: list[str] = []
+    begun = threading.Barrier(5)
 
     def stream() -> None:
-        body = {"model": CHAT, "prompt": "Once", "max_tokens": 60, "ignore_eos": True, "stream": True}
+        body = {"model": CHAT, "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
         body["stream_options"] = {"include_usage": True}  # an event may hold several tokens
-        texts.append(httpx.post(f"{platform.url}/v1/completions", json=body, timeout=120).text)
+        with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=120) as answer:
+            parts = answer.iter_text()
+            first = next(parts)
+            begun.wait(timeout=60)
+            texts.append(first + "".join(parts))
 
     threads = [threading.Thread(target=stream) for _ in range(4)]
     for thread in threads:
         thread.start()
-    _until_in_flight(platform, len(threads))
+    begun.wait(timeout=60)
     platform.process.send_signal(signal.SIGTERM)
     refused = httpx.post(f"{platform.url}/v1/completions", json={"model": CHAT, "prompt": "x"}, timeout=10)
     for thread in threads:
@@ -37,7 +42,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     assert platform.process.wait(timeout=30) == 0
     assert refused.status_code == 503
     assert len(texts) == len(threads)
-    assert all(text.endswith("data: [DONE]\n\n") and '"completion_tokens":60' in text for text in texts), texts
+    assert all(text.endswith("data: [DONE]\n\n") and '"completion_tokens":200' in text for text in texts), texts
     assert not [member for group in groups if isinstance(group, int) for member in process_group.members(group)]
 
 
