@@ -53,6 +53,21 @@ class _Model(Section):
     required: bool = Field(True, description="Whether /ready waits for this model.")
     start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
     max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")
+    request_timeout_s: Seconds | None = Field(
+        None, description="Longest a whole request may take, in seconds; null for limits.request_timeout_s."
+    )
+    max_running: Count | None = Field(
+        None, description="Most requests that the model works on at a time; null for what the engine can batch."
+    )
+    max_waiting: int = Field(
+        256, ge=0, description="Most requests that wait for their turn; further ones are refused with 429."
+    )
+    canary_interval_s: Seconds | None = Field(
+        4, description="How often a model at rest is asked whether it still answers, in seconds; null for never."
+    )
+    canary_timeout_s: Seconds = Field(
+        8, description="How long a model may owe any answer before it counts as stuck and is restarted, in seconds."
+    )
     env: dict[Annotated[str, AfterValidator(_variable_name)], Annotated[str, Field(pattern=r"^[^\x00]*$")]] = Field(
         {}, description="Environment variables added for this model's process."
     )
@@ -63,6 +78,11 @@ class VllmModel(_Model):
 
     engine: Literal["vllm"] = Field(description="What runs the model.")
     source: Text = Field(description="The model's files: a catalog name, a hub name `org/name`, or a folder.")
+    max_tokens_in_flight: Count | None = Field(
+        None,
+        description="Most tokens of all requests that run or wait: prompts, estimated as a quarter of their bytes, and "
+        "`max_tokens`; null for no limit.",
+    )
     args: Annotated[dict[Annotated[str, AfterValidator(option_name)], JsonValue], Keys(option_name)] = Field(
         {}, description="vLLM's own options by their names without the dashes, such as `max-model-len: 4096`."
     )
@@ -92,6 +112,11 @@ class LitServeModel(_Model):
     )
     stream: bool | None = Field(None, description="Whether the API yields its answer in parts.")
     timeout_s: Seconds | None = Field(None, description="How long a request may wait in LitServe's queue, in seconds.")
+    cancel_grace_s: Seconds = Field(
+        5,
+        description="How long cancelled work may go on before its worker is replaced, in seconds; work is cancelled when "
+        "its client leaves or its time is over.",
+    )
     api_server_count: Count | None = Field(None, description="HTTP server processes in front of the workers.")
     example: JsonValue | None = Field(
         None, description="A JSON request used to test that the model answers; by default what the API declares."

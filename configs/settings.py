@@ -45,6 +45,13 @@ class Server(Section):
     drain_timeout_s: float = Field(
         30, ge=0, description="How long requests in flight may take to finish when Litport stops, in seconds."
     )
+    tls_cert_file: Path | None = Field(
+        None, description="Certificate chain (PEM); with it and its key the port speaks HTTPS."
+    )
+    tls_key_file: Path | None = Field(None, description="Private key of the certificate (PEM).")
+    cors_origins: list[str] = Field(
+        [], description="Origins of web pages whose scripts may call, such as https://example.org; * for any."
+    )
 
     @field_validator("host")
     @classmethod
@@ -70,10 +77,17 @@ class Limits(Section):
     """What one request, and one connection, may cost."""
 
     max_body_bytes: int = Field(64 * 2**20, ge=1, description="Largest request body, in bytes.")
+    max_json_depth: int = Field(64, ge=1, le=500, description="Deepest nesting of a JSON body.")
+    max_choices: int = Field(128, ge=1, description="Largest `n` and `best_of` of a request to an LLM.")
+    max_stop_sequences: int = Field(64, ge=1, description="Longest list of `stop` sequences of a request.")
     request_timeout_s: Seconds | None = Field(
-        600, description="Longest a whole request may take, in seconds; null for no limit."
+        600,
+        description="Longest a whole request may take, in seconds; null for no limit. A request may ask for less in its "
+        "header X-Request-Timeout, and a model may have a limit of its own.",
     )
-    max_connections: int = Field(1024, ge=1, description="Most connections at a time; further ones are refused.")
+    max_connections: int = Field(
+        4096, ge=1, description="Most connections at a time; beyond them the one longest at rest is closed."
+    )
     max_header_bytes: int = Field(
         32 * 2**10, ge=1024, description="Largest head of a request (its path and headers), in bytes."
     )
@@ -87,13 +101,25 @@ class Limits(Section):
     write_timeout_s: Seconds = Field(
         60, description="How long a client may leave an answer unread before it is cut off, in seconds."
     )
+    keep_alive_timeout_s: Seconds = Field(
+        75, description="How long a connection may rest between two requests, in seconds."
+    )
 
 
 class Auth(Section):
     """Who may call."""
 
     api_keys: list[SecretStr] = Field(
-        [], description="Keys that callers send as `Authorization: Bearer KEY`; with none, anybody may call."
+        [],
+        description="Keys that callers send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; with none here and no "
+        "keys_file, anybody may call.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="YAML file of named keys, each with its own rights and limits; read again on SIGHUP.",
+    )
+    open_to_network: bool = Field(
+        False, description="Whether Litport may listen on an address that others reach while no key is needed."
     )
 
     @field_validator("api_keys")
@@ -117,6 +143,9 @@ class Telemetry(Section):
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port of Prometheus metrics on loopback; null for none."
+    )
+    audit_file: Path | None = Field(
+        None, description="File for one JSON line a request: who, which model, tokens, status; never its content."
     )
 
 
