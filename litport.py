@@ -149,7 +149,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     loaded = load(arguments.targets, arguments.overrides)
     logs.configure(loaded.settings.telemetry)
-    return platform.serve(loaded, VERSION)
+    return platform.serve(loaded, lambda: load(arguments.targets, arguments.overrides), VERSION)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -227,7 +227,7 @@ def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
     from servers.gateway import address
 
     server = _own_settings().server
-    url = arguments.url or address.url_of(server.host, server.port)
+    url = arguments.url or address.url_of(server.host, server.port, server.tls_cert_file is not None)
     return url.rstrip("/"), arguments.key or os.environ.get("OPENAI_API_KEY")
 
 

@@ -33,6 +33,9 @@ def _model_name(name: str) -> str:
     return name
 
 
+File = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
 class Server(Section):
     """Where Litport listens and keeps its files."""
 
@@ -45,10 +48,10 @@ class Server(Section):
     drain_timeout_s: float = Field(
         30, ge=0, description="How long requests in flight may take to finish when Litport stops, in seconds."
     )
-    tls_cert_file: Path | None = Field(
+    tls_cert_file: File | None = Field(
         None, description="Certificate chain (PEM); with it and its key the port speaks HTTPS."
     )
-    tls_key_file: Path | None = Field(None, description="Private key of the certificate (PEM).")
+    tls_key_file: File | None = Field(None, description="Private key of the certificate (PEM).")
     cors_origins: list[str] = Field(
         [], description="Origins of web pages whose scripts may call, such as https://example.org; * for any."
     )
@@ -114,7 +117,7 @@ class Auth(Section):
         description="Keys that callers send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; with none here and no "
         "keys_file, anybody may call.",
     )
-    keys_file: Path | None = Field(
+    keys_file: File | None = Field(
         None,
         description="YAML file of named keys, each with its own rights and limits; read again on SIGHUP.",
     )
@@ -144,7 +147,7 @@ class Telemetry(Section):
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port of Prometheus metrics on loopback; null for none."
     )
-    audit_file: Path | None = Field(
+    audit_file: File | None = Field(
         None, description="File for one JSON line a request: who, which model, tokens, status; never its content."
     )
 

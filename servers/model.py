@@ -31,7 +31,8 @@ class Model:
     """One served model.
 
     `detail` says in words what is being done or why it failed, `phases_s` how long each step of the last start took
-    (seconds), `session` reaches the child's Unix socket and is set while a child runs.
+    (seconds), `session` reaches the child's Unix socket and is set while a child runs, `in_flight` counts the requests
+    that the child has, and `answered_at_s` is when any of its answers last moved (`time.monotonic()`).
     """
 
     name: str
@@ -47,6 +48,8 @@ class Model:
     card: Card | None = None
     session: aiohttp.ClientSession | None = None
     group_id: int | None = None
+    in_flight: int = 0
+    answered_at_s: float = 0.0
 
     def move(self, state: State, detail: str = "") -> None:
         """Enter a state (or a new step within it)."""

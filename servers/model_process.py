@@ -10,8 +10,10 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -35,9 +37,8 @@ class ModelProcess:
         self._reaper = reaper
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._tasks: list[asyncio.Task[None]] = []
-        self._pidfds: set[int] = set()
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = RotatingFileHandler(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
+        self._pidfds: dict[int, int] = {}
+        self._file = _LogFile(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
 
     async def start(self, command: Command) -> None:
         """Start the child in a session, and so a process group, of its own. Raises OSError when it cannot start."""
@@ -65,10 +66,21 @@ class ModelProcess:
             try:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:
-                self._break(f"process {pid} ended")
+                self.give_up(f"process {pid} ended")
                 return
-            self._pidfds.add(pidfd)
+            self._pidfds[pidfd] = pid
             loop.add_reader(pidfd, self._on_end, pidfd, pid)
+
+    @property
+    def watched(self) -> list[int]:
+        """The processes that the model cannot live without."""
+        return list(self._pidfds.values())
+
+    def give_up(self, reason: str) -> None:
+        """Count the child as broken from now on; the first reason stands."""
+        if not self.broken.is_set():
+            self.reason = reason
+            self.broken.set()
 
     async def end(self, grace_s: float) -> None:
         """End the whole group: SIGTERM, at most `grace_s` seconds, then SIGKILL. Nothing of it is left."""
@@ -83,6 +95,8 @@ class ModelProcess:
             if not await asyncio.to_thread(process_group.kill, self.group_id):
                 _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id)
             self._reaper.forget(self.group_id)
+            await asyncio.wait(self._tasks[1:], timeout=1)  # it has been killed: this only takes note of it
+            process_group.reap(self.group_id)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -111,22 +125,36 @@ class ModelProcess:
 
     async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
-        self._break(f"its main process ended with status {status}")
+        self.give_up(f"its main process ended with status {status}")
 
     def _on_end(self, pidfd: int, pid: int) -> None:
         self._forget(pidfd)
-        self._break(f"its process {pid} ended")
+        self.give_up(f"its process {pid} ended")
 
     def _forget(self, pidfd: int) -> None:
         if pidfd in self._pidfds:
-            self._pidfds.discard(pidfd)
+            del self._pidfds[pidfd]
             asyncio.get_running_loop().remove_reader(pidfd)
             os.close(pidfd)
 
-    def _break(self, reason: str) -> None:
-        if not self.broken.is_set():
-            self.reason = reason
-            self.broken.set()
+
+class _LogFile(RotatingFileHandler):
+    """What a child says, on the disk. A disk that is full or read-only costs lines and one warning, never the model."""
+
+    _has_warned = False
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 # logging's; its own prints tracebacks
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("%s: lines of its log are dropped: %s (%s)", record.name, sys.exc_info()[1], self.baseFilename)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the last line did not reach the disk either
+            super().close()
 
 
 # "ValueError: ..." at the start of a line or behind vLLM's prefix, "litserve_main: error: ..." of argument parsers.

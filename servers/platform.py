@@ -8,61 +8,78 @@ leave a process or a socket behind.
 import asyncio
 import gc
 import logging
+import resource
 import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
+from configs.errors import SettingsError, UserError
 from configs.loading import Loaded
 from configs.settings import LitportSettings, LitServeModel, VllmModel
 from servers.engines.engine import Engine
 from servers.engines.litserve import LitServeEngine
 from servers.engines.vllm import VllmEngine
-from servers.gateway.address import address_of, bind
+from servers.gateway.address import address_of, bind, is_public
 from servers.gateway.front_door import FrontDoor
+from servers.gateway.keys import Keyring
 from servers.gateway.server import Server
 from servers.model import Model
 from servers.progress import Progress
 from servers.reaper import Reaper
+from servers.reload import Reload
 from servers.supervisor import Supervisor
 from servers.targets import check
 
 _log = logging.getLogger("litport.platform")
 
 
-def serve(loaded: Loaded, version: str) -> int:
+def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int:
     """Serve until told to stop; the exit status is 0, or 1 when a required model failed for good.
 
-    Raises UserError when the address cannot be had, SettingsError when the settings cannot be served.
+    `load_again` reads the settings anew, for SIGHUP. Raises UserError when the address cannot be had, SettingsError
+    when the settings cannot be served.
     """
     settings = loaded.settings
+    keyring = _keyring(settings)
     listener = bind(settings.server.host, settings.server.port)
     check(loaded)
+    _raise_descriptor_limit()
     run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets
     try:
         with Reaper(run_dir) as reaper:
-            status: int = uvloop.run(_serve(settings, version, listener, run_dir, reaper))
+            running = _serve(settings, keyring, load_again, version, listener, run_dir, reaper)
+            status: int = uvloop.run(running)
             return status
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
 async def _serve(
-    settings: LitportSettings, version: str, listener: socket.socket, run_dir: Path, reaper: Reaper
+    settings: LitportSettings,
+    keyring: Keyring,
+    load_again: Callable[[], Loaded],
+    version: str,
+    listener: socket.socket,
+    run_dir: Path,
+    reaper: Reaper,
 ) -> int:
-    address = address_of(listener)
+    address = address_of(listener, settings.server.tls_cert_file is not None)
     with Progress(address) as progress:
         models = _models(settings, run_dir)
         supervisor = Supervisor(models, settings.server.cache_dir, reaper, progress.changed)
         stopping = _on_signals(supervisor)
         progress.watch(supervisor)
-        front_door = FrontDoor(supervisor, settings, version, address)
+        front_door = FrontDoor(supervisor, settings, keyring, version, address)
         if settings.telemetry.metrics_port is not None:
             front_door.metrics.serve(settings.telemetry.metrics_port)
-        server = Server(front_door, settings.limits)
+        server = Server(front_door, settings)
+        reload = Reload(supervisor, front_door, server, keyring, load_again)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         serving = asyncio.create_task(server.serve([listener]))
         supervisor.start()
         _quieten_collector()
@@ -72,7 +89,28 @@ async def _serve(
         await supervisor.stop()
         server.should_exit = True
         await serving
+        front_door.close()
     return 1 if supervisor.fatal.is_set() else 0
+
+
+def _keyring(settings: LitportSettings) -> Keyring:
+    """The keys, which must be there where others could call."""
+    keyring = Keyring(settings.auth)
+    if problems := keyring.unknown_models(settings.models):
+        raise SettingsError(tuple(problems))
+    host = settings.server.host
+    if keyring.empty and not settings.auth.open_to_network and is_public(host):
+        raise UserError(
+            f"server.host: {host} is reached from other machines, and there are no keys: anybody could call; set "
+            "auth.api_keys or auth.keys_file, or --auth.open_to_network true if that is meant"
+        )
+    return keyring
+
+
+def _raise_descriptor_limit() -> None:
+    """As many files as the system allows: a request takes one here and one towards its model, and 1024 are soon used."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:

@@ -5,14 +5,17 @@ process group of its own. This module lists such a group from /proc and ends it.
 that the reaper stays small, and it never signals a process by name.
 """
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 # where the kernel keeps it, not a temporary folder of ours
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,24 @@ def terminate(group_id: int) -> None:
         os.killpg(group_id, signal.SIGTERM)
     except ProcessLookupError:
         return
+
+
+def stopped(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that a signal has stopped (SIGSTOP, SIGTSTP)."""
+    return [pid for pid in pids if (fields := _fields(Path("/proc", str(pid)))) and fields[0] == "T"]
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """The processor time that these processes have taken so far, in seconds."""
+    found = (_fields(Path("/proc", str(pid))) for pid in pids)
+    return sum(int(fields[11]) + int(fields[12]) for fields in found if fields) / _TICKS_PER_S
+
+
+def reap(group_id: int) -> None:
+    """Take note that orphans of this group have ended; in a container they become the children of process 1, of us."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group_id, os.WNOHANG)[0]:
+            pass
 
 
 def _kill(group_id: int, deadline: float) -> bool:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import aiohttp
 
 from servers import process_group
+from servers.canary import until_stuck
 from servers.engines.engine import CanaryError
 from servers.model import Model, State
 from servers.model_process import ModelProcess
@@ -110,7 +111,7 @@ class Supervisor:
                 await self._bring_up(model, process)
                 ready_at = time.monotonic()
                 self._move(model, State.READY)
-                await process.broken.wait()
+                await _until_broken(model, process)
                 reason = process.cause()
                 self._move(model, State.STARTING, f"clearing up: {reason}")
             except StartError as problem:
@@ -187,6 +188,16 @@ class Supervisor:
     def _move(self, model: Model, state: State, detail: str = "") -> None:
         model.move(state, detail)
         self._on_change(model)
+
+
+async def _until_broken(model: Model, process: ModelProcess) -> None:
+    """Return once the process has ended by itself, or is stuck."""
+    asking = asyncio.create_task(until_stuck(model, process))
+    try:
+        await process.broken.wait()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def _clear(model: Model, process: ModelProcess) -> None:

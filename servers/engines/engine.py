@@ -6,7 +6,7 @@ describes; it never starts or ends a process itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,12 +36,17 @@ class Card:
     """What a ready model offers.
 
     `routes` are the paths that reach it by the `model` in the request's body, `predict_path` is where
-    `/predict/<model>` leads in the child (None: nowhere), `listing` its entries for `/v1/models`.
+    `/predict/<model>` leads in the child (None: nowhere), `listing` its entries for `/v1/models`, `openapi` what the
+    child documents of itself, `max_running` how many requests it can work on at a time, and `example` a request that it
+    takes (None: unknown).
     """
 
     routes: frozenset[str]
     predict_path: str | None = None
     listing: tuple[Mapping[str, Any], ...] = ()
+    openapi: Mapping[str, Any] = field(default_factory=dict)
+    max_running: int = 16
+    example: Any = None
 
 
 class CanaryError(Exception):
@@ -70,6 +75,14 @@ class Engine(Protocol):
 
         Raises CanaryError when the answer is wrong, aiohttp.ClientError when there is none.
         """
+        ...
+
+    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+        """Ask for one token or one prediction; raises as `warm` does."""
+        ...
+
+    def answers_in_parts(self) -> bool:
+        """Whether the canary may go beside other requests, since it is answered along with them and not after them."""
         ...
 
     def is_vital(self, member: Member, main_pid: int) -> bool:

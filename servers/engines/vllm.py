@@ -74,8 +74,10 @@ class VllmEngine:
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
         """The child's command line and environment."""
-        options = self.settings.args  # the settings spell them as vLLM does
-        environ = {"VLLM_NO_USAGE_STATS": "1"}
+        # Pictures by URL would let any caller have this machine fetch what only it can reach. vLLM has no switch for
+        # that, but a list of domains, and this one is none.
+        options = {"allowed-media-domains": ["media-urls-are-off.invalid"]} | self.settings.args  # spelt as vLLM does
+        environ = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
             options = self._cpu_options() | options
             environ |= _cpu_environ()
@@ -84,21 +86,31 @@ class VllmEngine:
         return Command(argv, environ | self.settings.env)
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
-        """One token from a generating model, one vector from an embedding one."""
+        """The canary, and what the server says of itself."""
         async with session.get("/openapi.json") as response:
-            paths = set((await response.json())["paths"])
-        if "/v1/completions" in paths:
+            openapi = await response.json()
+        async with session.get("/v1/models") as response:
+            listing = (await response.json())["data"]
+        routes = ROUTES & set(openapi["paths"])
+        card = Card(routes=routes, listing=tuple(listing), openapi=openapi, max_running=self._max_running())
+        await self.canary(session, card)
+        return card
+
+    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+        """One token from a generating model, one vector from an embedding one."""
+        if "/v1/completions" in card.routes:
             one_token = {"prompt": "1, 2, 3,", "max_tokens": 1, "temperature": 0}
             answer = json.loads(await ask(session, "/v1/completions", one_token))
             if answer["usage"]["completion_tokens"] != 1:
                 raise CanaryError(f"asked for one token, got {answer['usage']}")
-        elif "/v1/embeddings" in paths:
+        elif "/v1/embeddings" in card.routes:
             answer = json.loads(await ask(session, "/v1/embeddings", {"input": "one"}))
             if not answer["data"][0]["embedding"]:
                 raise CanaryError("asked for one embedding, got an empty one")
-        async with session.get("/v1/models") as response:
-            listing = (await response.json())["data"]
-        return Card(routes=ROUTES & paths, listing=tuple(listing))
+
+    def answers_in_parts(self) -> bool:
+        """Its scheduler works on all requests at once, so one token comes along with whatever else runs."""
+        return True
 
     def is_vital(self, member: Member, main_pid: int) -> bool:
         """Its API servers, engine cores and workers name themselves `VLLM::...`."""
@@ -110,6 +122,14 @@ class VllmEngine:
         Two cores: on two, another model's start beside it delays the first token by what that start takes.
         """
         return Needs(2, 2 * weight_bytes(model_dir) + self._kv_cache_bytes() + _OVERHEAD_BYTES)
+
+    def _max_running(self) -> int:
+        # vLLM's own default, which it tells nobody (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024
+        # by the GPU's memory. Too many is harmless: they wait in vLLM instead of here.
+        default = 128 if on_cpu() else 1024
+        sizes = (self.settings.args.get(name) for name in ("max-num-seqs", "data-parallel-size"))
+        seqs, replicas = (int(size) if isinstance(size, int | str) and str(size).isdigit() else None for size in sizes)
+        return (seqs or default) * (replicas or 1)
 
     def _cpu_options(self) -> dict[str, Any]:
         # Eager: torch.compile takes 70-110 s more to start on two cores, for models of a size that suits a CPU.

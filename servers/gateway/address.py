@@ -4,6 +4,7 @@ Standard library only, because the command line asks for the URL too.
 """
 
 import errno
+import ipaddress
 import socket
 
 from configs.errors import UserError
@@ -22,6 +23,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
+    except UnicodeError:
+        raise UserError(f"server.host: expected a host name or an address, got {host!r}") from None
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
             advice = f"port {port} of {host} is in use; choose another with --server.port"
@@ -32,13 +35,23 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, tls: bool = False) -> str:
     """The URL under which a client on this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
-    return url_of(host, port)
+    return url_of(host, port, tls)
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, tls: bool = False) -> str:
     """The URL of a listening address; one that stands for all interfaces is reached over loopback."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # nothing is bound here
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
+
+
+def is_public(host: str) -> bool:
+    """Whether other machines may reach what listens on this address; taken to be so where it cannot be resolved."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # no such name; no name that could be one
+        return True
+    return not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)

@@ -16,14 +16,20 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Answer:
-    """Wraps ASGI's `send` for one request; every answer carries the request id. `status` is None until it has begun."""
+    """Wraps ASGI's `send` for one request; every answer carries the request id.
+
+    `status` is None until it has begun; `events` counts those of an event stream.
+    """
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id.encode()
         self._started = False
         self.status: int | None = None
+        self.events = 0
         self._event_stream = False
+        self._last = b""
+        self._before = b""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
@@ -37,11 +43,19 @@ class Answer:
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body as it is."""
+        self._before, self._last = self._last, chunk
+        if self._event_stream:
+            self.events += chunk.count(b"\n\n")
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
         await self._send({"type": "http.response.body", "body": chunk})
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes of what was written so far."""
+        return (self._before + self._last)[-4096:]
 
     async def whole(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Send a complete JSON answer."""

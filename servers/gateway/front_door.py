@@ -1,46 +1,61 @@
 """The front door: the ASGI application on the public port.
 
-It finds the model that a request is for and hands the request over. It owns what neither engine gives: one key check,
-one error shape, one list of models, readiness, request ids. It refuses to know the content of a request beyond its
-`model`, and any route that is not listed here or on a model's card.
+It takes a request through what neither engine gives: keys, one list of routes, strict bodies, deadlines, quarantine,
+admission, one error shape, request ids, an audit log. Then it hands the request over. Each step is a module of its own;
+here is only their order. It refuses to change a request or an answer.
 """
 
 import asyncio
-import hmac
 import logging
-import re
 import time
-from urllib.parse import parse_qs
+from dataclasses import dataclass
 
-from configs.settings import LitportSettings
-from servers.engines import vllm
-from servers.gateway import listing
+from configs.settings import Limits, LitportSettings
+from servers.gateway import document, listing, openapi, routes
+from servers.gateway.admission import Admission
 from servers.gateway.answer import Answer
+from servers.gateway.audit import Audit
+from servers.gateway.deadline import Deadline
 from servers.gateway.errors import ApiError
 from servers.gateway.forward import forward
+from servers.gateway.keys import Key, Keyring
 from servers.gateway.metrics import Metrics
-from servers.gateway.request import ClientGone, Receive, Request, Scope, Send, model_in
-from servers.model import Model, State
+from servers.gateway.quarantine import Quarantine
+from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
+from servers.gateway.usage import Usage, usage_in
+from servers.model import Model
 from servers.supervisor import Supervisor
 
 _log = logging.getLogger("litport.gateway")
 
 _WITHOUT_KEY = frozenset({"/health", "/ready"})
-_TOLD = frozenset({"/health", "/ready", "/status", "/v1/models"})
-_MODEL = "/v1/models/"
-_PREDICT = "/predict/"
-# vLLM keeps responses (where its store is switched on) under their id; the model is not in the path.
-_RESPONSES = "/v1/responses"
-_KEPT_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
+
+
+@dataclass
+class _Visit:
+    """One request on its way: what is known of it so far."""
+
+    request: Request
+    answer: Answer
+    begin_s: float
+    key: Key | None = None
+    model: Model | None = None
+    usage: Usage = Usage()
 
 
 class FrontDoor:
-    """An ASGI application over the supervisor's models. `in_flight` counts the requests that models are answering."""
+    """An ASGI application over the supervisor's models. `in_flight` counts the requests that are being answered."""
 
-    def __init__(self, supervisor: Supervisor, settings: LitportSettings, version: str, address: str) -> None:
+    def __init__(
+        self, supervisor: Supervisor, settings: LitportSettings, keyring: Keyring, version: str, address: str
+    ) -> None:
         self._supervisor = supervisor
         self._limits = settings.limits
-        self._keys = [key.get_secret_value().encode() for key in settings.auth.api_keys]
+        self._keyring = keyring
+        self._routes = routes.Routes(supervisor)
+        self._admissions = {name: Admission(model) for name, model in supervisor.models.items()}
+        self._quarantines = {name: Quarantine(name) for name in supervisor.models}
+        self._audit = Audit(settings.telemetry.audit_file)
         self._version = version
         self._address = address
         self._started_at = time.time()
@@ -55,36 +70,40 @@ class FrontDoor:
         self._draining = True
         await self._idle.wait()
 
+    def close(self) -> None:
+        """Leave no file open."""
+        self._audit.close()
+
+    def reload(self, settings: LitportSettings, keyring: Keyring) -> None:
+        """From now on hold requests to these limits and keys; those in flight go on under the old ones."""
+        self._limits = settings.limits
+        self._keyring = keyring
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        begin_s = time.monotonic()
         request = Request.from_scope(scope)
-        answer = Answer(send, request.id)
+        visit = _Visit(request, Answer(send, request.id), begin_s)
+        failed: int | None = None
         try:
             if request.path not in _WITHOUT_KEY:
-                self._check_key(request)
-            self._check_route(request)
-            if _is_told(request.path):
-                await self._tell(request.path, answer)
+                visit.key = self._keyring.find(request.headers)
+            self._routes.check(request)
+            if routes.is_told(request.path):
+                await self._tell(request.path, visit.answer)
             else:
-                await self._pass_on(request, receive, answer)
+                await self._pass_on(visit, receive)
         except ApiError as error:
-            await answer.fail(error)
+            failed = error.status
+            await visit.answer.fail(error)
         except ClientGone:
             _log.debug("%s %s: the client left", request.method, request.path)
         except Exception:  # the last resort: it is our fault, and the client must still get an answer
+            failed = 500
             _log.exception("%s %s failed (request %s)", request.method, request.path, request.id)
-            await answer.fail(ApiError(500, "the server failed; see its log", code="internal_error"))
-
-    def _check_key(self, request: Request) -> None:
-        if not self._keys:
-            return
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-        # Every key is compared, and each in constant time, so that the time taken says nothing.
-        matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]
-        if not any(matches):
-            message = "no valid API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
-            raise ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+            await visit.answer.fail(ApiError(500, "the server failed; see its log", code="internal_error"))
+        if request.path not in _WITHOUT_KEY:
+            self._record(visit, failed)
 
     async def _tell(self, path: str, answer: Answer) -> None:
         """Answer what the front door itself knows."""
@@ -97,109 +116,94 @@ class FrontDoor:
                 await answer.document(readiness, 200 if readiness["ready"] else 503)
             case "/status":
                 await answer.document(
-                    listing.status(supervisor, self._address, self._started_at, self.in_flight, self._version)
+                    listing.status(
+                        supervisor, self._admissions, self._address, self._started_at, self.in_flight, self._version
+                    )
                 )
             case "/v1/models":
                 await answer.document(listing.model_list(supervisor))
+            case "/openapi.json":
+                await answer.document(openapi.document(supervisor.models.values(), self._version))
             case _:
-                wanted = path.removeprefix(_MODEL)
-                await answer.document(listing.entry(self._named(wanted), wanted))
+                await answer.document(listing.entry(*self._routes.listed(path)))
 
-    async def _pass_on(self, request: Request, receive: Receive, answer: Answer) -> None:
-        """Find the model and the path in its process, and forward."""
-        begin_s = time.perf_counter()
-        body = await request.read_body(receive, self._limits.max_body_bytes)
-        if request.path.startswith(_PREDICT):
-            model = self._serving(self._named(request.path.removeprefix(_PREDICT)))
-            path = _predict_path(model)
-        elif _KEPT_RESPONSE.fullmatch(request.path):
-            asked = parse_qs(request.query.decode("latin-1")).get("model")
-            model, path = self._for_route(asked[0] if asked else None, _RESPONSES), request.path
-        else:
-            model = self._for_route(model_in(body, request.content_type), request.path)
-            path = request.path
+    async def _pass_on(self, visit: _Visit, receive: Receive) -> None:
+        """Find the model, and see to it that it may and can have the request."""
+        request, limits, key = visit.request, self._limits, visit.key
+        assert key is not None
+        deadline = Deadline.of(request, visit.begin_s, limits.request_timeout_s, "limits.request_timeout_s")
+        async with deadline.limit():
+            body = await request.read_body(receive, limits.max_body_bytes)
+        content = None if routes.is_kept_response(request.path) else _document(request, body, limits)
+        if self._draining:
+            raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
+        model, path = self._routes.find(request, content.model if content else None)
+        visit.model = model
+        key.check_model(model.name)
+        own_s = model.settings.request_timeout_s
+        if own_s is not None:
+            deadline = Deadline.of(request, visit.begin_s, own_s, f"models.{model.name}.request_timeout_s")
+        tokens = content.tokens if content else 0
+        key.enter(tokens)
         self.in_flight += 1
         self._idle.clear()
-        refused: int | None = None
-        sent_s = time.perf_counter()
         try:
-            await forward(request, body, model, path, self._limits.request_timeout_s, receive, answer)
-        except ApiError as error:
-            refused = error.status
-            raise
+            async with (
+                deadline.hold(receive),
+                self._quarantines[model.name].watch(path, body, request.id),
+                self._admissions[model.name].turn(key.name, tokens),
+            ):
+                await self._hand_over(visit, body, model, path)
         finally:
-            end_s = time.perf_counter()
-            self.metrics.upstream_s.labels(model.name).observe(end_s - sent_s)
-            self.metrics.request_s.labels(model.name).observe(end_s - begin_s)
-            self.metrics.requests.labels(model.name, answer.status or refused or "none").inc()
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
+            visit.usage = usage_in(visit.answer.tail)
+            key.leave(tokens, _used_tokens(visit, tokens))
 
-    def _check_route(self, request: Request) -> None:
-        """Refuse what is not on the port: 404 for the path, 405 for the method."""
-        path = request.path
-        told, kept = _is_told(path), _KEPT_RESPONSE.fullmatch(path)
-        if not (told or kept or path in vllm.ROUTES or path.startswith(_PREDICT) or self._is_on_a_card(path)):
-            message = f"{request.method} {path} is not served here; GET /status lists models and routes"
-            raise ApiError(404, message, code="unknown_route")
-        allowed = "GET" if told else "POST"
-        also = "HEAD" if told else "GET" if kept else None
-        if request.method not in (allowed, also):
-            message = f"{path} takes {allowed}, not {request.method}"
-            raise ApiError(405, message, code="method_not_allowed", headers={"allow": allowed})
+    async def _hand_over(self, visit: _Visit, body: bytes, model: Model, path: str) -> None:
+        sent_s = time.monotonic()
+        try:
+            await forward(visit.request, body, model, path, visit.answer)
+        finally:
+            self.metrics.upstream_s.labels(model.name).observe(time.monotonic() - sent_s)
 
-    def _is_on_a_card(self, path: str) -> bool:
-        return any(model.card and path in model.card.routes for model in self._supervisor.models.values())
-
-    def _named(self, name: str) -> Model:
-        """The model of that name, or the one whose process lists it (an adapter)."""
-        models = self._supervisor.models
-        if name in models:
-            return models[name]
-        for model in models.values():
-            if model.card and any(entry["id"] == name for entry in model.card.listing):
-                return model
-        message = f"The model '{name}' does not exist; there are: {', '.join(models) or 'none'}"
-        raise ApiError(404, message, code="model_not_found", param="model")
-
-    def _for_route(self, name: str | None, route: str) -> Model:
-        """The ready model of that name; without a name the only one that has the route."""
-        models = self._supervisor.models.values()
-        if name is None:
-            able = [model for model in models if model.card and route in model.card.routes]
-            if len(able) != 1:
-                message = f"name a model: {', '.join(model.name for model in able or models)}"
-                raise ApiError(400, message, code="missing_model", param="model")
-            return self._serving(able[0])
-        model = self._serving(self._named(name))
-        assert model.card is not None
-        if route not in model.card.routes:
-            raise _unsupported(model, route)
-        return model
-
-    def _serving(self, model: Model) -> Model:
-        if self._draining:
-            raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
-        if model.state is not State.READY:
-            message = f"model '{model.name}' is {model.state.value}: {model.detail}".rstrip(": ")
-            headers = {} if model.state is State.FAILED else {"retry-after": "5"}
-            raise ApiError(503, message, code="model_not_ready", param="model", headers=headers)
-        return model
+    def _record(self, visit: _Visit, failed: int | None) -> None:
+        """Count the request, and note it for the audit. None as status: the client left before there was one."""
+        spent_s = time.monotonic() - visit.begin_s
+        status = visit.answer.status or failed
+        if visit.model is not None:
+            self.metrics.request_s.labels(visit.model.name).observe(spent_s)
+            self.metrics.requests.labels(visit.model.name, status or "none").inc()
+        self._audit.write(
+            request_id=visit.request.id,
+            key=visit.key.name if visit.key else None,
+            client=visit.request.client,
+            method=visit.request.method,
+            path=visit.request.path[:200],
+            model=visit.model.name if visit.model else None,
+            status=status,
+            error=failed,
+            input_tokens=visit.usage.input_tokens,
+            output_tokens=visit.usage.output_tokens,
+            duration_s=round(spent_s, 4),
+        )
 
 
-def _is_told(path: str) -> bool:
-    """Whether the front door answers this path itself."""
-    return path in _TOLD or path.startswith(_MODEL)
+def _document(request: Request, body: bytes, limits: Limits) -> document.Document:
+    return document.read(
+        body,
+        request.content_type,
+        limits,
+        generation=request.path in document.GENERATION_ROUTES,
+        any_value=request.path.startswith(routes.PREDICT),
+    )
 
 
-def _predict_path(model: Model) -> str:
-    assert model.card is not None
-    if model.card.predict_path is None:
-        raise _unsupported(model, "/predict")
-    return model.card.predict_path
-
-
-def _unsupported(model: Model, route: str) -> ApiError:
-    message = f"model '{model.name}' does not serve {route}; it serves {', '.join(listing.paths(model))}"
-    return ApiError(400, message, code="unsupported_route", param="model")
+def _used_tokens(visit: _Visit, estimated: int) -> int:
+    """What the request counts for in the end, by what its answer says, or else by what was seen of it."""
+    if visit.answer.status is None:
+        return 0  # the model never answered
+    if visit.usage.total is not None:
+        return visit.usage.total
+    return max(estimated, visit.answer.events)  # an event is about a token

@@ -4,9 +4,11 @@ Reading only; nothing here changes a model, and no key or request content appear
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from servers import process_group
+from servers.gateway.admission import Admission
 from servers.model import Model
 from servers.supervisor import Supervisor
 
@@ -34,14 +36,21 @@ def readiness(supervisor: Supervisor, draining: bool) -> dict[str, Any]:
     return {"ready": supervisor.ready and not draining, "models": states}
 
 
-def status(supervisor: Supervisor, address: str, started_at: float, in_flight: int, version: str) -> dict[str, Any]:
+def status(
+    supervisor: Supervisor,
+    admissions: Mapping[str, Admission],
+    address: str,
+    started_at: float,
+    in_flight: int,
+    version: str,
+) -> dict[str, Any]:
     """`GET /status`: what runs where. Memory is resident bytes, summed over a model's processes."""
     return {
         "version": version,
         "address": address,
         "uptime_s": round(time.time() - started_at, 1),
         "in_flight": in_flight,
-        "models": [_status(model) for model in supervisor.models.values()],
+        "models": [_status(model, admissions[name]) for name, model in supervisor.models.items()],
     }
 
 
@@ -53,7 +62,7 @@ def paths(model: Model) -> list[str]:
     return sorted(model.card.routes) + predict
 
 
-def _status(model: Model) -> dict[str, Any]:
+def _status(model: Model, admission: Admission) -> dict[str, Any]:
     members = process_group.members(model.group_id) if model.group_id else []
     return {
         "name": model.name,
@@ -65,6 +74,8 @@ def _status(model: Model) -> dict[str, Any]:
         "phases_s": {phase: round(spent_s, 2) for phase, spent_s in model.phases_s.items()},
         "restarts": model.restarts,
         "required": model.settings.required,
+        "running": admission.running,
+        "waiting": admission.waiting,
         "socket": str(model.socket),
         "log_file": str(model.log_file),
         "group_id": model.group_id,

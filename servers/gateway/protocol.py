@@ -29,16 +29,19 @@ class Protocol(HttpToolsProtocol):
     _timed_part: Literal["start", "head", "body"] | None = "start"
     _read_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+    _rests_since_s = 0.0
     _refused = False
     _advanced = False
     _held_bytes = 0  # read by the parser, and nothing come of it yet
     _dropped_bytes = 0  # of a body whose answer is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Admit the client, or refuse it when there are too many."""
+        """Admit the client; when there are too many, in place of one that asks for nothing, or not."""
         super().connection_made(transport)
+        self.timeout_keep_alive = self.limits.keep_alive_timeout_s  # type: ignore[assignment] # any number will do
+        self._rests_since_s = self.loop.time()
         self._read_timer = self.loop.call_later(self.limits.header_timeout_s, self._read_expired)
-        if len(self.connections) > self.limits.max_connections:
+        if len(self.connections) > self.limits.max_connections and not self._close_one_at_rest():
             message = f"too many connections; this server takes {self.limits.max_connections} (limits.max_connections)"
             self._refuse(ApiError(503, message, code="too_many_connections", headers={"retry-after": "1"}))
 
@@ -115,6 +118,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Leave the connection at rest, unless this request is still coming in or the next one is already."""
         super().on_response_complete()
+        self._rests_since_s = self.loop.time()
         if self._part:
             self._unset_keepalive_if_required()
         if self.transport.is_closing() and self in self.connections:
@@ -136,6 +140,21 @@ class Protocol(HttpToolsProtocol):
         if self._write_timer:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _close_one_at_rest(self) -> bool:
+        """Close the connection that has gone longest without a whole request; False when all others have one."""
+        others = [other for other in self.connections if isinstance(other, Protocol) and other is not self]
+        resting = [other for other in others if other._rests]
+        if not resting:
+            return False
+        longest = min(resting, key=lambda other: other._rests_since_s)
+        self.connections.discard(longest)
+        longest.transport.abort()
+        return True
+
+    @property
+    def _rests(self) -> bool:
+        return self._part != "body" and (self.cycle is None or self.cycle.response_complete)
 
     def _check_head(self) -> None:
         names = [name for name, _ in self.headers]
@@ -195,9 +214,12 @@ class Protocol(HttpToolsProtocol):
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         fields = "".join(f"{name}: {value}\r\n" for name, value in (headers | error.headers).items())
         self.transport.write(STATUS_LINE[error.status] + fields.encode() + b"\r\n" + body)
-        self.transport.write_eof()
         if self._read_timer:
             self._read_timer.cancel()
+        if not self.transport.can_write_eof():  # TLS
+            self.transport.close()
+            return
+        self.transport.write_eof()
         self._read_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
 
     def _head_too_large(self) -> ApiError:

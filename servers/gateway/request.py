@@ -41,13 +41,14 @@ class ClientGone(Exception):  # noqa: N818 # it is no error
 
 @dataclass(frozen=True)
 class Request:
-    """Method, path (decoded), query (raw), header names in lower case, and the request id that goes everywhere."""
+    """Method, path and query as they were sent, header names in lower case, and the request id that goes everywhere."""
 
     method: str
     path: str
     query: bytes
     headers: Mapping[str, str]
     id: str
+    client: str | None = None
 
     @classmethod
     def from_scope(cls, scope: Scope) -> "Request":
@@ -55,7 +56,10 @@ class Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         own_id = headers.get("x-request-id", "")
         request_id = own_id if _REQUEST_ID.fullmatch(own_id) else uuid.uuid4().hex
-        return cls(scope["method"], scope["path"], scope["query_string"], headers, request_id)
+        # A path that was written in another way than it is listed is another path.
+        path = scope["raw_path"].decode("latin-1")
+        client = scope.get("client")
+        return cls(scope["method"], path, scope["query_string"], headers, request_id, client[0] if client else None)
 
     @property
     def content_type(self) -> str:

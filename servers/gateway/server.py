@@ -1,44 +1,83 @@
 """The front door's HTTP server: uvicorn on a socket that is bound already.
 
 uvicorn is configured here for being proxied through: no access log, no header of its own, no WebSockets, and signals
-left to us.
+left to us. TLS, where there is a certificate, is uvicorn's; CORS, where origins are listed, Starlette's.
 """
 
 import contextlib
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 
-from configs.settings import Limits
+from configs.errors import UserError
+from configs.settings import Limits, LitportSettings
+from servers.gateway.deadline import HEADER
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.protocol import Protocol
 
-# Longer than clients keep a connection that is at rest (httpx and the OpenAI SDK: 5 s), so that a request is never sent
-# into one that is being closed.
-_KEEP_ALIVE_S = 75
-
 
 class Server(uvicorn.Server):
-    """uvicorn that leaves the signals alone: the platform drains before it stops."""
+    """uvicorn that leaves the signals alone: the platform drains before it stops.
 
-    def __init__(self, front_door: FrontDoor, limits: Limits) -> None:
+    Raises UserError for a certificate or key that cannot be used.
+    """
+
+    def __init__(self, front_door: FrontDoor, settings: LitportSettings) -> None:
+        cert_file, key_file = settings.server.tls_cert_file, settings.server.tls_key_file
+        _check_tls(cert_file, key_file)
+        self._protocol = type("Protocol", (Protocol,), {"limits": settings.limits})
         super().__init__(
             uvicorn.Config(
-                front_door,
+                _with_cors(front_door, settings.server.cors_origins),
                 loop="none",
-                http=type("Protocol", (Protocol,), {"limits": limits}),
+                http=self._protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=2,
+                ssl_certfile=cert_file,
+                ssl_keyfile=key_file,
             )
         )
+
+    def reload(self, limits: Limits) -> None:
+        """Hold connections to these limits from now on."""
+        self._protocol.limits = limits  # type: ignore[attr-defined] # a subclass of Protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Install no handlers."""
         yield
+
+
+def _with_cors(front_door: FrontDoor, origins: list[str]) -> Any:
+    if not origins:
+        return front_door
+    return CORSMiddleware(
+        front_door,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", HEADER],
+        expose_headers=["retry-after", "x-request-id"],
+    )
+
+
+def _check_tls(cert_file: Any, key_file: Any) -> None:
+    if (cert_file is None) != (key_file is None):
+        missing = "server.tls_key_file" if key_file is None else "server.tls_cert_file"
+        raise UserError(f"{missing}: a certificate and its key go together, and this one is not set")
+    if cert_file is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert_file, key_file)
+    except OSError as problem:  # ssl.SSLError is one
+        raise UserError(
+            f"server.tls_cert_file, server.tls_key_file: cannot use {cert_file} with {key_file}: "
+            f"{problem.strerror or problem}"
+        ) from None

@@ -37,7 +37,7 @@ def error_of(response: httpx.Response, status: int) -> dict[str, object]:
 
 
 def test_a_request_reaches_the_model_that_its_body_names(door: Door) -> None:
-    answer = door.client.post(CHAT, json={"model": "org/one", "messages": []}).json()
+    answer = door.client.post(CHAT, json={"model": "org/one", "messages": [{}]}).json()
     assert answer["path"] == CHAT
     assert answer["pid"] == door.supervisor.models["org/one"].group_id
 
@@ -152,7 +152,7 @@ def test_an_error_that_has_the_shape_already_is_left_alone(door: Door) -> None:
 def test_a_stream_arrives_piece_by_piece_and_unchanged(door: Door) -> None:
     begin = time.monotonic()
     arrivals = []
-    with door.client.stream("POST", CHAT, json={"model": "org/one", "stream": 4, "wait_s": 0.2}) as response:
+    with door.client.stream("POST", CHAT, json={"model": "org/one", "events": 4, "wait_s": 0.2}) as response:
         pieces = []
         for piece in response.iter_raw():
             pieces.append(piece)
@@ -164,7 +164,7 @@ def test_a_stream_arrives_piece_by_piece_and_unchanged(door: Door) -> None:
 
 def test_a_client_that_leaves_is_noticed_by_the_child(door: Door) -> None:
     note = door.supervisor.models["org/one"].socket.parent / "left"
-    with door.client.stream("POST", CHAT, json={"model": "org/one", "stream": 1000, "wait_s": 0.01}) as response:
+    with door.client.stream("POST", CHAT, json={"model": "org/one", "events": 1000, "wait_s": 0.01}) as response:
         next(response.iter_raw())
     deadline = time.monotonic() + 2
     while not note.exists():
@@ -201,31 +201,6 @@ def test_a_kept_response_is_asked_for_by_its_id(door: Door) -> None:
     error_of(door.client.get("/v1/responses/a/b"), 404)
 
 
-def test_with_keys_everything_but_health_and_readiness_needs_one(tmp_path: Path) -> None:
-    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": ["alpha", "beta"]}) as door:
-        assert door.client.get("/health").status_code == door.client.get("/ready").status_code == 200
-        for path in ("/v1/models", "/status", "/nowhere"):
-            response = door.client.get(path)
-            assert error_of(response, 401)["code"] == "invalid_api_key"
-            assert response.headers["www-authenticate"] == "Bearer"
-        for headers in ({"authorization": "Bearer beta"}, {"x-api-key": "alpha"}):
-            assert door.client.post(CHAT, json={"model": "one"}, headers=headers).status_code == 200
-        for headers in (
-            {"authorization": "Bearer gamma"},
-            {"x-api-key": "alph"},
-            {"authorization": "alpha"},
-        ):
-            error_of(door.client.post(CHAT, json={"model": "one"}, headers=headers), 401)
-
-
-def test_a_request_that_takes_too_long_is_a_504_and_frees_the_child(tmp_path: Path) -> None:
-    with open_door(tmp_path, TinyEngine("one"), limits={"request_timeout_s": 0.3}) as door:
-        response = door.client.post(CHAT, json={"model": "one", "wait_s": 30})
-        assert "limits.request_timeout_s" in str(error_of(response, 504)["message"])
-        stream = door.client.post(CHAT, json={"model": "one", "stream": 1000, "wait_s": 0.05})
-        assert json.loads(stream.text.split("data: ")[-1])["error"]["code"] == "timeout"
-
-
 def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is_not_taken_for_whole(
     tmp_path: Path,
 ) -> None:
@@ -247,10 +222,10 @@ def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is
         answer = die_during({"wait_s": 30}, 0)
         assert error_of(answer, 503)["code"] == "model_died"
         assert answer.headers["retry-after"] == "5"
-        events = die_during({"stream": 1000, "wait_s": 0.05}, 1).text
+        events = die_during({"events": 1000, "wait_s": 0.05}, 1).text
         assert json.loads(events.split("data: ")[-1])["error"]["code"] == "model_died"
         with pytest.raises(httpx.RemoteProtocolError):
-            die_during({"stream": 1000, "wait_s": 0.05, "content_type": "application/x-ndjson"}, 2)
+            die_during({"events": 1000, "wait_s": 0.05, "content_type": "application/x-ndjson"}, 2)
         deadline = time.monotonic() + 5
         while model.state is State.READY:
             assert time.monotonic() < deadline

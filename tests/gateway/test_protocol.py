@@ -84,7 +84,7 @@ def post(*fields: str, body: bytes = BODY, version: str = "1.1", path: str = CHA
 
 def stream(events: int, wait_s: float = 0) -> bytes:
     """A request for a stream of events."""
-    return post(body=json.dumps({"model": "one", "stream": events, "wait_s": wait_s}).encode())
+    return post(body=json.dumps({"model": "one", "events": events, "wait_s": wait_s}).encode())
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -295,7 +295,7 @@ def test_a_request_sent_on_the_last_byte_of_an_answer_is_served(door: Door, monk
     ids=["h2c", "websocket"],
 )
 def test_an_upgrade_is_ignored_and_the_body_stays_a_body(door: Door, fields: tuple[str, ...]) -> None:
-    body = b'{"model": "one", "messages": "GET /health HTTP/1.1"}'
+    body = b'{"model": "one", "note": "GET /health HTTP/1.1"}'
     request = post("Host: x", *fields, f"Content-Length: {len(body)}", body=body)
     for cut in (len(request), len(request) - 20, 30):
         with Wire(door.port) as wire:
@@ -377,17 +377,31 @@ def test_an_answer_left_unread_does_not_keep_a_closing_connection(narrow_door: D
         assert len(wire.rest()) < 50_000
 
 
-def test_connections_beyond_the_limit_are_refused_and_room_is_made_again(narrow_door: Door) -> None:
+def test_connections_beyond_the_limit_take_the_place_of_one_at_rest(narrow_door: Door) -> None:
     wires = [Wire(narrow_door.port) for _ in range(3)]
     for wire in wires:
         wire.sendall(post())
         assert wire.answer()[0] == 200
     with Wire(narrow_door.port) as fourth:
         fourth.sendall(post())
+        assert fourth.answer()[0] == 200
+    assert wires[0].rest() == b"", "it had been at rest for longest"
+    for wire in wires:
+        wire.close()
+
+
+def test_connections_beyond_the_limit_are_refused_while_all_others_have_a_request(narrow_door: Door) -> None:
+    wires = [Wire(narrow_door.port) for _ in range(3)]
+    for wire in wires:
+        wire.sendall(stream(1000, 0.01))
+    until(lambda: narrow_door.app.in_flight == 3)
+    with Wire(narrow_door.port) as fourth:
+        fourth.sendall(post())
         status, headers, body = fourth.answer()
         assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
         assert json.loads(body)["error"]["code"] == "too_many_connections"
-    wires.pop().close()
+    for wire in wires:
+        wire.close()
 
     def served() -> bool:
         with Wire(narrow_door.port) as wire:
@@ -395,5 +409,3 @@ def test_connections_beyond_the_limit_are_refused_and_room_is_made_again(narrow_
             return wire.answer()[0] == 200
 
     until(served)
-    for wire in wires:
-        wire.close()

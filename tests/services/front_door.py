@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from configs.settings import LitportSettings
 from servers.engines.engine import Engine
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
+from servers.gateway.keys import Keyring
 from servers.gateway.server import Server
 from servers.supervisor import Supervisor
 from tests.services.supervision import supervising, until
@@ -37,25 +39,28 @@ class Door:
 
 
 @contextlib.contextmanager
-def open_door(folder: Path, *engines: Engine, **settings: Any) -> Iterator[Door]:
-    """Serve these models until the block ends; `settings` are sections of the tree, as in a recipe."""
+def open_door(
+    folder: Path, *engines: Engine, model: Mapping[str, Any] | None = None, **settings: Any
+) -> Iterator[Door]:
+    """Serve these models until the block ends; `model` are settings of each, `settings` sections of the tree."""
     opened: Future[tuple[Door, asyncio.Event]] = Future()
 
     async def serve() -> None:
-        async with supervising(folder, *engines) as supervisor:
+        async with supervising(folder, *engines, **(model or {})) as supervisor:
             await until(lambda: supervisor.ready)
             listener = bind("127.0.0.1", 0)
-            url = address_of(listener)
             tree = LitportSettings.from_layers([settings])
-            app = FrontDoor(supervisor, tree, "test", url)
-            server = Server(app, tree.limits)
+            url = address_of(listener, tree.server.tls_cert_file is not None)
+            app = FrontDoor(supervisor, tree, Keyring(tree.auth), "test", url)
+            server = Server(app, tree)
             serving = asyncio.create_task(server.serve([listener]))
             closing = asyncio.Event()
-            with httpx.Client(base_url=url, timeout=20) as client:
+            with httpx.Client(base_url=url, timeout=20, verify=_trusted(tree)) as client:
                 opened.set_result((Door(app, supervisor, asyncio.get_running_loop(), client), closing))
                 await closing.wait()
             server.should_exit = True
             await serving
+            app.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
@@ -65,3 +70,7 @@ def open_door(folder: Path, *engines: Engine, **settings: Any) -> Iterator[Door]
     finally:
         door.loop.call_soon_threadsafe(closing.set)
         thread.join()
+
+
+def _trusted(settings: LitportSettings) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=settings.server.tls_cert_file) if settings.server.tls_cert_file else True

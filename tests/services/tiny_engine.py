@@ -24,9 +24,16 @@ class TinyEngine:
         return Command([sys.executable, *self.argv, str(socket)], {})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
-        await ask(session, "/predict", {})
         entry = {"id": self.name, "object": "model", "created": 1, "owned_by": "tiny"}
-        return Card(self.routes, self.predict_path, (entry,))
+        card = Card(self.routes, self.predict_path, (entry,))
+        await self.canary(session, card)
+        return card
+
+    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+        await ask(session, "/predict", {})
+
+    def answers_in_parts(self) -> bool:
+        return True
 
     def is_vital(self, member: Member, main_pid: int) -> bool:
         return main_pid in (member.pid, member.parent_pid)

@@ -32,7 +32,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(send, 200, {})
     elif asked.get("fail"):
         await _answer(send, asked["fail"], asked["with"])
-    elif asked.get("stream"):
+    elif asked.get("events"):
         await _stream(asked, receive, send)
     else:
         await asyncio.sleep(asked.get("wait_s", 0))
@@ -42,11 +42,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _stream(asked: dict[str, Any], receive: Receive, send: Send) -> None:
-    """`stream` events, `wait_s` apart; notes in the file `left` how far it got when the client left."""
+    """So many `events`, `wait_s` apart; notes in the file `left` how far it got when the client left."""
     left = asyncio.ensure_future(receive())
     kind = asked.get("content_type", "text/event-stream").encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-    for number in range(asked["stream"]):
+    for number in range(asked["events"]):
         if left.done():
             Path(SOCKET.parent, "left").write_text(str(number))  # noqa: ASYNC240 # a few bytes, in a test
             return

@@ -1,0 +1,219 @@
+"""The keys file: who may call, by name, with the rights and limits of each, as checked entries.
+
+It exists so that a caller is named, limited and shut out by one entry of one file, which may hold hashes in place of
+keys. It repeats no key: not in a message, nor any text that is long enough to be one.
+"""
+
+import hashlib
+import logging
+import re
+import stat
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from configs import document
+from configs.document import MalformedError, Node
+from configs.model import Count, Section, Text
+from configs.names import nearest
+
+_log = logging.getLogger("litport.configs")
+
+_SHORTEST_KEY = 16
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECRETS = frozenset({"key", "key_sha256"})
+_NUMBER = "expected a whole number of 1 or more"
+_EXPECTED = {
+    "key": "expected text",
+    "key_sha256": "expected the SHA-256 of a key, 64 hexadecimal digits",
+    "models": "expected a list of names of models, or no such line for all of them",
+    "requests_per_minute": _NUMBER,
+    "tokens_per_minute": _NUMBER,
+    "max_in_flight": _NUMBER,
+}
+
+
+class Grant(Section):
+    """What stands under one name: its key, in clear or as a hash, the models it may call, and its limits."""
+
+    key: SecretStr | None = Field(None, description="The key, 16 or more visible ASCII characters.")
+    key_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = Field(
+        None, description="The key's SHA-256 in its place: printf %s KEY | sha256sum."
+    )
+    models: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        None, description="The models that it may call; null for all."
+    )
+    requests_per_minute: Count | None = Field(None, description="Most requests a minute; null for no limit.")
+    tokens_per_minute: Count | None = Field(None, description="Most tokens a minute; null for no limit.")
+    max_in_flight: Count | None = Field(
+        None, description="Most requests at a time, running and waiting; null for no limit."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]*", key.get_secret_value()):
+            raise ValueError("expected a key of visible ASCII without spaces, got other characters")
+        if key is not None and len(key) < _SHORTEST_KEY:
+            raise ValueError(f"expected a key of {_SHORTEST_KEY} or more characters, got {len(key)}")
+        return key
+
+    @field_validator("key_sha256")
+    @classmethod
+    def _is_not_of_nothing(cls, key_sha256: str | None) -> str | None:
+        # What a script makes of a variable that is not set: every caller without a key would fit it.
+        if key_sha256 is not None and bytes.fromhex(key_sha256) == hashlib.sha256(b"").digest():
+            raise ValueError("expected the SHA-256 of a key, got that of no text at all")
+        return key_sha256
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> "Grant":
+        if (self.key is None) == (self.key_sha256 is None):
+            got = "neither" if self.key is None else "both"
+            raise ValueError(f"expected a key or a key_sha256, got {got}")
+        return self
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the key."""
+        if self.key is not None:
+            return digest_of(self.key.get_secret_value())
+        assert self.key_sha256 is not None
+        return bytes.fromhex(self.key_sha256)
+
+
+class Entry(NamedTuple):
+    """One name of the file, where it stands (`keys.yaml:3`), and what it grants."""
+
+    name: str
+    origin: str
+    grant: Grant
+
+
+class KeysFile:
+    """A keys file, read: its good entries, and one line for each problem."""
+
+    def __init__(self, path: Path) -> None:
+        self.entries: list[Entry] = []
+        self.problems: list[str] = []
+        self._path = path
+        text = self._text()
+        if text is not None:
+            self._read(text)
+
+    def _text(self) -> str | None:
+        """What the file says, if it may be used; it is looked at first, as opening a pipe could wait for ever."""
+        try:
+            mode = self._path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                got = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+                self._problem(f"expected a file of keys (auth.keys_file), got {got}; give the path of a YAML file")
+                return None
+            text = self._path.read_text(encoding="utf-8")
+        except OSError as error:
+            self._problem(
+                f"expected a file of keys that can be read (auth.keys_file), got {error.strerror}; give the path of one"
+            )
+            return None
+        except UnicodeDecodeError:
+            self._problem("expected text in UTF-8, got other bytes; save it as UTF-8")
+            return None
+        if mode & 0o022:
+            self._problem(f"expected a file that only its owner may write to, got mode {mode & 0o777:o}; chmod go-w it")
+        if mode & 0o044:
+            _log.warning(
+                "%s: not only its owner may read these keys (mode %o); chmod go-r it", self._path, mode & 0o777
+            )
+        return text
+
+    def _read(self, text: str) -> None:
+        try:
+            node = document.compose(text)
+        except MalformedError as error:
+            # An unquoted secret that begins with ! reads as a tag.
+            problem = re.sub(r"(tag handle) .*", r"\1", str(error))
+            self._problem(f"expected YAML: {problem}; check indentation, and quote keys", error.line)
+            return
+        if node is None or (isinstance(node, yaml.MappingNode) and not node.value):
+            self._problem("expected at least one name with its key, got an empty file; unset auth.keys_file for none")
+        elif not isinstance(node, yaml.MappingNode):
+            got = _told(document.typed(node), secret=True)
+            self._problem(f"expected a mapping of names to keys, got {got}", document.line_of(node))
+        else:
+            for name, (line, value) in self._fields(node, "").items():
+                if not _NAME.fullmatch(name):
+                    got = repr(name) if len(name) <= 64 else f"{len(name)} characters"
+                    expected = "expected a name of 1 to 64 letters, digits, '.', '_' and '-'"
+                    self._problem(f"{expected}, got {got}", line)
+                else:
+                    self._entry(name, line, value)
+
+    def _fields(self, node: yaml.MappingNode, within: str) -> dict[str, tuple[int, Node]]:
+        """The values of a mapping, each with the line of its key; a key that is there twice is a problem."""
+        found: dict[str, tuple[int, Node]] = {}
+        for key, value in node.value:
+            line = document.line_of(key)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == document.MERGE:
+                self._problem(f"{within}expected a name before the colon, got a merge or a compound key", line)
+            elif key.value in found:
+                name = key.value if len(key.value) <= 64 else f"a name of {len(key.value)} characters"
+                self._problem(f"{within}{name}: set before, on line {found[key.value][0]}; keep one of the two", line)
+            else:
+                found[key.value] = line, value
+        return found
+
+    def _entry(self, name: str, line: int, node: Node) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            got = _told(document.typed(node), secret=True)
+            told = f"{name}: " if len(name) < _SHORTEST_KEY else ""  # `KEY: name` is easily written
+            self._problem(f"{told}expected a mapping with a key or a key_sha256, got {got}", line)
+            return
+        problem_count = len(self.problems)
+        fields = self._fields(node, f"{name}.")
+        unknown = [field for field in fields if field not in Grant.model_fields]
+        for field in unknown:
+            meant = nearest(field, Grant.model_fields)
+            advice = f"did you mean {meant}?" if meant else f"there are {', '.join(Grant.model_fields)}"
+            told = field if len(field) < _SHORTEST_KEY or meant else f"a name of {len(field)} characters"
+            self._problem(f"{name}.{told}: no such setting of a key; {advice}", fields[field][0])
+        known = {field: document.typed(value) for field, (_, value) in fields.items() if field not in unknown}
+        try:
+            grant = Grant.model_validate(known)
+        except ValidationError as error:
+            for details in {details["loc"][:1]: details for details in error.errors(include_url=False)}.values():
+                if details["loc"]:
+                    field = str(details["loc"][0])
+                    self._problem(f"{name}.{field}: {_explain(details, field)}", fields[field][0])
+                elif not unknown:  # a key that is missing may well be there, under a name that was refused
+                    self._problem(f"{name}: {details['ctx']['error']}", line)
+        else:
+            if len(self.problems) == problem_count:
+                self.entries.append(Entry(name, f"{self._path}:{line}", grant))
+
+    def _problem(self, text: str, line: int | None = None) -> None:
+        self.problems.append(f"{self._path}{f':{line}' if line else ''}: {text}")
+
+
+def digest_of(key: str) -> bytes:
+    """The SHA-256 of a key: of one size, whatever the key's, and the only form in which keys are kept."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _explain(details: ErrorDetails, field: str) -> str:
+    if details["type"] == "value_error":
+        return str(details["ctx"]["error"])
+    return f"{_EXPECTED[field]}, got {_told(details['input'], secret=field in _SECRETS)}"
+
+
+def _told(value: Any, secret: bool) -> str:
+    """A value for a message; text that may be a key, being secret or as long as one, by its length only."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f"{len(value)} characters" if secret or len(value) >= _SHORTEST_KEY else repr(value)
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "a mapping"

@@ -1,0 +1,53 @@
+"""The audit log: one JSON line a request, for whoever has to say later who used what.
+
+Time, request id, key name, client address, model, path, status, tokens and seconds; unknown is null. Never a prompt, an
+answer or a key. It refuses to hold a request up: on a disk that is full, lines are lost, and the log says so once.
+"""
+
+import json
+import logging
+import time
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+
+_log = logging.getLogger("litport.gateway")
+
+
+class Audit:
+    """Appends to `file`, and opens it anew when logrotate has moved it; does nothing when there is none."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._handler: WatchedFileHandler | None = None
+        self._failed = False
+        if file is not None:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._handler = WatchedFileHandler(file, encoding="utf-8")
+            except OSError as problem:
+                raise UserError(f"telemetry.audit_file: cannot write {file}: {problem.strerror}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handler:
+            self._handler.close()
+
+    def write(self, **fields: Any) -> None:
+        """Add one line; `time` is set here, in UTC."""
+        if self._handler is None:
+            return
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+        line = json.dumps({"time": stamp, **fields})
+        try:
+            self._handler.reopenIfNeeded()
+            assert self._handler.stream is not None
+            self._handler.stream.write(line + "\n")
+            self._handler.flush()
+            self._failed = False
+        except OSError as problem:
+            if not self._failed:
+                _log.error("telemetry.audit_file: lines are lost: %s", problem.strerror)
+            self._failed = True

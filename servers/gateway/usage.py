@@ -1,0 +1,33 @@
+"""How many tokens an answer says that it took: read off its end, without decoding it.
+
+OpenAI's `usage` stands at the end of a JSON answer and in one of the last events of a stream that was asked for it;
+Anthropic's has other names. A text in the answer cannot pass for it: within a JSON string its quotes are escaped. It
+guesses nothing: what is not there is None.
+"""
+
+import re
+from dataclasses import dataclass
+
+_INPUT = re.compile(rb'"(?:prompt|input)_tokens": ?(\d+)')
+_OUTPUT = re.compile(rb'"(?:completion|output)_tokens": ?(\d+)')
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a request; None where the answer does not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """Both together, None when none is known."""
+        if self.input_tokens is None:
+            return None
+        return self.input_tokens + (self.output_tokens or 0)
+
+
+def usage_in(tail: bytes) -> Usage:
+    """The usage that the last bytes of an answer tell."""
+    inputs, outputs = _INPUT.findall(tail), _OUTPUT.findall(tail)
+    return Usage(int(inputs[-1]) if inputs else None, int(outputs[-1]) if outputs else None)

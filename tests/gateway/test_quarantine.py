@@ -1,0 +1,86 @@
+"""Which requests are refused after deaths, and that their neighbours are not."""
+
+import asyncio
+
+import pytest
+
+from servers.gateway.errors import ApiError
+from servers.gateway.quarantine import Quarantine
+
+DIED = ApiError(503, "it died", code="model_died")
+
+
+async def send(quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, dies: bool = False) -> None:
+    """One request: it is answered, or its process dies, once `end` is set."""
+    async with quarantine.watch("/predict", body, "id"):
+        if end:
+            await end.wait()
+        if dies:
+            raise DIED
+
+
+async def dies(quarantine: Quarantine, *bodies: bytes) -> list[str | None]:
+    """The process dies with these requests in hand; the code that each was answered with."""
+    death = asyncio.Event()
+    tasks = [asyncio.create_task(send(quarantine, body, death, dies=True)) for body in bodies]
+    await asyncio.sleep(0.01)
+    death.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    return [end.code if isinstance(end, ApiError) else None for end in ends]
+
+
+def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        quarantine = Quarantine("one")
+        assert await dies(quarantine, b"killer") == ["model_died"]
+        assert await dies(quarantine, b"killer") == ["model_died"]
+        with pytest.raises(ApiError) as refused:
+            await send(quarantine, b"killer")
+        assert (refused.value.status, refused.value.code) == (422, "request_quarantined")
+        await send(quarantine, b"another")
+
+    asyncio.run(run())
+    assert "request id killed its process twice" in caplog.text
+    assert "killer" not in caplog.text
+
+
+def test_an_answer_clears_a_suspect() -> None:
+    async def run() -> None:
+        quarantine = Quarantine("one")
+        for _ in range(3):
+            await dies(quarantine, b"innocent")
+            await send(quarantine, b"innocent")
+
+    asyncio.run(run())
+
+
+def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
+    async def run() -> None:
+        quarantine = Quarantine("one")
+        everybody = [b"killer", *(b"innocent %d" % number for number in range(5))]
+        for _ in range(2):
+            assert await dies(quarantine, *everybody) == ["model_died"] * 6
+            await asyncio.sleep(1.1)  # until the process is up again
+        # From now on they are let in one at a time: whoever is alone at the next death it was.
+        answered = [asyncio.create_task(send(quarantine, body)) for body in everybody[1:]]
+        killing = asyncio.create_task(send(quarantine, b"killer", dies=True))
+        await asyncio.gather(*answered)
+        with pytest.raises(ApiError, match="it died"):
+            await killing
+        with pytest.raises(ApiError, match="not retried"):
+            await send(quarantine, b"killer")
+        for body in everybody[1:]:
+            await send(quarantine, body)
+
+    asyncio.run(run())
+
+
+def test_the_same_request_twice_at_a_time_is_no_company() -> None:
+    async def run() -> None:
+        quarantine = Quarantine("one")
+        await dies(quarantine, b"killer", b"killer")
+        await dies(quarantine, b"killer", b"killer")
+        with pytest.raises(ApiError, match="not retried"):
+            await send(quarantine, b"killer")
+
+    asyncio.run(run())
