@@ -218,6 +218,7 @@ def _session(socket: Path) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        headers={"accept-encoding": "identity"},  # compressing costs more than the socket does
     )
 
 

@@ -67,9 +67,9 @@ class Request:
         return self.headers.get("content-type", "").lower()
 
     def upstream_headers(self) -> dict[str, str]:
-        """The headers that go on to the child; it is asked not to compress, which costs more than a socket does."""
+        """The headers that go on to the child; a body without a content type has been read as JSON."""
         kept = {name: value for name, value in self.headers.items() if name in _FORWARDED}
-        return kept | {"accept-encoding": "identity", "x-request-id": self.id}
+        return {"content-type": "application/json", **kept, "x-request-id": self.id}
 
     async def read_body(self, receive: Receive, max_bytes: int) -> bytes:
         """The whole body. Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read."""

@@ -1,0 +1,66 @@
+"""A predict that is stuck, behind the real front door: its client gets a 504 in time, and the next one an answer."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Platform, serving
+
+SLOW = "tests/services/strangers/slow.py:SlowAPI"
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One worker, and a second for each request."""
+    folder = tmp_path_factory.mktemp("slow")
+    limits = ["--models.slow.request_timeout_s", "1", "--models.slow.cancel_grace_s", "1"]
+    with serving(folder, SLOW, *limits, "--server.cache_dir", str(folder)) as platform:
+        yield platform
+
+
+def ask(platform: Platform, name: str, how: str, folder: Path) -> httpx.Response:
+    body = {"name": name, "how": how, "begun": str(folder / name)}
+    return httpx.post(f"{platform.url}/predict/slow", json=body, timeout=60)
+
+
+@pytest.mark.parametrize("how", ["asleep", "busy"])
+def test_a_stuck_predict_is_answered_in_time_and_interrupted(slow: Platform, tmp_path: Path, how: str) -> None:
+    restarts = slow.status()["slow"]["restarts"]
+    begin_s = time.monotonic()
+    answer = ask(slow, f"stuck {how}", how, tmp_path)
+    spent_s = time.monotonic() - begin_s
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+    assert (tmp_path / f"stuck {how}").exists(), "it had begun"
+    print(f"504 after {spent_s:.2f} s of a limit of 1 s")
+    assert spent_s < 2
+    deadline = time.monotonic() + 10
+    while (answer := ask(slow, "next", "at once", tmp_path)).status_code != 200:
+        assert time.monotonic() < deadline, answer.text
+    assert f"stuck {how}" in answer.json()["seen"], "by the same worker"
+    assert slow.status()["slow"]["restarts"] == restarts
+
+
+def test_a_predict_that_does_not_yield_costs_its_worker(slow: Platform, tmp_path: Path) -> None:
+    restarts = slow.status()["slow"]["restarts"]
+    assert isinstance(restarts, int)
+    assert ask(slow, "native", "native", tmp_path).status_code == 504
+    deadline = time.monotonic() + 30
+    while (status := slow.status()["slow"])["restarts"] != restarts + 1 or status["state"] != "ready":
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+    assert ask(slow, "next", "at once", tmp_path).status_code == 200
+    log = Path(str(status["log_file"])).read_text()
+    assert "went on for 1 s after" in log
+
+
+def test_a_client_that_leaves_frees_the_worker(slow: Platform, tmp_path: Path) -> None:
+    body = {"name": "left", "how": "asleep", "begun": str(tmp_path / "left")}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{slow.url}/predict/slow", json=body, timeout=0.5)
+    begin_s = time.monotonic()
+    answer = ask(slow, "next", "at once", tmp_path)
+    assert answer.status_code == 200, "within its one second, and the one before would have slept for 60"
+    print(f"the worker was free {time.monotonic() - begin_s:.2f} s after its client had left")

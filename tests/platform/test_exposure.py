@@ -1,0 +1,180 @@
+"""What a platform that others reach promises: keys or none of it, reloads that nobody notices, process 1 of a container."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import LITPORT, REPOSITORY, litport, serving
+
+ECHO = "configs/recipes/echo.yaml"
+ALICE, BOB = "alice-0123456789", "bob-0123456789ab"
+
+
+def write_keys(file: Path, **entries: object) -> None:
+    """Replace the keys file as a whole, readable for its owner only."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(entries))
+    part.chmod(0o600)
+    part.replace(file)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_public_address_without_keys_is_refused_unless_it_is_meant(host: str, tmp_path: Path) -> None:
+    ended = litport("serve", ECHO, "--server.host", host, "--server.port", "0", "--server.cache_dir", str(tmp_path))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(
+        f"litport: server.host: {host} is reached from other machines, and there are no keys"
+    )
+    assert "--auth.open_to_network true" in ended.stderr
+
+
+def test_a_public_address_with_a_key_or_on_purpose_is_served(tmp_path: Path) -> None:
+    for arguments, status in ((["--auth.api_keys", ALICE], 401), (["--auth.open_to_network", "true"], 200)):
+        public = ["--server.host", "0.0.0.0", "--server.cache_dir", str(tmp_path)]
+        with serving(tmp_path, ECHO, *public, *arguments) as platform:
+            assert httpx.get(f"{platform.url}/v1/models", timeout=10).status_code == status
+
+
+def test_a_mistake_in_the_keys_file_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    write_keys(keys, alice={"key": ALICE, "models": ["ecko"]}, bob={"key": BOB, "requests_per_minute": 0})
+    ended = litport("serve", ECHO, "--auth.keys_file", str(keys), "--server.port", "0")
+    assert ended.returncode == 2
+    assert "bob.requests_per_minute: expected a whole number of 1 or more" in ended.stderr
+    write_keys(keys, alice={"key": ALICE, "models": ["ecko"]})
+    ended = litport("serve", ECHO, "--auth.keys_file", str(keys), "--server.port", "0")
+    assert "alice.models: expected names of models, got 'ecko'; did you mean echo?" in ended.stderr
+    assert ALICE not in ended.stderr
+
+
+def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> None:
+    keys, recipe = tmp_path / "keys.yaml", tmp_path / "recipe.yaml"
+    write_keys(keys, alice={"key": ALICE})
+    text = f"models: {{echo: {{engine: litserve, api: echo}}}}\nauth: {{keys_file: {keys}}}\n"
+    recipe.write_text(text)
+    with serving(tmp_path, str(recipe), "--server.cache_dir", str(tmp_path)) as platform:
+
+        def ask(key: str, size: int = 1) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            body = {"input": "x" * size}
+            return httpx.post(f"{platform.url}/predict/echo", json=body, headers=headers, timeout=30).status_code
+
+        statuses: list[int] = []
+        done = threading.Event()
+
+        def keep_asking() -> None:
+            while not done.is_set():
+                statuses.append(ask(ALICE))
+
+        def reload(until: int, key: str, size: int = 1) -> None:
+            os.kill(platform.process.pid, signal.SIGHUP)
+            deadline = time.monotonic() + 10
+            while ask(key, size) != until:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+        asking = [threading.Thread(target=keep_asking) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        assert ask(BOB) == 401
+        write_keys(keys, alice={"key": ALICE}, bob={"key": BOB})
+        reload(200, BOB)
+        recipe.write_text(text + "limits: {max_body_bytes: 1000}\n")
+        reload(413, BOB, size=2000)
+        write_keys(keys, alice={"key": ALICE})
+        reload(401, BOB)
+        keys.write_text("alice: [")
+        os.kill(platform.process.pid, signal.SIGHUP)
+        recipe.write_text("models: {")
+        os.kill(platform.process.pid, signal.SIGHUP)
+        time.sleep(1)
+        done.set()
+        for thread in asking:
+            thread.join()
+        log = platform.log.read_text()
+    assert set(statuses) == {200}
+    assert log.count("reloaded: keys and limits") == 3
+    assert log.count("reload refused, nothing has changed") == 2
+
+
+def test_sigint_drains_like_sigterm(tmp_path: Path) -> None:
+    sleeps = "tests/services/strangers/sleeps.py:SleepsAPI"
+    with serving(tmp_path, sleeps, "--server.cache_dir", str(tmp_path)) as platform:
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{platform.url}/predict/sleeps", json={"input": 3}, timeout=60).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        deadline = time.monotonic() + 20
+        while platform.status()["sleeps"]["running"] != 1:
+            assert time.monotonic() < deadline
+        platform.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert httpx.get(f"{platform.url}/ready", timeout=10).status_code == 503
+        refused = httpx.post(f"{platform.url}/predict/sleeps", json={"input": 0}, timeout=10)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        asking.join()
+        assert answers == [200]
+        assert platform.process.wait(timeout=30) == 0
+
+
+def test_as_process_1_it_serves_and_reaps_and_ends(tmp_path: Path) -> None:
+    """In a container nobody else takes note of orphans; here a process namespace stands for one."""
+    namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("unshare cannot make a process namespace here (it takes root and CAP_SYS_ADMIN)")
+    log = tmp_path / "log"
+    command = [*namespace, *LITPORT, "serve", ECHO, "--server.port", "0", "--server.cache_dir", str(tmp_path)]
+    with log.open("wb") as output:
+        outer = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+    try:
+        url = _url_in(log)
+        inner = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()[0])
+        main_pid = _children(inner)["litserve_main"]
+        os.kill(main_pid, signal.SIGKILL)  # its children become those of process 1
+        deadline = time.monotonic() + 30
+        while httpx.get(f"{url}/status", timeout=10).json()["models"][0]["restarts"] != 1 or not _is_ready(url):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert not _zombies_of(inner)
+        os.kill(inner, signal.SIGTERM)
+        assert outer.wait(timeout=30) == 0
+    finally:
+        outer.kill()
+        outer.wait()
+
+
+def _url_in(log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while "serving 1 of 1 models at " not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return log.read_text().partition("serving 1 of 1 models at ")[2].split()[0]
+
+
+def _is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/ready", timeout=10).status_code == 200
+
+
+def _children(pid: int) -> dict[str, int]:
+    """The children of a process, by the module that each runs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    words = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    return {name: child for child, line in words.items() for name in ("litserve_main", "reaper") if name in line}
+
+
+def _zombies_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child) for child in children if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    ]

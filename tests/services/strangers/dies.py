@@ -1,0 +1,22 @@
+"""A LitAPI whose worker is killed by some requests, and which cannot start once a file is there."""
+
+import os
+import signal
+from pathlib import Path
+
+import litserve as ls
+
+
+class DiesAPI(ls.LitAPI):
+    def __init__(self, broken_when=None):
+        super().__init__()
+        self.broken_when = broken_when
+
+    def setup(self, device):
+        if self.broken_when and Path(self.broken_when).exists():
+            raise ValueError("the weights are gone")
+
+    def predict(self, request):
+        if request["input"] == "out of memory":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"output": request["input"]}
