@@ -4,13 +4,16 @@
 FLAVOUR ?=
 # What `make serve` serves.
 CONFIG ?= configs/recipes/demo.yaml
-# More arguments, for `make serve` (litport) and `make pytest` (pytest).
+# More arguments, for `make serve`, `make soak` and `make chaos` (litport) and `make pytest` (pytest).
 ARGS ?=
+# How long `make soak` and `make chaos` take.
+SOAK_S ?= 1800
+CHAOS_S ?= 300
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: help setup dev-setup serve test lint types pytest format docs lock lock-check clean
+.PHONY: help setup dev-setup serve test lint types pytest soak chaos format docs lock lock-check clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
 PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
@@ -20,7 +23,7 @@ SETUP = @$(PYTHON) requirements/install.py $(addprefix --flavour=,$(FLAVOUR))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: FLAVOUR=cpu|cuda (default: automatic), CONFIG=file.yaml, ARGS="more arguments"'
+	@echo 'Variables: FLAVOUR=cpu|cuda (default: automatic), CONFIG=file.yaml, SOAK_S, CHAOS_S (seconds), ARGS="more arguments"'
 
 setup: ## create .venv from the lock; nothing to do when it is there already
 	$(SETUP)
@@ -42,6 +45,12 @@ types: dev-setup ## mypy --strict
 
 pytest: dev-setup ## the tests; some of them: ARGS="-k store"
 	.venv/bin/pytest $(ARGS)
+
+soak: dev-setup ## mixed traffic on CONFIG for SOAK_S seconds: does anything grow?
+	.venv/bin/python -m tests.withstand.soak $(CONFIG) --duration-s $(SOAK_S) --out results/soak.json $(ARGS)
+
+chaos: dev-setup ## kill processes of CONFIG for CHAOS_S seconds: do clients notice?
+	.venv/bin/python -m tests.withstand.chaos $(CONFIG) --duration-s $(CHAOS_S) --out results/chaos.json $(ARGS)
 
 format: dev-setup ## let ruff put the files in form
 	.venv/bin/ruff check --fix .

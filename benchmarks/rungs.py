@@ -16,7 +16,7 @@ from benchmarks.workload import Item
 from configs.bench import GENERIC_RUNGS, LLM_RUNGS
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel, VllmModel
-from servers.engines.litserve import LitServeEngine
+from servers.engines.litserve import LitServeEngine, api_spec
 from servers.engines.vllm import VllmEngine
 from servers.interpreter import module_argv
 from servers.reaper import Reaper
@@ -122,17 +122,7 @@ class Ladder:
                     rung, url, (self._spec_argv("naive_server", rung, spec), {}), form, "/predict", "whole"
                 )
             case "litserve":
-                served = {
-                    "api": model.api,
-                    "model_dir": None if self._model_dir is None else str(self._model_dir),
-                    "init": model.init,
-                    "accelerator": model.accelerator,
-                    "devices": model.devices,
-                    "workers_per_device": model.workers_per_device,
-                    "max_batch_size": model.max_batch_size,
-                    "batch_timeout": model.batch_timeout_s,
-                    "stream": model.stream,
-                }
+                served = api_spec(model, self._model_dir)
                 return self._plain_litserve(rung, url, port, served, form, read_as, path or "/predict")
             case "litport":
                 return self._litport(url, port, form, path or f"/predict/{self._name}", read_as, overrides)
@@ -182,6 +172,7 @@ class Ladder:
         for key, value in overrides.items():
             section, _, option = key.rpartition(".")
             (served.setdefault(section, {}) if section else served)[option] = value
+        served.setdefault("canary_interval_s", None)  # it would be counted as one of our requests
         metrics_port = free_port()
         recipe = self._folder / f"litport-{port}.yaml"
         limits = self._settings.limits.model_dump(mode="json", exclude_unset=True)

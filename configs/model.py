@@ -114,8 +114,8 @@ class LitServeModel(_Model):
     timeout_s: Seconds | None = Field(None, description="How long a request may wait in LitServe's queue, in seconds.")
     cancel_grace_s: Seconds = Field(
         5,
-        description="How long cancelled work may go on before its worker is replaced, in seconds; work is cancelled when "
-        "its client leaves or its time is over.",
+        description="How long cancelled work may go on before its worker is replaced, in seconds; work is cancelled "
+        "when its client leaves or its time is over.",
     )
     api_server_count: Count | None = Field(None, description="HTTP server processes in front of the workers.")
     example: JsonValue | None = Field(

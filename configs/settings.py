@@ -85,8 +85,8 @@ class Limits(Section):
     max_stop_sequences: int = Field(64, ge=1, description="Longest list of `stop` sequences of a request.")
     request_timeout_s: Seconds | None = Field(
         600,
-        description="Longest a whole request may take, in seconds; null for no limit. A request may ask for less in its "
-        "header X-Request-Timeout, and a model may have a limit of its own.",
+        description="Longest a whole request may take, in seconds; null for no limit. A request may ask for less in "
+        "its header X-Request-Timeout, and a model may have a limit of its own.",
     )
     max_connections: int = Field(
         4096, ge=1, description="Most connections at a time; beyond them the one longest at rest is closed."
@@ -99,7 +99,9 @@ class Limits(Section):
         10, description="How long a request's head may take to arrive, and a new connection to begin one, in seconds."
     )
     body_timeout_s: Seconds = Field(
-        60, description="How long a request's body may pause between two pieces, in seconds."
+        60,
+        description="How long a request's body may pause between two pieces, in seconds; as a whole it may take this "
+        "and one more second for each 500 bytes.",
     )
     write_timeout_s: Seconds = Field(
         60, description="How long a client may leave an answer unread before it is cut off, in seconds."

@@ -31,8 +31,9 @@ class Model:
     """One served model.
 
     `detail` says in words what is being done or why it failed, `phases_s` how long each step of the last start took
-    (seconds), `session` reaches the child's Unix socket and is set while a child runs, `in_flight` counts the requests
-    that the child has, and `answered_at_s` is when any of its answers last moved (`time.monotonic()`).
+    (seconds), `session` reaches the child's Unix socket and is set while a child runs. `deaths` counts the children
+    that broke while they were ready, `in_flight` the requests that the child has, and `answered_at_s` is when any of
+    its answers last moved (`time.monotonic()`).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Model:
     card: Card | None = None
     session: aiohttp.ClientSession | None = None
     group_id: int | None = None
+    deaths: int = 0
     in_flight: int = 0
     answered_at_s: float = 0.0
 

@@ -8,9 +8,11 @@ that is the supervisor's decision.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import re
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
@@ -24,6 +26,7 @@ from servers.reaper import Reaper
 _log = logging.getLogger("litport.model")
 _LOG_FILE_BYTES = 10 * 1024**2
 _TAIL_LINES = 400
+_LAST_WORDS_S = 5.0
 
 
 class ModelProcess:
@@ -35,7 +38,8 @@ class ModelProcess:
         self.broken = asyncio.Event()
         self.group_id = 0
         self._reaper = reaper
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._tail: deque[tuple[float, str]] = deque(maxlen=_TAIL_LINES)
+        self._recent_s = math.inf
         self._tasks: list[asyncio.Task[None]] = []
         self._pidfds: dict[int, int] = {}
         self._file = _LogFile(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
@@ -61,6 +65,7 @@ class ModelProcess:
     def watch(self, pids: Iterable[int]) -> None:
         """From now on count the model as broken as soon as one of these processes ends."""
         self._tail.clear()  # what was said while starting is not why a running model breaks
+        self._recent_s = _LAST_WORDS_S  # nor is what a request of an hour ago led to
         loop = asyncio.get_running_loop()
         for pid in pids:
             try:
@@ -83,13 +88,14 @@ class ModelProcess:
             self.broken.set()
 
     async def end(self, grace_s: float) -> None:
-        """End the whole group: SIGTERM, at most `grace_s` seconds, then SIGKILL. Nothing of it is left."""
+        """End the whole group: SIGTERM and `grace_s` seconds for it, if any, then SIGKILL. Nothing of it is left."""
         for pidfd in list(self._pidfds):
             self._forget(pidfd)
         if self.group_id:
-            process_group.terminate(self.group_id)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
+                    if grace_s:
+                        process_group.terminate(self.group_id)
                     while process_group.members(self.group_id):  # noqa: ASYNC110 # /proc has no events
                         await asyncio.sleep(0.05)
             if not await asyncio.to_thread(process_group.kill, self.group_id):
@@ -104,7 +110,8 @@ class ModelProcess:
 
     def cause(self) -> str:
         """Why the child broke: what was seen of it, and the line of its output that most likely names the cause."""
-        said = next(_error_lines(self._tail), "")
+        since_s = time.monotonic() - self._recent_s
+        said = next(_error_lines(line for at_s, line in self._tail if at_s >= since_s), "")
         return "; ".join(filter(None, (self.reason, said)))
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
@@ -118,7 +125,7 @@ class ModelProcess:
             self._take(rest.decode(errors="replace"))
 
     def _take(self, text: str) -> None:
-        self._tail.append(text)
+        self._tail.append((time.monotonic(), text))
         record = logging.LogRecord(self.name, logging.DEBUG, "", 0, text, None, None)
         self._file.emit(record)
         _log.debug("[%s] %s", self.name, text)

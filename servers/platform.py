@@ -49,7 +49,10 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
     listener = bind(settings.server.host, settings.server.port)
     check(loaded)
     _raise_descriptor_limit()
-    run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets
+    try:
+        run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets
+    except OSError as problem:
+        raise UserError(f"no folder for the models' sockets can be made: {problem}; set TMPDIR to one") from None
     try:
         with Reaper(run_dir) as reaper:
             running = _serve(settings, keyring, load_again, version, listener, run_dir, reaper)
@@ -108,7 +111,7 @@ def _keyring(settings: LitportSettings) -> Keyring:
 
 
 def _raise_descriptor_limit() -> None:
-    """As many files as the system allows: a request takes one here and one towards its model, and 1024 are soon used."""
+    """As many files as the system allows: a request takes one here and one towards its model, and 1024 soon go."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -112,6 +112,7 @@ class Supervisor:
                 ready_at = time.monotonic()
                 self._move(model, State.READY)
                 await _until_broken(model, process)
+                model.deaths += 1
                 reason = process.cause()
                 self._move(model, State.STARTING, f"clearing up: {reason}")
             except StartError as problem:
@@ -167,7 +168,10 @@ class Supervisor:
         begin = time.perf_counter()
         self._move(model, State.STARTING, "loading")
         model.socket.unlink(missing_ok=True)
-        await process.start(model.engine.command(model_dir, model.socket))
+        try:
+            await process.start(model.engine.command(model_dir, model.socket))
+        except OSError as problem:  # a full disk, no more processes
+            raise StartError(f"its process cannot be started: {problem.strerror} ({problem.filename})") from None
         model.group_id = process.group_id
         model.session = _session(model.socket)
         await _unless_broken(process, _until_healthy(model.session))

@@ -14,7 +14,7 @@ from configs.loading import load as load_settings
 from configs.settings import LitServeModel, VllmModel
 from servers.apis import registry
 from servers.engines import vllm_options
-from servers.store import sources
+from servers.store import sources, weights
 from servers.store.catalog import CATALOG
 
 
@@ -96,5 +96,16 @@ def _check_source(model: VllmModel | LitServeModel) -> None:
             raise UserError(f"expected a folder with a model at {source.path}, there is none")
         if isinstance(model, VllmModel) and not (source.path / "config.json").is_file():
             raise UserError(f"expected a model that vLLM can load, but {source.path} has no config.json")
+        if isinstance(model, VllmModel) or model.api in registry.BUILT_IN:  # another API knows what it opens
+            _refuse_pickled(source.path)
     elif isinstance(source, sources.GgufSource) and not source.path.is_file():
         raise UserError(f"expected a GGUF file at {source.path}, there is none")
+
+
+def _refuse_pickled(folder: Path) -> None:
+    try:
+        weights.refuse_pickled(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+    except UserError as refusal:
+        raise UserError(f"{folder}: {refusal}") from None

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: fl
         command = [*LITPORT, "serve", *arguments, "--server.port", str(port)]
         process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output)
     try:
-        wait_until_ready(url, timeout_s)
+        _wait_until_ready(process, url, timeout_s)
         yield Platform(url, process, log)
     except TimeoutError as problem:
         raise TimeoutError(f"{problem}\n{log.read_text()}") from None
@@ -55,6 +56,17 @@ def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: fl
             process.wait(timeout=60)
         finally:
             process.kill()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            wait_until_ready(url, 1)
+            return
+        except TimeoutError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
 
 
 def litport(

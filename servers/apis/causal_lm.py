@@ -11,6 +11,7 @@ from typing import Any
 import litserve
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from servers.apis import pretrained
 from servers.apis.refusal import Refusal
 
 
@@ -79,8 +80,8 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
 
         from servers.apis.generation import Generation
 
-        self._tokenizer = AutoTokenizer.from_pretrained(self._model_dir)
-        model = AutoModelForCausalLM.from_pretrained(self._model_dir, dtype=self._dtype).to(device).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(self._model_dir, trust_remote_code=False)
+        model = pretrained.load(AutoModelForCausalLM, self._model_dir, dtype=self._dtype).to(device).eval()
         self._vocabulary_size = model.config.vocab_size
         self._limit = self._max_model_len or model.config.max_position_embeddings
         self._generation = Generation(model, self._tokenizer)

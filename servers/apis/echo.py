@@ -3,6 +3,7 @@
 from typing import Any
 
 import litserve
+from fastapi import HTTPException
 
 
 class EchoAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
@@ -16,7 +17,9 @@ class EchoAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no comple
         """Load the model here; the echo has none."""
 
     def decode_request(self, request: dict[str, Any]) -> Any:
-        """Take the input out of the JSON body."""
+        """Take the input out of the JSON body; what is wrong with a request is a 4xx, or it would be answered 500."""
+        if not isinstance(request, dict) or "input" not in request:
+            raise HTTPException(400, 'expected {"input": any JSON}')
         return request["input"]
 
     def predict(self, x: Any) -> Any:

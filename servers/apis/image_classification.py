@@ -15,7 +15,7 @@ import litserve
 from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import UploadFile
 
-from servers.apis import pictures
+from servers.apis import pictures, pretrained
 from servers.apis.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def _lite0(model_dir: Path, config: dict[str, Any], device: str) -> _Classifier:
 def _transformers(model_dir: Path, device: str) -> _Classifier:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    processor = AutoImageProcessor.from_pretrained(model_dir)
-    model = AutoModelForImageClassification.from_pretrained(model_dir).to(device).eval()
+    processor = AutoImageProcessor.from_pretrained(model_dir, trust_remote_code=False)
+    model = pretrained.load(AutoModelForImageClassification, model_dir).to(device).eval()
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
 
     def prepare(image: "Image") -> "Tensor":

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from servers.apis import pretrained
+
 
 @dataclass(frozen=True)
 class SentenceEncoder:
@@ -79,8 +81,8 @@ def from_folder(model_dir: Path, device: str, dtype: str, forward_size: int) -> 
     from transformers import AutoModel, AutoTokenizer
 
     pooling, normalizes = _pooling(model_dir)
-    model = AutoModel.from_pretrained(model_dir, dtype=dtype).to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = pretrained.load(AutoModel, model_dir, dtype=dtype).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
     max_tokens = min(limit for limit in limits if limit)

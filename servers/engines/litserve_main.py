@@ -23,6 +23,8 @@ from litserve.connector import check_cuda_with_nvidia_smi
 
 from configs.errors import UserError
 from servers.apis import registry
+from servers.engines.litserve_cancel import HttpCancel, Marks, Watch
+from servers.engines.litserve_hand import Hand
 from servers.engines.litserve_timing import HttpTiming, TimedQueue, Timing
 
 _EXIT_NOT_LOADED = 3
@@ -47,20 +49,37 @@ class ChildSpec:
     stream: bool | None = None
     timeout: float | None = None
     num_api_servers: int | None = None
+    cancel_grace_s: float = 5.0
 
 
 class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no complete types
-    """LitServer with requests on pipes instead of in its manager.
+    """LitServer with requests on pipes instead of in its manager, and with work that can be cancelled.
 
     A worker that batches asks its queue a thousand times a second. Each question to a queue in the manager is a call to
     another process, which kept a tenth of a core busy for a model at rest, and costs every request its time.
     """
 
+    def __init__(self, api: Any, marks: Marks, cancel_grace_s: float, **options: Any) -> None:
+        self._marks = marks
+        self._hand = Hand(marks)
+        self._cancel_grace_s = cancel_grace_s
+        super().__init__(
+            api,
+            callbacks=[StayForDrain(), Timing(), self._hand],
+            middlewares=[HttpTiming, (HttpCancel, {"marks": marks})],
+            **options,
+        )
+
     def _init_manager(self, num_api_servers: int) -> Any:
         manager = super()._init_manager(num_api_servers)
-        for path in self.litapi_request_queues:
-            self.litapi_request_queues[path] = TimedQueue()
+        (path,) = self.litapi_request_queues
+        self._hand.equip(self.lit_api, len(self._inference_workers_config_for_api(path)))
+        self.litapi_request_queues[path] = TimedQueue(self._marks, self._hand, self._transport, self.lit_api.stream)
         return manager
+
+    def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
+        super()._start_worker_monitoring(manager, uvicorn_workers)
+        Watch(self._marks, self._hand.slots, self.inference_workers, self._cancel_grace_s, self.timeout).start()
 
 
 class StayForDrain(Callback):  # type: ignore[misc] # litserve ships no complete types
@@ -126,10 +145,12 @@ def construct(spec: ChildSpec) -> Any:
 def _server(api: Any, spec: ChildSpec) -> litserve.LitServer:
     # vLLM brings a release of mcp that this LitServe cannot use: run() would die with a NameError.
     litserve.server._MCP_AVAILABLE = False
+    marks = Marks(Path(spec.uds).with_suffix(".cancelled"))
+    marks.clear()
     return _Server(
         api,
-        callbacks=[StayForDrain(), Timing()],
-        middlewares=[HttpTiming],
+        marks,
+        spec.cancel_grace_s,
         **_given(
             accelerator=_accelerator(api, spec.accelerator),
             devices=spec.devices,
@@ -156,6 +177,8 @@ def _write_card(file: Path, api: Any) -> None:
     card = {
         "api_path": api.api_path,
         "stream": api.stream,
+        "max_batch_size": api.max_batch_size,
+        "is_async": bool(api.enable_async),
         "spec": type(api.spec).__name__ if api.spec else None,
         "input": getattr(api, "input_description", None),
         "output": getattr(api, "output_description", None),

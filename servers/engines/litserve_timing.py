@@ -6,18 +6,19 @@ together is the way back. Every request counts with the whole of its batch's tim
 never looks at a request's content.
 """
 
-import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from multiprocessing import queues
 from typing import Any
 
 from litserve.callbacks import Callback
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from servers.engines.litserve_cancel import Receive, Scope, Send
+from servers.engines.litserve_hand import CancellableQueue
 
 SECONDS = Counter("litserve_step_seconds", "Time that requests spent in each step, in seconds", ["step"])
 REQUESTS = Counter("litserve_step_requests", "Requests that went through each step", ["step"])
@@ -34,11 +35,8 @@ def count(step: str, spent_s: float, requests: int = 1) -> None:
     REQUESTS.labels(step).inc(requests)
 
 
-class TimedQueue(queues.Queue):  # type: ignore[type-arg] # the base class cannot be indexed at run time
-    """multiprocessing's queue of LitServe's requests (queue number, id, `time.monotonic()`, body)."""
-
-    def __init__(self) -> None:
-        super().__init__(ctx=multiprocessing.get_context("spawn"))
+class TimedQueue(CancellableQueue):
+    """The queue of requests, timed: (queue number, id, `time.monotonic()`, body)."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """In a worker: the request leaves the queue."""
@@ -62,6 +60,11 @@ class Timing(Callback):  # type: ignore[misc] # litserve ships no complete types
         received_at = _received_at.get()
         if received_at is not None:
             count("receive", time.monotonic() - received_at)
+
+    def on_before_predict(self, *_: Any, **__: Any) -> None:
+        """Of a stream without batches nobody is told that it is decoded: it begins here."""
+        if _taken_s:
+            self.on_before_decode_request()
 
     def on_before_decode_request(self, *_: Any, **__: Any) -> None:
         """The batch begins: those that were taken from the queue have stopped waiting."""
@@ -89,11 +92,6 @@ class Timing(Callback):  # type: ignore[misc] # litserve ships no complete types
         now_s = time.monotonic()
         count(step, (now_s - self._at_s) * self._size, self._size)
         self._at_s = now_s
-
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 
 class HttpTiming:

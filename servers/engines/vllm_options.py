@@ -6,6 +6,7 @@ table of vLLM's options and loads no model: names, types, choices and bounds are
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -83,8 +84,9 @@ def check_cached(
         return []
     problems = check(args, origins)
     if any(args.values()) and not problems:
-        clean.parent.mkdir(parents=True, exist_ok=True)
-        clean.touch()
+        with contextlib.suppress(OSError):  # a cache that cannot be written is told by what needs it
+            clean.parent.mkdir(parents=True, exist_ok=True)
+            clean.touch()
     return problems
 
 

@@ -4,6 +4,7 @@ The answer is never decoded or re-encoded, so a stream costs a copy a chunk. Onl
 OpenAI's shape.
 """
 
+import asyncio
 import time
 
 import aiohttp
@@ -30,6 +31,8 @@ _NOT_RETURNED = frozenset(
     }
 )
 
+_DYING_S = 0.5
+
 
 async def forward(request: Request, body: bytes, model: Model, path: str, answer: Answer) -> None:
     """Send the request to the model's process under `path`, and its answer to the client.
@@ -41,10 +44,13 @@ async def forward(request: Request, body: bytes, model: Model, path: str, answer
         raise _died(model)
     url = URL.build(path=path, query_string=request.query.decode("latin-1"), encoded=True)
     model.in_flight += 1
+    deaths = model.deaths
     try:
         async with model.session.request(
             request.method, url, data=body, headers=request.upstream_headers(), allow_redirects=False
         ) as upstream:
+            if upstream.status == 500 and await _dies(model, deaths):
+                raise _died(model)
             await _return(upstream, request, body, model, answer)
     except (aiohttp.ClientError, OSError):
         raise _died(model) from None
@@ -67,6 +73,14 @@ async def _return(
         model.answered_at_s = time.monotonic()
         await answer.write(chunk)
     await answer.finish()
+
+
+async def _dies(model: Model, deaths: int) -> bool:
+    """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
+    until_s = time.monotonic() + _DYING_S
+    while model.deaths == deaths and time.monotonic() < until_s:  # noqa: ASYNC110 # seldom, and not for long
+        await asyncio.sleep(0.02)
+    return model.deaths != deaths
 
 
 def _died(model: Model) -> ApiError:

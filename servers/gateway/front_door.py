@@ -8,7 +8,7 @@ here is only their order. It refuses to change a request or an answer.
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from configs.settings import Limits, LitportSettings
 from servers.gateway import document, listing, openapi, routes
@@ -40,7 +40,7 @@ class _Visit:
     begin_s: float
     key: Key | None = None
     model: Model | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 class FrontDoor:
@@ -54,7 +54,7 @@ class FrontDoor:
         self._keyring = keyring
         self._routes = routes.Routes(supervisor)
         self._admissions = {name: Admission(model) for name, model in supervisor.models.items()}
-        self._quarantines = {name: Quarantine(name) for name in supervisor.models}
+        self._quarantines = {name: Quarantine(model) for name, model in supervisor.models.items()}
         self._audit = Audit(settings.telemetry.audit_file)
         self._version = version
         self._address = address
@@ -150,8 +150,8 @@ class FrontDoor:
         try:
             async with (
                 deadline.hold(receive),
-                self._quarantines[model.name].watch(path, body, request.id),
                 self._admissions[model.name].turn(key.name, tokens),
+                self._quarantines[model.name].watch(path, body, request.id),
             ):
                 await self._hand_over(visit, body, model, path)
         finally:

@@ -17,6 +17,8 @@ from servers.gateway.errors import ApiError
 # How long a refused client's data is still read and dropped. Closing at once would make the kernel send a reset, and
 # that can overtake the refusal.
 _LINGER_S = 1
+# As Apache's mod_reqtimeout asks for: who sends a byte now and then holds a connection, and sends nothing.
+_SLOWEST_BODY_BYTES_PER_S = 500
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,6 +34,7 @@ class Protocol(HttpToolsProtocol):
     _rests_since_s = 0.0
     _refused = False
     _advanced = False
+    _body_due_s = 0.0
     _held_bytes = 0  # read by the parser, and nothing come of it yet
     _dropped_bytes = 0  # of a body whose answer is complete
 
@@ -71,6 +74,8 @@ class Protocol(HttpToolsProtocol):
         self._held_bytes = 0 if self._advanced else self._held_bytes + len(data)
         if self._held_bytes > self.limits.max_header_bytes:
             self._refuse(self._head_too_large())
+        elif self._part == "body" and self.loop.time() > self._body_due_s:
+            self._read_expired()
         elif self._part == "body" or self._part != self._timed_part:
             self._set_read_timer()
 
@@ -88,6 +93,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # data_received feeds it again, without the upgrade
         self._part, self._advanced, self._dropped_bytes = "body", True, 0
+        self._body_due_s = self.loop.time() + self.limits.body_timeout_s
         super().on_headers_complete()
         self.headers = []  # trailers go here, and nowhere: uvicorn would take them for headers
         if self.expect_100_continue:
@@ -97,6 +103,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body. The rest of one that is answered already is dropped, but not without end."""
         self._advanced = True
+        self._body_due_s += len(body) / _SLOWEST_BODY_BYTES_PER_S
         if self.cycle.response_complete:
             self._dropped_bytes += len(body)
             if self._dropped_bytes > self.limits.max_body_bytes:

@@ -15,10 +15,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from servers.gateway.errors import ApiError
+from servers.model import Model
 
 _log = logging.getLogger("litport.gateway")
 _MAX_SUSPECTS = 1024
 _KEPT_S = 3600.0
+# What ends within this time ends by the same death: no process is up again so soon.
+_ONE_DEATH_S = 1.0
 
 
 @dataclass
@@ -32,37 +35,39 @@ class _Suspect:
 class Quarantine:
     """The suspects of one model."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
         self._suspects: dict[bytes, _Suspect] = {}
         self._alone = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def watch(self, path: str, body: bytes, request_id: str) -> AsyncIterator[None]:
-        """Run the block, which sends the request to the process. Raises ApiError 422 for one that is guilty.
-
-        The block says that the process died by an ApiError with the code `model_died`.
-        """
+        """Run the block, which sends the request to the process. Raises ApiError 422 for one that is guilty."""
         suspect = self._suspects.get(_digest(path, body)) if self._suspects else None
         if suspect and time.monotonic() - suspect.seen_at_s > _KEPT_S:
             suspect = None
         if suspect and suspect.guilty:
-            message = f"the process of model '{self._model}' died each time that it had this request; it is not retried"
+            message = (
+                f"the process of model '{self._model.name}' died each time that it had this request; it is not retried"
+            )
             raise ApiError(422, message, code="request_quarantined")
         async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
             if suspect:
                 suspect.visits += 1
-            company = self._others(suspect)
+            company, deaths = self._others(suspect), self._model.deaths
+            failed, died = True, False
             try:
                 yield
+                failed = False
             except ApiError as error:
-                if error.code == "model_died":
-                    self._blame(_digest(path, body), company or self._others(suspect), request_id)
+                died = error.code == "model_died"
                 raise
-            else:
-                if suspect:
-                    self._suspects.pop(_digest(path, body), None)
             finally:
+                # vLLM may tell of its engine's death itself, in an answer like any other.
+                if died or self._model.deaths != deaths:
+                    self._blame(_digest(path, body), company or self._others(suspect), request_id)
+                elif suspect and not failed:
+                    self._suspects.pop(_digest(path, body), None)
                 if suspect:
                     # After the others of this death have looked for company.
                     asyncio.get_running_loop().call_later(1, _leave, suspect)
@@ -74,13 +79,15 @@ class Quarantine:
     def _blame(self, digest: bytes, company: bool, request_id: str) -> None:
         suspect = self._suspects.pop(digest, None)
         now_s = time.monotonic()
-        if suspect is None:
+        if suspect and now_s - suspect.seen_at_s < _ONE_DEATH_S:
+            pass  # the same request was there twice
+        elif suspect is None:
             suspect = _Suspect(now_s)
         elif company:
             suspect.isolated = True
         else:
             suspect.guilty = True
-            _log.warning("%s: request %s killed its process twice and is in quarantine", self._model, request_id)
+            _log.warning("%s: request %s killed its process twice and is in quarantine", self._model.name, request_id)
         suspect.seen_at_s = now_s
         self._suspects[digest] = suspect
         if len(self._suspects) > _MAX_SUSPECTS:

@@ -106,7 +106,9 @@ def is_kept_response(path: str) -> bool:
 
 def _check_ready(model: Model) -> None:
     if model.state is not State.READY:
-        message = f"model '{model.name}' is {model.state.value}: {model.detail}".rstrip(": ")
+        # What a process said when it broke may hold what somebody asked: that is for /status.
+        step = model.detail.partition(":")[0]
+        message = f"model '{model.name}' is {model.state.value}: {step}".rstrip(": ")
         headers = {} if model.state is State.FAILED else {"retry-after": "5"}
         raise ApiError(503, message, code="model_not_ready", param="model", headers=headers)
 

@@ -5,11 +5,14 @@ the pull, then `{"path": ...}` or `{"error": ...}` (exit status 1). It never ask
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from configs.errors import UserError
 from servers.store.progress import Progress
@@ -22,26 +25,28 @@ def main() -> int:
     parser.add_argument("source")
     parser.add_argument("--cache-dir", type=Path, required=True)
     arguments = parser.parse_args()
+    lines = sys.stdout
     try:
-        path = Store(arguments.cache_dir).pull(arguments.source, _print_progress)
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print, too
+            path = Store(arguments.cache_dir).pull(arguments.source, partial(_print_progress, lines))
     except UserError as error:
-        _print({"error": str(error)})
+        _print(lines, {"error": str(error)})
         return 1
     except Exception as error:  # ours: the reader of the lines gets a last one all the same
         traceback.print_exc()
-        _print({"error": f"{type(error).__name__}: {error}"})
+        _print(lines, {"error": f"{type(error).__name__}: {error}"})
         return 1
-    _print({"path": str(path)})
+    _print(lines, {"path": str(path)})
     return 0
 
 
-def _print_progress(event: Progress) -> None:
-    _print(dataclasses.asdict(event))
+def _print_progress(lines: TextIO, event: Progress) -> None:
+    _print(lines, dataclasses.asdict(event))
 
 
-def _print(line: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+def _print(lines: TextIO, line: dict[str, object]) -> None:
+    lines.write(json.dumps(line) + "\n")
+    lines.flush()
 
 
 if __name__ == "__main__":

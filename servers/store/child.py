@@ -6,6 +6,9 @@ standard output.
 """
 
 import ctypes
+import errno
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from servers.store.progress import TICK_S
 
+# Pip warns so when it tries again; its error is only that it found no version.
+_BROKEN_CONNECTION = re.compile(r"after connection broken by '(\w+)")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -28,7 +33,7 @@ def run(
     environment: Mapping[str, str],
     on_tick: Callable[[], None],
 ) -> None:
-    """Run to the end, calling `on_tick` every `TICK_S` meanwhile. Raises ChildError."""
+    """Run to the end, calling `on_tick` every `TICK_S` meanwhile. Raises ChildError, OSError when the disk was full."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             argv,
@@ -47,7 +52,10 @@ def run(
                 process.wait()
         if process.returncode != 0:
             errors.seek(0)
-            raise ChildError(_telling_line(errors.read().decode(errors="replace"), process.returncode))
+            text = errors.read().decode(errors="replace")
+            if (full := os.strerror(errno.ENOSPC)) in text:
+                raise OSError(errno.ENOSPC, full)
+            raise ChildError(_telling_line(text, process.returncode))
 
 
 def _still_running(process: "subprocess.Popen[bytes]") -> bool:
@@ -64,6 +72,8 @@ def _die_with_parent() -> None:
 
 
 def _telling_line(text: str, status: int) -> str:
+    if broken := _BROKEN_CONNECTION.search(text):
+        return f"its index is not reachable: {broken[1]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]  # pip's way
     if marked:

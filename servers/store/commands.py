@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
-from servers.store import disk
+from servers.store import damage, disk
 from servers.store.catalog import CATALOG
+from servers.store.manifest import StoredModel
 from servers.store.progress import Progress, Report
 from servers.store.store import Store
 
@@ -21,12 +22,11 @@ def list_models(cache_dir: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    stored = Store(cache_dir).list()
-    sizes = {model.source: disk.human(model.size_bytes) for model in stored}
+    stored = {model.source: model for model in Store(cache_dir).list()}
     rows = [
         (
             entry.name,
-            sizes.get(entry.name, "not pulled"),
+            *_state(stored.get(entry.name)),
             f"{entry.engine} {entry.api}" if entry.api else entry.engine,
             entry.licence,
             entry.description,
@@ -34,11 +34,11 @@ def list_models(cache_dir: Path) -> None:
         for entry in CATALOG.values()
     ]
     rows += [
-        (model.source, disk.human(model.size_bytes), "", "", f"pulled {model.pulled_at[:10]}")
-        for model in stored
+        (model.source, *_state(model), "", "", f"pulled {model.pulled_at[:10]}")
+        for model in stored.values()
         if model.source not in CATALOG
     ]
-    heading = ("MODEL", "ON DISK", "ENGINE", "LICENCE", "WHAT")
+    heading = ("MODEL", "ON DISK", "REVISION", "ENGINE", "LICENCE", "WHAT")
     console = Console()
     if not console.is_terminal:
         sys.stdout.writelines("\t".join(row) + "\n" for row in [heading, *rows])
@@ -52,9 +52,9 @@ def list_models(cache_dir: Path) -> None:
 
 
 def pull_model(source: str, cache_dir: Path) -> None:
-    """Pull `source`, showing how far it is, and print its folder. Raises UserError."""
+    """Pull `source`, or mend it, showing how far it is, and print its folder. Raises UserError."""
     with _shown() as report:
-        path = Store(cache_dir).pull(source, report)
+        path = Store(cache_dir).pull(source, report, mend=True)
     sys.stdout.write(f"{path}\n")
 
 
@@ -69,6 +69,15 @@ def model_path(source: str, cache_dir: Path) -> None:
     if path is None:
         raise UserError(f"{source} is not here yet; run: litport models pull {source}")
     sys.stdout.write(f"{path}\n")
+
+
+def _state(model: StoredModel | None) -> tuple[str, str]:
+    """What is on the disk, and which commit or version of it; a start takes this one until it is removed."""
+    if model is None:
+        return "not pulled", ""
+    size = "damaged" if damage.in_stored(model.path, model.files) else disk.human(model.size_bytes)
+    version = model.used_source.partition("==")[2]  # of a wheel
+    return size, model.revision[:12] if model.revision else version
 
 
 @contextmanager

@@ -7,6 +7,8 @@ torch. It refuses pickles that hold more than tensors (`weights_only=True`).
 import argparse
 import os
 import pickle
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Literal
@@ -16,11 +18,14 @@ from servers.interpreter import module_argv
 from servers.store import child, disk
 from servers.store.progress import Progress, Report
 
+# How torch names what a pickle asks for and may not have.
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
+
 
 def run(kind: Literal["gguf", "pickled"], source: Path, target: Path, report: Report) -> None:
     """Convert `source` into the folder `target`, which may hold side files already, in a child process.
 
-    Raises UserError that names the cause.
+    Raises UserError that names the cause, and OSError when the disk was full; `target` is gone then.
     """
     report(Progress("converting", f"converting {source.name} to safetensors, once"))
     argv = module_argv("servers.store.convert", kind, str(source), str(target))
@@ -28,8 +33,11 @@ def run(kind: Literal["gguf", "pickled"], source: Path, target: Path, report: Re
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     try:
         child.run(argv, environment=environment, on_tick=lambda: report(Progress("converting")))
-    except child.ChildError as error:
-        raise UserError(f"{source.name} could not be converted to safetensors: {error}") from None
+    except BaseException as error:
+        shutil.rmtree(target, ignore_errors=True)  # half a model, of which nothing can be used
+        if isinstance(error, child.ChildError):
+            raise UserError(f"{source.name} could not be converted to safetensors: {error}") from None
+        raise
 
 
 def convert_gguf(source: Path, target: Path) -> None:
@@ -48,10 +56,12 @@ def convert_gguf(source: Path, target: Path) -> None:
         gguf_file=source.name,
         quantization_config=GgufConfig(dequantize=True),  # without it, save_pretrained raises
         dtype=torch.bfloat16,
+        trust_remote_code=False,  # a configuration beside the file may name code
     )
     model.save_pretrained(target)
     del model
-    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, trust_remote_code=False)
+    tokenizer.save_pretrained(target)
     _, report = AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16, output_loading_info=True)
     if lost := sorted(report["missing_keys"]):
         raise UserError(f"{len(lost)} weights were lost, such as {lost[0]}")
@@ -66,11 +76,21 @@ def convert_pickled(source: Path, target: Path) -> None:
     refusal = "expected a dictionary of tensors; it holds something else, or is damaged"
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        if found := _FOREIGN.search(str(error)):
+            raise UserError(
+                f"expected a dictionary of tensors; it names {found[1]}, and loading what a pickle names can run "
+                "code: refused, nothing of it was run"
+            ) from None
+        raise UserError(refusal) from None
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # over bytes that are no pickle, or a program (TorchScript), it stumbles in many ways
         raise UserError(refusal) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(refusal)
     # Safetensors takes neither views nor tensors that share memory, hence the copies.
+    disk.require_space(target, sum(value.numel() * value.element_size() for value in state.values()))
     copies = {name: value.clone().contiguous() for name, value in state.items()}
     save_file(copies, target / "model.safetensors")
 
@@ -87,6 +107,10 @@ def main() -> None:
         convert(arguments.source, arguments.target)
     except UserError as error:
         sys.exit(str(error))
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        sys.exit("the JSON files beside it ask for code of their own (auto_map), which is never run")
     _open_to_readers(arguments.target)
 
 

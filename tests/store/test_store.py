@@ -12,7 +12,7 @@ import pytest
 from configs.errors import UserError
 from servers.store import Progress, Store
 from tests.services.hub import Hub, Repository
-from tests.store.conftest import CLOSED, REPOSITORY, Index, Pull, noise, pull
+from tests.store.conftest import CLOSED, REPOSITORY, Index, Pull, pull, weights
 from tests.store.test_wheel import MODEL
 
 
@@ -33,7 +33,7 @@ def test_a_second_pull_touches_nothing(index: Index, store: Store) -> None:
 
 
 def test_a_killed_pull_leaves_no_model(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": noise(25_000_000)})
+    hub.repositories["org/big"] = Repository({"config.json": b"{}", "model.safetensors": weights(25_000_000)})
     hub.stall_after_bytes = 22_000_000
     with Pull("org/big", tmp_path, HF_ENDPOINT=hub.url) as running:
         running.until("done_bytes", at_least=1)

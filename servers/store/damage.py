@@ -1,0 +1,108 @@
+"""What is wrong with a folder of weights, as far as can be seen without reading the weights.
+
+It exists so that a cut file is named before an engine stumbles over it with an error that names none: sizes, and the
+headers of safetensors, cost milliseconds whatever the size of the model. It never repairs anything.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from servers.store import disk
+from servers.store.manifest import StoredFile
+
+_HEADER_BYTES_MAX = 100_000_000  # safetensors' own limit
+_INDEX = "model.safetensors.index.json"
+
+
+def in_folder(folder: Path) -> str | None:
+    """The first thing that is wrong in this folder, in words that name the file; None when nothing was seen.
+
+    It looks at `config.json`, at the list of shards and at the header of each safetensors file, in the folder itself.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
+    for name in names:
+        try:
+            if name.endswith(".safetensors"):
+                _check_safetensors(folder / name)
+            elif name == "config.json":
+                _read_object(folder / name)
+            elif name == _INDEX:
+                _check_shards(folder)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        except ValueError as problem:
+            return f"{name} is damaged: {problem}"
+    return None
+
+
+def in_stored(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
+    """As `in_folder`, after comparing sizes with those that were noted when the model was pulled."""
+    for name, file in files.items():
+        try:
+            size_bytes = (folder / name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if size_bytes != file.size_bytes:
+            return f"{name} is damaged: expected {file.size_bytes} bytes, it has {size_bytes}"
+    return in_folder(folder)
+
+
+def in_content(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
+    """As `in_stored`, and then read everything and compare hashes, which takes seconds a gigabyte."""
+    if seen := in_stored(folder, files):
+        return seen
+    for name, file in files.items():
+        try:
+            if disk.sha256(folder / name) != file.sha256:
+                return f"{name} is damaged: it has the right size, and another sha256 than when it was pulled"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def _check_safetensors(path: Path) -> None:
+    """Raise ValueError unless header and size fit: 8 bytes with the header's length, JSON, then the tensors."""
+    with path.open("rb") as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        header_bytes = int.from_bytes(stream.read(8), "little")
+        if size_bytes < 8 or header_bytes > min(size_bytes - 8, _HEADER_BYTES_MAX):
+            raise ValueError(f"it is cut short or not safetensors ({size_bytes} bytes)")
+        header = _object(stream.read(header_bytes))
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected_bytes = 8 + header_bytes + max(ends, default=0)
+    except (KeyError, IndexError, TypeError):
+        raise ValueError("its header is not one of safetensors") from None
+    if size_bytes != expected_bytes:
+        raise ValueError(f"expected {expected_bytes} bytes by its own header, it has {size_bytes}")
+
+
+def _check_shards(folder: Path) -> None:
+    shards = _read_object(folder / _INDEX).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ValueError("it has no weight_map")
+    for name in sorted(set(map(str, shards.values()))):
+        if not (folder / name).is_file():
+            raise ValueError(f"it lists {name}, which is missing")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    return _object(path.read_bytes())
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is cut short or not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
