@@ -18,13 +18,13 @@ from pathlib import Path
 
 import uvloop
 
-from configs.errors import SettingsError, UserError
+from configs.errors import UserError
 from configs.loading import Loaded
 from configs.settings import LitportSettings, LitServeModel, VllmModel
 from servers.engines.engine import Engine
 from servers.engines.litserve import LitServeEngine
 from servers.engines.vllm import VllmEngine
-from servers.gateway.address import address_of, bind, is_public
+from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.server import Server
@@ -45,9 +45,9 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
     when the settings cannot be served.
     """
     settings = loaded.settings
-    keyring = _keyring(settings)
     listener = bind(settings.server.host, settings.server.port)
     check(loaded)
+    keyring = Keyring(settings.auth)
     _raise_descriptor_limit()
     try:
         run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets
@@ -94,20 +94,6 @@ async def _serve(
         await serving
         front_door.close()
     return 1 if supervisor.fatal.is_set() else 0
-
-
-def _keyring(settings: LitportSettings) -> Keyring:
-    """The keys, which must be there where others could call."""
-    keyring = Keyring(settings.auth)
-    if problems := keyring.unknown_models(settings.models):
-        raise SettingsError(tuple(problems))
-    host = settings.server.host
-    if keyring.empty and not settings.auth.open_to_network and is_public(host):
-        raise UserError(
-            f"server.host: {host} is reached from other machines, and there are no keys: anybody could call; set "
-            "auth.api_keys or auth.keys_file, or --auth.open_to_network true if that is meant"
-        )
-    return keyring
 
 
 def _raise_descriptor_limit() -> None:

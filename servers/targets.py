@@ -11,9 +11,11 @@ from typing import Any
 from configs.errors import SettingsError, UserError
 from configs.loading import Loaded
 from configs.loading import load as load_settings
-from configs.settings import LitServeModel, VllmModel
+from configs.settings import LitportSettings, LitServeModel, VllmModel
 from servers.apis import registry
 from servers.engines import vllm_options
+from servers.gateway.address import is_public
+from servers.gateway.keys import Keyring
 from servers.store import sources, weights
 from servers.store.catalog import CATALOG
 
@@ -77,9 +79,26 @@ def check(loaded: Loaded) -> None:
             except UserError as problem:
                 path = ("models", name, field)
                 problems.append(f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})")
+    problems += _check_access(settings)
     problems += vllm_options.check_cached(settings.models, settings.server.cache_dir, loaded.origins)
     if problems:
         raise SettingsError(tuple(problems))
+
+
+def _check_access(settings: LitportSettings) -> Sequence[str]:
+    """The keys, which must be there where others could call."""
+    try:
+        keyring = Keyring(settings.auth)
+    except SettingsError as error:
+        return error.problems
+    problems = keyring.unknown_models(settings.models)
+    host = settings.server.host
+    if keyring.empty and not settings.auth.open_to_network and is_public(host):
+        problems.append(
+            f"server.host: {host} is reached from other machines, and there are no keys: anybody could call; set "
+            "auth.api_keys or auth.keys_file, or --auth.open_to_network true if that is meant"
+        )
+    return problems
 
 
 def _check_api(model: VllmModel | LitServeModel) -> None:

@@ -122,11 +122,11 @@ def _problem(case: "schemathesis.Case[Any]", url: str, result: Cases) -> str | N
     if response.status_code >= 500 and response.status_code not in _EXPLAINED:
         return f"{response.status_code}: {response.content[:300]!r}"
     if response.status_code >= 400 and case.method != "HEAD":
-        return _shape_problem(response.status_code, response.content)
+        return shape_problem(response.status_code, response.content)
     return None
 
 
-def _shape_problem(status: int, body: bytes) -> str | None:
+def shape_problem(status: int, body: bytes) -> str | None:
     try:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
