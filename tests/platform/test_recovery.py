@@ -26,8 +26,8 @@ KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 
 @pytest.mark.parametrize(
     ("title", "number"),
-    [("VLLM::Worker", KILL), ("VLLM::EngineCore", KILL), ("vllm_main", KILL), ("VLLM::EngineCore", STOP)],
-    ids=["worker killed", "engine core killed", "API server killed", "engine core stopped"],
+    [("VLLM::Worker", KILL), ("VLLM::EngineCore", KILL), ("VLLM::EngineCore", STOP)],
+    ids=["worker killed", "engine core killed", "engine core stopped"],
 )
 def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     platform: Platform, title: str, number: signal.Signals
@@ -225,8 +225,7 @@ def _group(platform: Platform, model: str) -> int:
 
 def _process(group_id: int, title: str) -> int:
     """The process of the group with that word in its command line."""
-    found = [member.pid for member in process_group.members(group_id) if title in member.title]
-    return group_id if title == "vllm_main" else found[0]
+    return next(member.pid for member in process_group.members(group_id) if title in member.title)
 
 
 def _until_gone(group_id: int, timeout_s: float) -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from tests.conftest import Platform
-from tests.withstand.test_schema_cases import shape_problem
+from tests.platform.test_schema_cases import shape_problem
 
 COUNT = int(os.environ.get("HOSTILE_BODIES", "600"))
 _CLIENTS = 8
