@@ -33,9 +33,7 @@ class ApiError(Exception):
 
     def body(self) -> bytes:
         """The JSON document of the error."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        if self.status == 401:
-            kind = "authentication_error"
+        kind = _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": error})
 
@@ -54,12 +52,17 @@ def translate(status: int, body: bytes, request_type: str, request_body: bytes) 
     except (msgspec.DecodeError, RecursionError):
         document = body.decode(errors="replace")[:500]
     if isinstance(document, dict) and isinstance(document.get("error"), dict):
-        return status, body
+        if status != 501:
+            return status, body
+        document = document["error"].get("message", document)
     message, param = _words(document)
+    if status == 501:  # vLLM has routes that are for other models than this one
+        return 400, ApiError(400, message, code="unsupported_route", param="model").body()
     return status, ApiError(status, message, code=_CODES.get(status, "model_error"), param=param).body()
 
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
 
 

@@ -5,6 +5,7 @@ seconds to be answered, so that one that is right and long costs no more than th
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import threading
@@ -118,10 +119,11 @@ def test_the_demo_answers_whatever_it_is_sent(platform: Platform) -> None:
 
     def send(request: tuple[str, bytes]) -> None:
         path, body = request
-        client = local.__dict__.setdefault("client", httpx.Client(base_url=platform.url, timeout=60))
+        if not hasattr(local, "client"):
+            local.client = opened.enter_context(httpx.Client(base_url=platform.url, timeout=60))
         headers = {"content-type": "application/json", "x-request-timeout": str(_LIMIT_S)}
         begin_s = time.monotonic()
-        answer = client.post(path, content=body, headers=headers)
+        answer = local.client.post(path, content=body, headers=headers)
         spent_s = time.monotonic() - begin_s
         statuses[answer.status_code] += 1
         if 400 <= answer.status_code < 500:
@@ -133,7 +135,7 @@ def test_the_demo_answers_whatever_it_is_sent(platform: Platform) -> None:
         if spent_s > _LIMIT_S + 5:
             problems.append(f"answered after {spent_s:.1f} s: {path} {body[:300]!r}")
 
-    with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as clients:
+    with contextlib.ExitStack() as opened, concurrent.futures.ThreadPoolExecutor(_CLIENTS) as clients:
         list(clients.map(send, made))
     quick_s.sort()
     p50_s, p99_s = (quick_s[int(share * len(quick_s))] for share in (0.5, 0.99))

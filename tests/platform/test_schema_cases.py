@@ -131,7 +131,9 @@ def shape_problem(status: int, body: bytes) -> str | None:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         error = None
-    if isinstance(error, dict) and error.keys() >= _ERROR_FIELDS and isinstance(error["message"], str):
+    # Anthropic's routes have Anthropic's errors: no param and no code.
+    wanted = {"message", "type"} if b'"type":"error"' in body[:30] else _ERROR_FIELDS
+    if isinstance(error, dict) and error.keys() >= wanted and isinstance(error["message"], str):
         return None
     return f"{status} is not in OpenAI's shape: {body[:300]!r}"
 
