@@ -29,6 +29,13 @@ def test_on_a_gpu_nothing_is_chosen_for_vllm(monkeypatch: pytest.MonkeyPatch) ->
     assert "--kv-cache" not in words
 
 
+def test_no_media_are_fetched_unless_domains_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = _argv(monkeypatch, on_cpu=False)
+    assert argv[argv.index("--allowed-media-domains") + 1] == "media-urls-are-off.invalid"
+    argv = _argv(monkeypatch, on_cpu=False, args={"allowed_media_domains": ["upload.wikimedia.org"]})
+    assert argv[argv.index("--allowed-media-domains") + 1] == "upload.wikimedia.org"
+
+
 def test_on_a_cpu_it_is_eager_with_a_cache_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = _argv(monkeypatch, on_cpu=True, siblings=2)
     assert "--enforce-eager" in argv

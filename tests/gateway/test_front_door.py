@@ -110,6 +110,25 @@ def test_what_is_not_allowed_is_not_there(door: Door, path: str) -> None:
     assert error_of(door.client.post(path, json={"model": "org/one"}), 404)["code"] == "unknown_route"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/chat%2Fcompletions", "/v1/%63hat/completions", "/v1//chat/completions", "/v1/x/../chat/completions"]
+)
+def test_a_path_that_is_written_in_another_way_is_another_path(door: Door, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=10) as wire:
+        wire.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        assert wire.recv(4096).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_listed_model_may_be_asked_for_with_its_slash_encoded_as_the_sdk_does(door: Door) -> None:
+    assert door.client.get("/v1/models/org%2Fone").json()["id"] == "org/one"
+
+
+def test_one_document_describes_the_routes_of_all_models(door: Door) -> None:
+    document = door.client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert "/v1/models" in document["paths"]
+
+
 def test_a_wrong_method_is_a_405_that_names_the_right_one(door: Door) -> None:
     response = door.client.get(CHAT)
     assert error_of(response, 405)["code"] == "method_not_allowed"

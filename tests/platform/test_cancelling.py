@@ -1,4 +1,4 @@
-"""A predict that is stuck, behind the real front door: its client gets a 504 in time, and the next one an answer."""
+"""Work that nobody waits for, or that is stuck: its client gets a 504 in time, and the next one an answer."""
 
 import time
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Platform, serving
 
+CHAT = "smollm2-135m-instruct"
 SLOW = "tests/services/strangers/slow.py:SlowAPI"
 
 
@@ -64,3 +65,30 @@ def test_a_client_that_leaves_frees_the_worker(slow: Platform, tmp_path: Path) -
     answer = ask(slow, "next", "at once", tmp_path)
     assert answer.status_code == 200, "within its one second, and the one before would have slept for 60"
     print(f"the worker was free {time.monotonic() - begin_s:.2f} s after its client had left")
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["the client leaves", "its time is over"])
+def test_a_generation_ends_with_the_wait_for_it(platform: Platform, leaves: bool) -> None:
+    body = {"model": CHAT, "prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": leaves}
+    if leaves:
+        with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=60) as answer:
+            next(answer.iter_bytes())
+            assert _running(platform) == 1
+    else:
+        headers = {"x-request-timeout": "1"}
+        answer = httpx.post(f"{platform.url}/v1/completions", json=body, headers=headers, timeout=60)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+    begin_s = time.monotonic()
+    while _running(platform):
+        assert time.monotonic() < begin_s + 10
+        time.sleep(0.02)
+    print(f"vLLM had dropped it after {time.monotonic() - begin_s:.2f} s")
+
+
+def _running(platform: Platform) -> int:
+    """How many requests vLLM works on, by its own count."""
+    transport = httpx.HTTPTransport(uds=str(platform.status()[CHAT]["socket"]))
+    with httpx.Client(transport=transport, base_url="http://model") as client:
+        text = client.get("/metrics", timeout=10).text
+    lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running{")]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
