@@ -4,6 +4,7 @@ Supervisor and front door share these objects: the one changes them, the other r
 itself; it refuses to know how it is started.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,10 @@ import aiohttp
 
 from configs.settings import LitServeModel, VllmModel
 from servers.engines.engine import Card, Engine
+
+_GUESS_S = 10
+# Clearing up, and the first wait before a restart.
+_BEFORE_START_S = 2.0
 
 
 class State(StrEnum):
@@ -33,7 +38,7 @@ class Model:
     `detail` says in words what is being done or why it failed, `phases_s` how long each step of the last start took
     (seconds), `session` reaches the child's Unix socket and is set while a child runs. `deaths` counts the children
     that broke while they were ready, `in_flight` the requests that the child has, and `answered_at_s` is when any of
-    its answers last moved (`time.monotonic()`).
+    its answers last moved (`time.monotonic()`). `start_s` is what its last start took, the pull not counted.
     """
 
     name: str
@@ -49,9 +54,18 @@ class Model:
     card: Card | None = None
     session: aiohttp.ClientSession | None = None
     group_id: int | None = None
+    start_s: float | None = None
     deaths: int = 0
     in_flight: int = 0
     answered_at_s: float = 0.0
+
+    @property
+    def back_in_s(self) -> int:
+        """In how many seconds it is probably ready, if it starts as it did last time; a guess where it never did."""
+        if self.start_s is None:
+            return _GUESS_S
+        spent_s = 0.0 if self.state is State.READY else time.time() - self.since
+        return max(1, math.ceil(self.start_s + _BEFORE_START_S - spent_s))
 
     def move(self, state: State, detail: str = "") -> None:
         """Enter a state (or a new step within it)."""

@@ -110,6 +110,7 @@ class Supervisor:
             try:
                 await self._bring_up(model, process)
                 ready_at = time.monotonic()
+                model.start_s = model.phases_s["load"] + model.phases_s["warm"]
                 self._move(model, State.READY)
                 await _until_broken(model, process)
                 model.deaths += 1

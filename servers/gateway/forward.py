@@ -85,4 +85,4 @@ async def _dies(model: Model, deaths: int) -> bool:
 
 def _died(model: Model) -> ApiError:
     message = f"the process of model '{model.name}' ended while it had this request; it is being restarted"
-    return ApiError(503, message, code="model_died", headers={"retry-after": "5"})
+    return ApiError(503, message, code="model_died", headers={"retry-after": str(model.back_in_s)})

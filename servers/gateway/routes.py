@@ -109,7 +109,7 @@ def _check_ready(model: Model) -> None:
         # What a process said when it broke may hold what somebody asked: that is for /status.
         step = model.detail.partition(":")[0]
         message = f"model '{model.name}' is {model.state.value}: {step}".rstrip(": ")
-        headers = {} if model.state is State.FAILED else {"retry-after": "5"}
+        headers = {} if model.state is State.FAILED else {"retry-after": str(model.back_in_s)}
         raise ApiError(503, message, code="model_not_ready", param="model", headers=headers)
 
 

@@ -240,7 +240,7 @@ def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is
 
         answer = die_during({"wait_s": 30}, 0)
         assert error_of(answer, 503)["code"] == "model_died"
-        assert answer.headers["retry-after"] == "5"
+        assert 1 <= int(answer.headers["retry-after"]) <= 10, "its last start took about a second"
         events = die_during({"events": 1000, "wait_s": 0.05}, 1).text
         assert json.loads(events.split("data: ")[-1])["error"]["code"] == "model_died"
         with pytest.raises(httpx.RemoteProtocolError):
