@@ -34,9 +34,10 @@ def show(url: str, key: str | None, as_json: bool) -> int:
 
 
 def _table(document: dict[str, Any]) -> Table:
-    table = Table("model", "kind", "state", "memory", "restarts", "detail", box=None)
+    table = Table("model", "kind", "state", "running", "waiting", "memory", "restarts", "detail", box=None)
     for model in document["models"]:
         memory = "-" if model["memory_bytes"] is None else f"{model['memory_bytes'] / 1024**2:,.0f} MiB"
         detail = model["detail"] or f"for {model['in_state_s']:.0f} s"
-        table.add_row(model["name"], model["kind"], model["state"], memory, str(model["restarts"]), detail)
+        numbers = (str(model["running"]), str(model["waiting"]), memory, str(model["restarts"]))
+        table.add_row(model["name"], model["kind"], model["state"], *numbers, detail)
     return table

@@ -270,6 +270,15 @@ def _messages(name: str, value: Any, _: Limits) -> None:
         _refuse(name, "at least one message", value)
 
 
+def _input(name: str, value: Any, _: Limits) -> None:
+    """Of /v1/responses: vLLM takes the first part of an assistant's message for a text, and fails when it is not."""
+    for number, item in enumerate(value if isinstance(value, list) else ()):
+        says = isinstance(item, dict) and (item.get("type"), item.get("role")) == ("message", "assistant")
+        parts = item.get("content") if says else None
+        if isinstance(parts, list) and not (parts and isinstance(parts[0], dict) and "text" in parts[0]):
+            _refuse(f"{name}[{number}].content", "a text as the first part of an assistant's message", parts)
+
+
 def _prompt(name: str, value: Any, _: Limits) -> None:
     # Of /v1/responses it is an object, the name of a stored one.
     if not isinstance(value, (str, list, dict)):
@@ -349,6 +358,7 @@ _CHECKS: dict[str, _Check] = {
     "stop_token_ids": _token_ids,
     "logit_bias": _logit_bias,
     "messages": _messages,
+    "input": _input,
     "prompt": _prompt,
     "structured_outputs": _object,  # vLLM asks it for a key before it looks at its type, and answers 500
     "repetition_detection": _repetition_detection,

@@ -199,6 +199,12 @@ def test_a_model_is_a_string() -> None:
         ("logit_bias", '{"1": "5"}', "got a string", None),
         ("logit_bias", '{"1": null}', "got null", None),
         ("messages", "[]", "at least one message", None),
+        (
+            "input",
+            '[{"type": "message", "role": "assistant", "content": []}]',
+            "a text as the first part",
+            "input[0].content",
+        ),
         ("messages", '"x"', "a list of messages", None),
         ("structured_outputs", '"x"', "an object, got a string", None),
         (
