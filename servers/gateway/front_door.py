@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from configs.settings import Limits, LitportSettings
-from servers.gateway import document, listing, openapi, routes
+from servers.gateway import document, generation, listing, openapi, routes
 from servers.gateway.admission import Admission
 from servers.gateway.answer import Answer
 from servers.gateway.audit import Audit
@@ -195,7 +195,7 @@ def _document(request: Request, body: bytes, limits: Limits) -> document.Documen
         body,
         request.content_type,
         limits,
-        generation=request.path in document.GENERATION_ROUTES,
+        generates=request.path in generation.ROUTES,
         any_value=request.path.startswith(routes.PREDICT),
     )
 

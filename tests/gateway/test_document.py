@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from configs.settings import Limits
-from servers.gateway.document import Document, check_generation, read
+from servers.gateway import generation
+from servers.gateway.document import Document, read
 from servers.gateway.errors import ApiError
 
 JSON = "application/json"
@@ -113,7 +114,7 @@ def test_the_depth_may_be_set_up_to_its_bound() -> None:
     "content_type", [JSON, "", "Application/JSON; charset=utf-8", "application/vnd.api+json", "application/json;"]
 )
 def test_json_is_read_where_it_is_declared_or_nothing_is(content_type: str) -> None:
-    assert read(asking(), content_type, LIMITS, generation=True).model == "m"
+    assert read(asking(), content_type, LIMITS, generates=True).model == "m"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_another_content_type_is_a_415_that_names_both(content_type: str) -> Non
 def test_a_form_names_its_model_and_is_none_for_a_generation() -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--b--\r\n'
     assert read(form, "multipart/form-data; boundary=b", LIMITS) == Document("whisper", 1)
-    assert refusal(form, "multipart/form-data; boundary=b", generation=True).status == 415
+    assert refusal(form, "multipart/form-data; boundary=b", generates=True).status == 415
 
 
 def test_where_any_value_is_taken_only_what_is_declared_as_json_is_looked_at() -> None:
@@ -216,7 +217,7 @@ def test_a_model_is_a_string() -> None:
     ],
 )
 def test_a_field_of_a_generation_is_refused_by_its_name(name: str, value: str, message: str, param: str | None) -> None:
-    error = refusal(with_raw(value, name), generation=True)
+    error = refusal(with_raw(value, name), generates=True)
     assert (error.status, error.param) == (400, param or name)
     assert error.code in ("invalid_type", "invalid_value")
     assert error.message.startswith(f"{param or name}: expected ")
@@ -226,17 +227,17 @@ def test_a_field_of_a_generation_is_refused_by_its_name(name: str, value: str, m
 
 @pytest.mark.parametrize("prompt", ["5", "true"])
 def test_a_prompt_is_text_or_token_ids(prompt: str) -> None:
-    error = refusal(f'{{"prompt": {prompt}}}'.encode(), generation=True)
+    error = refusal(f'{{"prompt": {prompt}}}'.encode(), generates=True)
     assert (error.status, error.code, error.param) == (400, "invalid_type", "prompt")
 
 
 def test_prompts_times_choices_are_bounded() -> None:
-    error = refusal(asking(prompt=[SECRET] * 100, n=21), generation=True)
+    error = refusal(asking(prompt=[SECRET] * 100, n=21), generates=True)
     assert (error.status, error.code, error.param) == (400, "invalid_value", "prompt")
     assert "at most 2048 prompts times choices (n), got 2100" in error.message
-    assert refusal(asking(prompt=[[1, 2]] * 2049), generation=True).param == "prompt"
-    read(asking(prompt=["a"] * 100, n=20), JSON, LIMITS, generation=True)
-    read(asking(prompt=[1] * 5000, n=20), JSON, LIMITS, generation=True)  # one prompt of token ids
+    assert refusal(asking(prompt=[[1, 2]] * 2049), generates=True).param == "prompt"
+    read(asking(prompt=["a"] * 100, n=20), JSON, LIMITS, generates=True)
+    read(asking(prompt=[1] * 5000, n=20), JSON, LIMITS, generates=True)  # one prompt of token ids
 
 
 @pytest.mark.parametrize(
@@ -256,8 +257,8 @@ def test_prompts_times_choices_are_bounded() -> None:
 )
 def test_what_vllm_serves_is_let_through(fields: dict[str, Any]) -> None:
     for body in (asking(**fields), json.dumps(json.loads(asking(**fields)), ensure_ascii=False).encode()):
-        assert read(body, JSON, LIMITS, generation=True).model == "m"
-    check_generation(fields, LIMITS)
+        assert read(body, JSON, LIMITS, generates=True).model == "m"
+    generation.check(fields, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def padded(fields: str) -> bytes:
     ],
 )
 def test_a_large_body_gets_the_same_answers(fields: str, param: str | None) -> None:
-    error = refusal(padded(fields), generation=True)
+    error = refusal(padded(fields), generates=True)
     assert (error.status, error.param) == (400, param)
 
 

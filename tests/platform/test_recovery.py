@@ -75,7 +75,6 @@ def sleepy(tmp_path: Path) -> Iterator[Platform]:
         ("worker", KILL),
         ("API server", KILL),
         ("worker", STOP),
-        ("API server", STOP),
     ],
 )
 def test_when_a_process_of_litserve_fails_requests_end_and_the_others_do_not_notice(

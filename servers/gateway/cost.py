@@ -1,0 +1,55 @@
+"""What a request may cost, in tokens: an estimate for admission, made without a tokenizer.
+
+A token for each four bytes of prompt text and for each token id, at least one, and as many as may be generated where
+the request says. Pictures and sound count as nothing, and so does what the model generates when the request gives no
+limit: it refuses to guess that.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_BYTES_PER_TOKEN = 4
+_PROMPTS = ("prompt", "messages", "input", "system", "instructions", "tools", "text", "texts", "query", "documents")
+_MEDIA = frozenset({"audio_url", "file", "image", "image_url", "input_audio", "source", "video_url"})
+_OUTPUTS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
+
+def tokens(document: Mapping[str, Any]) -> int:
+    """Tokens that the request may take, prompt and answer together."""
+    text_bytes = sum(_text_bytes(document[name]) for name in _PROMPTS if name in document)
+    outputs = next((int(document[name]) for name in _OUTPUTS if _is_count(document.get(name))), 0)
+    generated = outputs * choices(document) * prompt_count(document)
+    return max(1, text_bytes // _BYTES_PER_TOKEN) + generated
+
+
+def _text_bytes(prompt: Any) -> int:
+    size = 0
+    rest = [prompt]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            # No surrogate is left, so UTF-8 takes it.
+            size += len(value) if value.isascii() else len(value.encode())
+        elif isinstance(value, list):
+            if value and isinstance(value[0], int):  # token ids
+                size += _BYTES_PER_TOKEN * len(value)
+            else:
+                rest += value
+        elif isinstance(value, dict):
+            rest += [part for key, part in value.items() if key not in _MEDIA]
+    return size
+
+
+def prompt_count(document: Mapping[str, Any]) -> int:
+    """How many prompts a completion has."""
+    prompt = document.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
+def choices(document: Mapping[str, Any]) -> int:
+    """How many answers each prompt gets."""
+    return max([int(document[name]) for name in ("n", "best_of") if _is_count(document.get(name))], default=1)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1
