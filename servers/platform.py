@@ -48,7 +48,7 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
     listener = bind(settings.server.host, settings.server.port)
     check(loaded)
     keyring = Keyring(settings.auth)
-    _raise_descriptor_limit()
+    _raise_descriptor_limit(settings.limits.max_connections)
     try:
         run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets
     except OSError as problem:
@@ -96,10 +96,14 @@ async def _serve(
     return 1 if supervisor.fatal.is_set() else 0
 
 
-def _raise_descriptor_limit() -> None:
+def _raise_descriptor_limit(max_connections: int) -> None:
     """As many files as the system allows: a request takes one here and one towards its model, and 1024 soon go."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < 2 * max_connections:
+        _log.warning(
+            "may open %d files, too few for limits.max_connections (%d); see ulimit -Hn", most, max_connections
+        )
 
 
 def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
