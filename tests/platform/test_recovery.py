@@ -26,8 +26,8 @@ KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 
 @pytest.mark.parametrize(
     ("title", "number"),
-    [("VLLM::Worker", KILL), ("VLLM::EngineCore", KILL), ("VLLM::EngineCore", STOP)],
-    ids=["worker killed", "engine core killed", "engine core stopped"],
+    [("VLLM::EngineCore", KILL), ("VLLM::EngineCore", STOP)],
+    ids=["engine core killed", "engine core stopped"],
 )
 def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     platform: Platform, title: str, number: signal.Signals
