@@ -72,7 +72,8 @@ def test_a_generation_ends_with_the_wait_for_it(platform: Platform, leaves: bool
     body = {"model": CHAT, "prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": leaves}
     if leaves:
         with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=60) as answer:
-            next(answer.iter_bytes())
+            parts = answer.iter_bytes()  # httpx hangs up once this is no longer held
+            next(parts)
             _until_running(platform, 1)
     else:
         headers = {"x-request-timeout": "1"}
