@@ -46,8 +46,7 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
     """
     settings = loaded.settings
     listener = bind(settings.server.host, settings.server.port)
-    check(loaded)
-    keyring = Keyring(settings.auth)
+    keyring = check(loaded)
     _raise_descriptor_limit(settings.limits.max_connections)
     try:
         run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: nobody else reaches the models' sockets

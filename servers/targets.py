@@ -64,11 +64,12 @@ def _name_of(source: sources.Source) -> str:
             return source.name
 
 
-def check(loaded: Loaded) -> None:
+def check(loaded: Loaded) -> Keyring:
     """Validate what settings alone cannot say: sources, LitAPIs, vLLM's options; SettingsError has all problems.
 
     vLLM's options are judged by vLLM's own parser, in a process of its own; its verdict is remembered, so that the next
-    start with the same options does not wait for it. No model is loaded and nothing is pulled.
+    start with the same options does not wait for it. No model is loaded and nothing is pulled. Returns the keys, which
+    have been read for it.
     """
     settings = loaded.settings
     problems = []
@@ -79,18 +80,20 @@ def check(loaded: Loaded) -> None:
             except UserError as problem:
                 path = ("models", name, field)
                 problems.append(f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})")
-    problems += _check_access(settings)
+    keyring, of_keys = _keys(settings)
+    problems += of_keys
     problems += vllm_options.check_cached(settings.models, settings.server.cache_dir, loaded.origins)
-    if problems:
+    if keyring is None or problems:
         raise SettingsError(tuple(problems))
+    return keyring
 
 
-def _check_access(settings: LitportSettings) -> Sequence[str]:
-    """The keys, which must be there where others could call."""
+def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:
+    """The keys, if they can be read, and what is wrong: they must be there where others could call."""
     try:
         keyring = Keyring(settings.auth)
     except SettingsError as error:
-        return error.problems
+        return None, error.problems
     problems = keyring.unknown_models(settings.models)
     host = settings.server.host
     if keyring.empty and not settings.auth.open_to_network and is_public(host):
@@ -98,7 +101,7 @@ def _check_access(settings: LitportSettings) -> Sequence[str]:
             f"server.host: {host} is reached from other machines, and there are no keys: anybody could call; set "
             "auth.api_keys or auth.keys_file, or --auth.open_to_network true if that is meant"
         )
-    return problems
+    return keyring, problems
 
 
 def _check_api(model: VllmModel | LitServeModel) -> None:

@@ -24,7 +24,6 @@ class Answer:
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id.encode()
-        self._started = False
         self.status: int | None = None
         self.events = 0
         self._event_stream = False
@@ -34,7 +33,6 @@ class Answer:
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
         sent = [*headers, (b"x-request-id", self._request_id)]
-        self._started = True
         self.status = status
         self._event_stream = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in sent
@@ -69,7 +67,7 @@ class Answer:
 
     async def fail(self, error: ApiError) -> None:
         """Tell the error in whatever way is still possible."""
-        if not self._started:
+        if self.status is None:
             headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
             await self.whole(error.status, error.body(), headers)
         elif self._event_stream:

@@ -6,7 +6,7 @@ one, are bounded where vLLM would carry any to its engine, whose protocol ends a
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from configs.settings import Limits
@@ -62,9 +62,20 @@ def _whole(minimum: int, maximum: int = _MAX_INT32) -> _Check:
     return check
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_size(name: str, value: Any, kind: type[Sized], maximum: int, expected: str) -> None:
+    if not isinstance(value, kind):
+        refuse_type(name, expected, value)
+    if len(value) > maximum:
+        refuse(name, expected, value)
+
+
 def _check_whole(name: str, value: Any, minimum: int, maximum: int) -> None:
     expected = f"a whole number of {minimum} to {maximum}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not _is_number(value):
         refuse_type(name, expected, value)
     if not minimum <= value <= maximum or value != int(value):
         refuse(name, expected, value)
@@ -80,7 +91,7 @@ def _logprobs(name: str, value: Any, _: Limits) -> None:
 
 
 def _number(name: str, value: Any, _: Limits) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not _is_number(value):
         refuse_type(name, "a number", value)
     if abs(value) > 1e308:  # an int may be larger than any double
         refuse(name, "a number that a double can hold", value)
@@ -133,25 +144,18 @@ def _stop(name: str, value: Any, limits: Limits) -> None:
 
 
 def _token_ids(name: str, value: Any, _: Limits) -> None:
-    expected = f"a list of at most {_MAX_TOKEN_IDS} token ids"
-    if not isinstance(value, list):
-        refuse_type(name, expected, value)
-    if len(value) > _MAX_TOKEN_IDS:
-        refuse(name, expected, value)
+    _check_size(name, value, list, _MAX_TOKEN_IDS, f"a list of at most {_MAX_TOKEN_IDS} token ids")
     for number, token_id in enumerate(value):
         _check_whole(f"{name}[{number}]", token_id, 0, _MAX_INT32)
 
 
 def _logit_bias(name: str, value: Any, _: Limits) -> None:
     expected = f"an object of at most {_MAX_LOGIT_BIASES} token ids, each with a number of -100 to 100"
-    if not isinstance(value, dict):
-        refuse_type(name, expected, value)
-    if len(value) > _MAX_LOGIT_BIASES:
-        refuse(name, expected, value)
+    _check_size(name, value, dict, _MAX_LOGIT_BIASES, expected)
     for token_id, bias in value.items():
         if not re.fullmatch(r"[0-9]{1,10}", token_id):  # int() would take "1_0" and Arabic digits
             raise ApiError(400, f"{name}: expected {expected}, got another key", code="invalid_value", param=name)
-        if isinstance(bias, bool) or not isinstance(bias, (int, float)):
+        if not _is_number(bias):
             refuse_type(name, expected, bias)
         if not -100 <= bias <= 100:
             refuse(name, expected, bias)

@@ -43,7 +43,8 @@ class Quarantine:
     @contextlib.asynccontextmanager
     async def watch(self, path: str, body: bytes, request_id: str) -> AsyncIterator[None]:
         """Run the block, which sends the request to the process. Raises ApiError 422 for one that is guilty."""
-        suspect = self._suspects.get(_digest(path, body)) if self._suspects else None
+        digest = _digest(path, body) if self._suspects else None  # most requests need none
+        suspect = self._suspects.get(digest) if digest else None
         if suspect and time.monotonic() - suspect.seen_at_s > _KEPT_S:
             suspect = None
         if suspect and suspect.guilty:
@@ -65,9 +66,9 @@ class Quarantine:
             finally:
                 # vLLM may tell of its engine's death itself, in an answer like any other.
                 if died or self._model.deaths != deaths:
-                    self._blame(_digest(path, body), company or self._others(suspect), request_id)
-                elif suspect and not failed:
-                    self._suspects.pop(_digest(path, body), None)
+                    self._blame(digest or _digest(path, body), company or self._others(suspect), request_id)
+                elif digest and suspect and not failed:
+                    self._suspects.pop(digest, None)
                 if suspect:
                     # After the others of this death have looked for company.
                     asyncio.get_running_loop().call_later(1, _leave, suspect)

@@ -67,7 +67,7 @@ class Request:
         return self.headers.get("content-type", "").lower()
 
     def upstream_headers(self) -> dict[str, str]:
-        """The headers that go on to the child; a body without a content type has been read as JSON."""
+        """The headers that go on to the child; without a content type a body is JSON to all of them."""
         kept = {name: value for name, value in self.headers.items() if name in _FORWARDED}
         return {"content-type": "application/json", **kept, "x-request-id": self.id}
 

@@ -7,7 +7,6 @@ than it did: only requests to the model that was hit, while it was down, may fai
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from servers.targets import load
 from tests.conftest import Platform, serving
 from tests.withstand.kills import Kill, Killer, Watch
+from tests.withstand.result import tell
 from tests.withstand.traffic import HUNG, LEFT, Load, Outcome, works
 
 # How a request to a model that was hit may end: answered, refused, or broken off so that the client can tell.
@@ -177,13 +177,7 @@ def main(argv: list[str] | None = None) -> int:
                 stop_share=options.stop_share,
                 seed=options.seed,
             )
-    document = result.document()
-    text = json.dumps(document, indent=2)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
-    print(text)
-    return 0 if all(document["verdict"].values()) else 1
+    return tell(result.document(), options.out)
 
 
 def _names(arguments: list[str]) -> list[str]:

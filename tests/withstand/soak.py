@@ -9,7 +9,6 @@ the way, or that answered other than it should.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from tests.conftest import Platform, serving
 from tests.withstand.processes import Moment, read
+from tests.withstand.result import tell
 from tests.withstand.traffic import Load, Outcome, works
 from tests.withstand.trend import Trend, fit
 
@@ -213,12 +213,7 @@ def main(argv: list[str] | None = None) -> int:
             pause_s=options.pause_s,
             seed=options.seed,
         )
-    document = json.dumps(result.document(), indent=2)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(document + "\n")
-    print(document)
-    return 0 if all(result.verdict().values()) else 1
+    return tell(result.document(), options.out)
 
 
 if __name__ == "__main__":
