@@ -4,7 +4,7 @@
 FLAVOUR ?=
 # What `make serve` serves.
 CONFIG ?= configs/recipes/demo.yaml
-# More arguments, for `make serve`, `make soak` and `make chaos` (litport) and `make pytest` (pytest).
+# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport) and `make pytest` (pytest).
 ARGS ?=
 # How long `make soak` and `make chaos` take.
 SOAK_S ?= 1800
@@ -13,7 +13,7 @@ CHAOS_S ?= 300
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: help setup dev-setup serve test lint types pytest soak chaos format docs lock lock-check clean
+.PHONY: help setup dev-setup serve playground test lint types pytest soak chaos format docs lock lock-check clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
 PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
@@ -33,6 +33,10 @@ dev-setup:
 
 serve: setup ## serve CONFIG (the demo) on http://127.0.0.1:8000
 	@exec .venv/bin/litport serve $(CONFIG) $(ARGS)
+
+playground: ## a page to try the models of a running platform on
+	$(SETUP) --playground
+	@exec .venv/bin/litport playground $(ARGS)
 
 test: lint types pytest ## lint, types, tests: what CI runs
 

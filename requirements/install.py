@@ -31,6 +31,7 @@ STAMP = VENV / "litport-setup.json"
 # every package is also searched, and retried where it cannot be reached, for every package.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FLAVOURS = ("cpu", "cuda")
+EXTRAS = {"playground": "the playground", "dev": "the tests"}
 LOCKED = ("--require-hashes", "--only-binary=:all:", "-r")
 
 
@@ -42,14 +43,16 @@ def main() -> int:
     """Bring `.venv` up to date. Returns the exit status: 0, or 2 after the reason on stderr."""
     parser = argparse.ArgumentParser(description="Create or update .venv from the locks.")
     parser.add_argument("--flavour", choices=FLAVOURS, help="default: what .venv is, else what the machine is")
-    parser.add_argument("--dev", action="store_true", help="also what the tests need")
+    parser.add_argument("--playground", action="store_true", help="also what the playground needs")
+    parser.add_argument("--dev", action="store_true", help="also what the tests need, the playground included")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip is ended, too
     # The open folder is the lock file. A pip that outlives a killed set-up inherits it: the next one waits.
     turn = os.open(REQUIREMENTS, os.O_RDONLY)
     try:
         _wait_for(turn)
-        set_up(options.flavour, options.dev, turn)
+        extras = ("playground", "dev") if options.dev else ("playground",) if options.playground else ()
+        set_up(options.flavour, extras, turn)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 2
@@ -61,25 +64,26 @@ def main() -> int:
     return 0
 
 
-def set_up(flavour: str | None, dev: bool, turn: int) -> None:
-    """Make `.venv` what the locks say; `turn` is the descriptor whose lock this process holds.
+def set_up(flavour: str | None, extras: tuple[str, ...], turn: int) -> None:
+    """Make `.venv` what the locks say, with these extras; `turn` is the descriptor whose lock this process holds.
 
     Raises SetupError where there is no Python 3.11, no wheel for this machine, or pip fails.
     """
     stamp = _read_stamp()
     flavour = flavour or stamp.get("flavour") or detected_flavour()
     lock = REQUIREMENTS / f"{flavour}.txt"
-    dev_lock = REQUIREMENTS / "dev.txt"
     pyproject = ROOT / "pyproject.toml"
     runtime = {"root": str(ROOT), "flavour": flavour, "lock": _digest(lock)}
 
     if not PYTHON.exists() or any(stamp.get(key) != value for key, value in runtime.items()):
         _build(flavour, lock, turn)
         stamp = _write_stamp(runtime)
-    if dev and stamp.get("dev") != _digest(dev_lock):
-        STAMP.unlink()  # a half-written package looks installed: killed here, start afresh
-        _pip(f"{_count(dev_lock)} packages for the tests", turn, *LOCKED, str(dev_lock))
-        stamp = _write_stamp({**stamp, "dev": _digest(dev_lock)})
+    for extra in extras:
+        extra_lock = REQUIREMENTS / f"{extra}.txt"
+        if stamp.get(extra) != _digest(extra_lock):
+            STAMP.unlink()  # a half-written package looks installed: killed here, start afresh
+            _pip(f"{_count(extra_lock)} packages for {EXTRAS[extra]}", turn, *LOCKED, str(extra_lock))
+            stamp = _write_stamp({**stamp, extra: _digest(extra_lock)})
     if stamp.get("project") != _digest(pyproject):
         _pip("litport itself", turn, "--no-build-isolation", "-e", ".")
         _write_stamp({**stamp, "project": _digest(pyproject)})

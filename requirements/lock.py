@@ -1,4 +1,4 @@
-"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and dev.txt with what the tests add.
+"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what the playground and the tests add.
 
 A lock is complete, so it installs with `--no-deps`, and hashed, so it installs the same bytes anywhere. What
 is locked already stays while the ranges allow it; `--upgrade` looks for newer versions. Standard library
@@ -84,11 +84,16 @@ class Resolver:
         # Where the CUDA build leaves the choice, it gets the versions that the tests have seen on a CPU.
         alike = {**self._locked("cuda"), **pins(cpu)}
         cuda = self._compile("cuda", alike, "--constraints=cuda-constraints.txt")
-        # What the tests add, and no more, so that it can stand beside either.
-        self._write("cpu-pins.txt", _lines(pins(cpu)))
-        added = ("--constraints=cpu-pins.txt", *(f"--no-emit-package={name}" for name in pins(cpu)))
-        dev = self._compile("dev", self._locked("dev"), *on_cpu, *added)
-        return {"cpu.txt": cpu, "cuda.txt": cuda, "dev.txt": dev}
+        # What the playground and the tests add, and no more, so that it can stand beside either.
+        playground = self._compile("playground", self._locked("playground"), *on_cpu, *self._beside(pins(cpu)))
+        there = pins(cpu) | pins(playground)
+        dev = self._compile("dev", self._locked("dev"), *on_cpu, *self._beside(there))
+        return {"cpu.txt": cpu, "cuda.txt": cuda, "playground.txt": playground, "dev.txt": dev}
+
+    def _beside(self, there: dict[str, str]) -> tuple[str, ...]:
+        """uv's options for a lock that comes on top of these packages, and leaves them out."""
+        self._write("there.txt", _lines(there))
+        return "--constraints=there.txt", *(f"--no-emit-package={name}" for name in there)
 
     def _compile(self, extra: str, preferred: dict[str, str], *options: str) -> str:
         print(f"Resolving {extra}.txt", flush=True)
