@@ -57,8 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("targets", nargs="+", metavar="TARGET", help=_TARGET)
     serve.set_defaults(run=_serve)
 
-    status = commands.add_parser("status", help="models, states, addresses and memory of a running platform")
-    status.add_argument("--json", action="store_true", help="the whole document")
+    status = commands.add_parser("status", help="models, states, addresses, pace and memory of a running platform")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the whole document")
+    form.add_argument(
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
+    )
     _add_connection(status)
     status.set_defaults(run=_status)
 
@@ -76,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("input", metavar="FILE|JSON", help="a file to upload, or a .json file or JSON text to send")
     _add_connection(predict)
     predict.set_defaults(run=_predict)
+
+    playground = commands.add_parser("playground", help="a page in the browser to try the models on, and to watch them")
+    playground.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    playground.add_argument("--port", type=int, default=7860, help="the port to listen on (default: 7860)")
+    _add_connection(playground)
+    playground.set_defaults(run=_playground)
 
     _add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"))
 
@@ -138,6 +148,16 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 _TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==version), or an API (./file.py:Class)"
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0.1 to 86400, got {text!r}")
+    return seconds
+
+
 def _add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the platform's address (default: from server.host and server.port)")
     parser.add_argument("--key", help="the API key (default: the environment's OPENAI_API_KEY)")
@@ -153,8 +173,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from clients import status
+    from clients import status, watch
 
+    if arguments.watch:
+        return watch.run(*_connection(arguments), arguments.watch)
     return status.show(*_connection(arguments), as_json=arguments.json)
 
 
@@ -170,6 +192,19 @@ def _predict(arguments: argparse.Namespace) -> int:
     from clients import predict
 
     return predict.run(*_connection(arguments), arguments.model, arguments.input)
+
+
+def _playground(arguments: argparse.Namespace) -> int:
+    from clients.playground import server
+    from configs.errors import UserError
+
+    url, key = _connection(arguments)
+    try:
+        return server.run(url, key, arguments.host, arguments.port)
+    except ModuleNotFoundError as problem:
+        if problem.name != "gradio":
+            raise
+        raise UserError("the playground needs Gradio: `make playground` installs it (the extra `playground`)") from None
 
 
 def _bench_run(arguments: argparse.Namespace) -> int:

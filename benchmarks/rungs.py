@@ -182,7 +182,7 @@ class Ladder:
                     "server": {"port": port, "cache_dir": str(self._settings.server.cache_dir)},
                     "models": {self._name: served},
                     "limits": limits,
-                    "telemetry": {"metrics_port": metrics_port, "log_level": "warning"},
+                    "telemetry": {"metrics_port": metrics_port, "log_level": "warning", "log_format": "text"},
                 }
             )
         )
@@ -195,7 +195,7 @@ class Ladder:
             read_as,
         )
         rung.ready_path = "/ready"
-        rung.series = _LitportSeries(url, metrics_port)
+        rung.series = lambda: _litport_series(metrics_port)
         return rung
 
     def _spec_argv(self, module: str, rung: str, spec: Mapping[str, Any]) -> list[str]:
@@ -204,18 +204,10 @@ class Ladder:
         return module_argv(f"benchmarks.{module}", str(file))
 
 
-class _LitportSeries:
-    """What the model's process and the front door have counted; the process is reached on its own socket."""
-
-    def __init__(self, url: str, metrics_port: int) -> None:
-        self._url = url
-        self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-
-    def __call__(self) -> tuple[Mapping[str, float], Mapping[str, float] | None]:
-        import httpx
-
-        (model,) = httpx.get(f"{self._url}/status", timeout=10).json()["models"]
-        return scrape.read("http://model/metrics", Path(model["socket"])), scrape.read(self._metrics_url)
+def _litport_series(metrics_port: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """What the model's process and the front door have counted, which is one page."""
+    series = scrape.read(f"http://127.0.0.1:{metrics_port}/metrics")
+    return series, series
 
 
 def _device(model: LitServeModel) -> str:

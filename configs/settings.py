@@ -144,10 +144,17 @@ class Telemetry(Section):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message logged.")
     log_format: Literal["auto", "text", "json"] = Field(
-        "text", description="Form of log lines; auto is text on a terminal and JSON elsewhere."
+        "auto", description="Form of log lines; auto is text on a terminal and JSON elsewhere."
+    )
+    metrics_host: str = Field(
+        LOOPBACK,
+        description="Address of the Prometheus metrics; they need no key, so open it to nobody but Prometheus.",
     )
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Port of Prometheus metrics on loopback; null for none."
+        9464, ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes any free one, null for none."
+    )
+    sample_interval_s: Seconds | None = Field(
+        2, description="How often processes, host and GPUs are read, in seconds; null for never."
     )
     audit_file: File | None = Field(
         None, description="File for one JSON line a request: who, which model, tokens, status; never its content."

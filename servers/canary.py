@@ -53,13 +53,20 @@ async def _ask(model: Model, process: ModelProcess) -> None:
             busy = process_group.cpu_s(process.watched) - used_s > _BUSY_CORES * model.settings.canary_timeout_s / 4
             allowed_s = model.settings.canary_timeout_s * (_PATIENCE_WITH_BUSY if busy else 1)
             if not canary.done() and silent_s >= allowed_s:
-                process.give_up(f"it has not answered anything for {silent_s:.0f} s (canary_timeout_s)")
+                _fail(model, process, f"it has not answered anything for {silent_s:.0f} s (canary_timeout_s)")
                 return
         canary.result()
+        model.canaries["ok"] += 1
+        model.canary_s += time.monotonic() - asked_at_s
     except (CanaryError, KeyError, ValueError) as problem:
-        process.give_up(f"the canary was answered wrongly: {problem}")
+        _fail(model, process, f"the canary was answered wrongly: {problem}")
     except (aiohttp.ClientError, OSError) as problem:
-        process.give_up(f"the canary was not answered: {type(problem).__name__}")
+        _fail(model, process, f"the canary was not answered: {type(problem).__name__}")
     finally:
         canary.cancel()
         await asyncio.gather(canary, return_exceptions=True)
+
+
+def _fail(model: Model, process: ModelProcess, reason: str) -> None:
+    model.canaries["failed"] += 1
+    process.give_up(reason)

@@ -1,6 +1,7 @@
 """Log lines on standard error: words for people, or one JSON object a line for machines.
 
-Every logger of ours stands under `litport`; other libraries are heard from warnings on. No request content, no keys.
+Every logger of ours stands under `litport`; other libraries are heard from warnings on. A line about a model or a
+request carries their names as fields: `extra={"model": ..., "request_id": ...}`. No request content, no keys.
 """
 
 import json
@@ -10,22 +11,51 @@ import time
 
 from configs.settings import Telemetry
 
+_FIELDS = ("source", "model", "request_id", "exception")
+
 
 def configure(settings: Telemetry) -> None:
     """Set up logging for this process; called once, by the command line."""
-    handler = logging.StreamHandler(sys.stderr)
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    handler = _StandardError()
     handler.setFormatter(_JsonLines() if as_json else _Words())
+    if not as_json and settings.log_level != "debug":
+        handler.addFilter(_is_for_people)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(as_json)
     logging.getLogger("litport").setLevel(settings.log_level.upper())
     # Says "ASGI callable returned without completing response" when an answer is broken off, which is on purpose.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
+class _StandardError(logging.StreamHandler):  # type: ignore[type-arg] # not subscriptable at run time
+    """Writes to what standard error is now: while a live table stands there, it is the table's, which makes room."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    """Not what engines warn of at every start and end: it would bury what matters, and is in the model's log file."""
+    return record.levelno >= logging.ERROR or bool(record.__dict__.get("is_up", True))
+
+
 class _Words(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's
+        known = record.__dict__
+        said, request_id, lines = record.message, known.get("request_id"), (known.get("exception") or "").count("\n")
+        if known.get("source") == "model":
+            record.message = f"[{known['model']}] {said}"
+        if lines:
+            record.message += f" ({lines + 1} lines in {known['log_file']})"
+        if request_id and request_id not in said:
+            record.message += f" (request {request_id})"
+        return super().formatMessage(record)
 
 
 class _JsonLines(logging.Formatter):
@@ -37,6 +67,7 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line.update({name: value for name in _FIELDS if (value := record.__dict__.get(name)) is not None})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

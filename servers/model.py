@@ -6,6 +6,7 @@ itself; it refuses to know how it is started.
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -39,6 +40,8 @@ class Model:
     (seconds), `session` reaches the child's Unix socket and is set while a child runs. `deaths` counts the children
     that broke while they were ready, `in_flight` the requests that the child has, and `answered_at_s` is when any of
     its answers last moved (`time.monotonic()`). `start_s` is what its last start took, the pull not counted.
+    `transitions` counts how often it entered each state, `canaries` how they ended ("ok", "failed"), and `canary_s` is
+    how long those that were answered took, all together.
     """
 
     name: str
@@ -58,6 +61,9 @@ class Model:
     deaths: int = 0
     in_flight: int = 0
     answered_at_s: float = 0.0
+    transitions: Counter[State] = field(default_factory=lambda: Counter([State.STARTING]))
+    canaries: Counter[str] = field(default_factory=Counter)
+    canary_s: float = 0.0
 
     @property
     def back_in_s(self) -> int:
@@ -71,5 +77,6 @@ class Model:
         """Enter a state (or a new step within it)."""
         if state is not self.state:
             self.since = time.time()
+            self.transitions[state] += 1
         self.state = state
         self.detail = detail

@@ -20,6 +20,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from servers import process_group
+from servers.child_words import ChildWords, split_request_id
 from servers.engines.engine import Command
 from servers.reaper import Reaper
 
@@ -43,6 +44,7 @@ class ModelProcess:
         self._tasks: list[asyncio.Task[None]] = []
         self._pidfds: dict[int, int] = {}
         self._file = _LogFile(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
+        self._words = ChildWords(name, log_file)
 
     async def start(self, command: Command) -> None:
         """Start the child in a session, and so a process group, of its own. Raises OSError when it cannot start."""
@@ -66,6 +68,7 @@ class ModelProcess:
         """From now on count the model as broken as soon as one of these processes ends."""
         self._tail.clear()  # what was said while starting is not why a running model breaks
         self._recent_s = _LAST_WORDS_S  # nor is what a request of an hour ago led to
+        self._words.is_up = True
         loop = asyncio.get_running_loop()
         for pid in pids:
             try:
@@ -91,6 +94,8 @@ class ModelProcess:
         """End the whole group: SIGTERM and `grace_s` seconds for it, if any, then SIGKILL. Nothing of it is left."""
         for pidfd in list(self._pidfds):
             self._forget(pidfd)
+        self._words.close()
+        self._words.is_up = False
         if self.group_id:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
@@ -99,13 +104,15 @@ class ModelProcess:
                     while process_group.members(self.group_id):  # noqa: ASYNC110 # /proc has no events
                         await asyncio.sleep(0.05)
             if not await asyncio.to_thread(process_group.kill, self.group_id):
-                _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id)
+                about = {"model": self.name}
+                _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id, extra=about)
             self._reaper.forget(self.group_id)
             await asyncio.wait(self._tasks[1:], timeout=1)  # it has been killed: this only takes note of it
             process_group.reap(self.group_id)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._words.close()
         self._file.close()
 
     def cause(self) -> str:
@@ -125,10 +132,10 @@ class ModelProcess:
             self._take(rest.decode(errors="replace"))
 
     def _take(self, text: str) -> None:
-        self._tail.append((time.monotonic(), text))
+        self._tail.append((time.monotonic(), split_request_id(text)[0]))
         record = logging.LogRecord(self.name, logging.DEBUG, "", 0, text, None, None)
         self._file.emit(record)
-        _log.debug("[%s] %s", self.name, text)
+        self._words.take(text)
 
     async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
@@ -157,7 +164,8 @@ class _LogFile(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 # logging's; its own prints tracebacks
         if not self._has_warned:
             self._has_warned = True
-            _log.warning("%s: lines of its log are dropped: %s (%s)", record.name, sys.exc_info()[1], self.baseFilename)
+            dropped, about = "%s: lines of its log are dropped: %s (%s)", {"model": record.name}
+            _log.warning(dropped, record.name, sys.exc_info()[1], self.baseFilename, extra=about)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # the last line did not reach the disk either

@@ -6,6 +6,7 @@ leave a process or a socket behind.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import resource
@@ -20,7 +21,7 @@ import uvloop
 
 from configs.errors import UserError
 from configs.loading import Loaded
-from configs.settings import LitportSettings, LitServeModel, VllmModel
+from configs.settings import LitportSettings, LitServeModel, Telemetry, VllmModel
 from servers.engines.engine import Engine
 from servers.engines.litserve import LitServeEngine
 from servers.engines.vllm import VllmEngine
@@ -28,6 +29,8 @@ from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.server import Server
+from servers.metrics.hardware import sampling
+from servers.metrics.page import Page
 from servers.model import Model
 from servers.progress import Progress
 from servers.reaper import Reaper
@@ -46,6 +49,7 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
     """
     settings = loaded.settings
     listener = bind(settings.server.host, settings.server.port)
+    metrics_listener = _metrics_listener(settings.telemetry)
     keyring = check(loaded)
     _raise_descriptor_limit(settings.limits.max_connections)
     try:
@@ -54,7 +58,7 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int
         raise UserError(f"no folder for the models' sockets can be made: {problem}; set TMPDIR to one") from None
     try:
         with Reaper(run_dir) as reaper:
-            running = _serve(settings, keyring, load_again, version, listener, run_dir, reaper)
+            running = _serve(settings, keyring, load_again, version, listener, metrics_listener, run_dir, reaper)
             status: int = uvloop.run(running)
             return status
     finally:
@@ -67,18 +71,27 @@ async def _serve(
     load_again: Callable[[], Loaded],
     version: str,
     listener: socket.socket,
+    metrics_listener: socket.socket | None,
     run_dir: Path,
     reaper: Reaper,
 ) -> int:
     address = address_of(listener, settings.server.tls_cert_file is not None)
-    with Progress(address) as progress:
-        models = _models(settings, run_dir)
+    metrics_address = f"{address_of(metrics_listener)}/metrics" if metrics_listener else None
+    models = _models(settings, run_dir)
+
+    def processes() -> dict[str, int]:
+        return {name: model.group_id for name, model in models.items() if model.group_id is not None}
+
+    async with contextlib.AsyncExitStack() as stack:
+        progress = stack.enter_context(Progress(address))
+        sampler = stack.enter_context(sampling(settings.telemetry, processes))
         supervisor = Supervisor(models, settings.server.cache_dir, reaper, progress.changed)
         stopping = _on_signals(supervisor)
         progress.watch(supervisor)
-        front_door = FrontDoor(supervisor, settings, keyring, version, address)
-        if settings.telemetry.metrics_port is not None:
-            front_door.metrics.serve(settings.telemetry.metrics_port)
+        front_door = FrontDoor(supervisor, settings, keyring, version, address, metrics_address, sampler)
+        if metrics_listener is not None:
+            await stack.enter_async_context(Page(metrics_listener, front_door.metrics.registry, models))
+            _log.info("metrics at %s", metrics_address)
         server = Server(front_door, settings)
         reload = Reload(supervisor, front_door, server, keyring, load_again)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
@@ -93,6 +106,13 @@ async def _serve(
         await serving
         front_door.close()
     return 1 if supervisor.fatal.is_set() else 0
+
+
+def _metrics_listener(telemetry: Telemetry) -> socket.socket | None:
+    if telemetry.metrics_port is None:
+        return None
+    settings = "telemetry.metrics_host, telemetry.metrics_port"
+    return bind(telemetry.metrics_host, telemetry.metrics_port, settings)
 
 
 def _raise_descriptor_limit(max_connections: int) -> None:

@@ -64,7 +64,8 @@ class Progress:
         words = f"{model.name}: {model.state.value} {model.detail}".rstrip()
         if model.state is State.READY:
             words += " (" + ", ".join(f"{phase} {spent_s:.1f} s" for phase, spent_s in model.phases_s.items()) + ")"
-        _log.log(logging.ERROR if model.state is State.FAILED else logging.INFO, "%s", words)
+        level = logging.ERROR if model.state is State.FAILED else logging.INFO
+        _log.log(level, "%s", words, extra={"model": model.name})
 
     def _announce(self, supervisor: "Supervisor") -> None:
         ready = [model for model in supervisor.models.values() if model.state is State.READY]

@@ -6,6 +6,7 @@ process gives all three. The store decides where models come from; this refuses 
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ class PullError(Exception):
     """The store could not provide the model; the message is its reason."""
 
 
-async def pull(source: str, cache_dir: Path, reaper: Reaper, on_progress: Callable[[str], None]) -> Path:
+async def pull(
+    source: str, cache_dir: Path, reaper: Reaper, phases_s: dict[str, float], on_progress: Callable[[str], None]
+) -> Path:
     """Pull `source` into the store under `cache_dir` and return its folder; progress comes in words.
 
-    Raises PullError.
+    `phases_s` is told how long the pull took and, where it was needed, the conversion after it. Raises PullError.
     """
+    begin_s = time.monotonic()
+    phase = "pull"
     child = await asyncio.create_subprocess_exec(
         *module_argv("servers.store", source, "--cache-dir", str(cache_dir)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -35,7 +40,11 @@ async def pull(source: str, cache_dir: Path, reaper: Reaper, on_progress: Callab
         assert child.stdout is not None
         async for line in child.stdout:
             event = json.loads(line)
+            if event.get("phase") == "converting" and phase == "pull":
+                phases_s[phase] = time.monotonic() - begin_s
+                phase, begin_s = "convert", time.monotonic()
             if "path" in event:
+                phases_s[phase] = time.monotonic() - begin_s
                 return Path(event["path"])
             if "error" in event:
                 raise PullError(event["error"])

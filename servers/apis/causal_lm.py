@@ -56,6 +56,23 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
     output_description = (
         '{"text", "token_ids", "finish_reason", "usage"}; streamed: a JSON line a token, the last with finish_reason'
     )
+    response_schema = {  # noqa: RUF012 # a constant
+        "type": "object",
+        "required": ["text", "token_ids", "finish_reason", "usage"],
+        "properties": {
+            "text": {"type": "string"},
+            "token_ids": {"type": "array", "items": {"type": "integer"}},
+            "finish_reason": {"type": "string", "enum": ["stop", "length"]},
+            "usage": {
+                "type": "object",
+                "properties": {
+                    "prompt_tokens": {"type": "integer"},
+                    "completion_tokens": {"type": "integer"},
+                    "total_tokens": {"type": "integer"},
+                },
+            },
+        },
+    }
     uses_torch = True
     example_request = {"prompt": "canary", "max_tokens": 1}  # noqa: RUF012 # a constant
 

@@ -11,6 +11,9 @@ class EchoAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no comple
 
     input_description = '{"input": any JSON}'
     output_description = '{"output": the same}'
+    request_schemas = {  # noqa: RUF012 # a constant
+        "application/json": {"type": "object", "required": ["input"], "properties": {"input": {}}}
+    }
     example_request = {"input": "canary"}  # noqa: RUF012 # a constant; ClassVar would double a plug-in's imports
 
     def setup(self, device: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import litserve
 from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
-from pydantic import PositiveInt, field_validator
+from pydantic import ConfigDict, PositiveInt, field_validator
 
 from servers.apis.refusal import Refusal
 
@@ -25,6 +25,8 @@ class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no 
     LitServe's counts the tokens of the first list where it should count lists, counts one list of ids as many inputs,
     and raises IndexError for [].
     """
+
+    model_config = ConfigDict(json_schema_extra={"description": f"Up to {_MAX_INPUTS} inputs, none of them empty."})
 
     dimensions: PositiveInt | None = None
 

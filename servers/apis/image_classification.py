@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_TOP_K = 5
 _MAX_TOP_K = 1000
+_TOP_K_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MAX_TOP_K, "default": _DEFAULT_TOP_K}
+# One grey pixel as PNG.
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoaGgAAAMEAYFL09IQAAAAAElFTkSuQmCC"
 _LITE0_ARCHITECTURES = ("efficientnet_lite0", "tf_efficientnet_lite0")  # the wheel's name and timm's
 
 
@@ -61,12 +64,41 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
 
     input_description = 'a form with a file `image` (and `top_k`), or {"image": base64 or data URL, "top_k": 5}'
     output_description = '{"predictions": [{"label": text, "score": 0..1}, ...]}, the likeliest first'
-    uses_torch = True
-    # One grey pixel as PNG.
-    example_request = {  # noqa: RUF012 # a constant
-        "image": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoaGgAAAMEAYFL09IQAAAAAElFTkSuQmCC",
-        "top_k": 1,
+    request_schemas = {  # noqa: RUF012 # a constant
+        "application/json": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {
+                "image": {"type": "string", "description": "base64, or a data URL", "examples": [_PIXEL]},
+                "top_k": _TOP_K_SCHEMA,
+            },
+        },
+        "multipart/form-data": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": {"type": "string", "format": "binary"}, "top_k": _TOP_K_SCHEMA},
+        },
     }
+    response_schema = {  # noqa: RUF012 # a constant
+        "type": "object",
+        "required": ["predictions"],
+        "properties": {
+            "predictions": {
+                "type": "array",
+                "description": "the likeliest first",
+                "items": {
+                    "type": "object",
+                    "required": ["label", "score"],
+                    "properties": {
+                        "label": {"type": "string"},
+                        "score": {"type": "number", "minimum": 0, "maximum": 1},
+                    },
+                },
+            }
+        },
+    }
+    uses_torch = True
+    example_request = {"image": _PIXEL, "top_k": 1}  # noqa: RUF012 # a constant
 
     def __init__(self, model_dir: str, *, max_batch_size: int = 1, batch_timeout: float = 0.005) -> None:
         super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout)

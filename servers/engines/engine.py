@@ -94,9 +94,11 @@ class Engine(Protocol):
         ...
 
 
-async def ask(session: aiohttp.ClientSession, path: str, body: object) -> bytes:
+async def ask(
+    session: aiohttp.ClientSession, path: str, body: object, headers: Mapping[str, str] | None = None
+) -> bytes:
     """POST JSON and return the whole answer; a status other than 200 is a CanaryError that quotes it."""
-    async with session.post(path, json=body) as response:
+    async with session.post(path, json=body, headers=headers) as response:
         answer = await response.read()
         if response.status != 200:
             raise CanaryError(f"POST {path} was answered {response.status}: {answer[:300].decode(errors='replace')}")

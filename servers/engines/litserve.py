@@ -21,6 +21,7 @@ from servers.engines import allocator
 from servers.engines.engine import CanaryError, Card, Command, Needs, ask, weight_bytes
 from servers.interpreter import module_argv
 from servers.process_group import Member
+from servers.telemetry import tracing
 
 _GIB = 1024**3
 # A worker with torch and transformers imported, and LitServe's manager and API server beside it.
@@ -48,6 +49,7 @@ class LitServeEngine:
     def command(self, model_dir: Path | None, socket: Path) -> Command:
         """Write what is to be served and return the child that reads it."""
         chosen = self.settings
+        environ = os.environ | chosen.env
         spec = {
             **api_spec(chosen, model_dir),
             "name": self.name,
@@ -57,6 +59,7 @@ class LitServeEngine:
             "uds": str(socket),
             "card": str(self.card_file),
             "log_level": self.log_level,
+            "traces": tracing.is_on(environ),
         }
         spec_file = socket.with_suffix(".json")
         spec_file.write_text(json.dumps(spec))
@@ -64,7 +67,8 @@ class LitServeEngine:
         metrics_dir = socket.with_suffix(".metrics")
         shutil.rmtree(metrics_dir, ignore_errors=True)  # what a child that died has counted is gone with it
         metrics_dir.mkdir()
-        return Command(argv, {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir), **chosen.env})
+        own = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
+        return Command(argv, {**own, **chosen.env, **tracing.child_environ(self.name, environ)})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
         """The canary, and what the child says of itself."""

@@ -24,6 +24,7 @@ from litserve.loops.base import _inject_context
 from litserve.utils import LitAPIStatus, LoopResponseType, PickleableHTTPException
 
 from servers.engines.litserve_cancel import INTERRUPT, Marks, queued_as
+from servers.engines.litserve_context import Context, travelling
 
 _LOOPS = (BatchedLoop, BatchedStreamingLoop, SingleLoop, StreamingLoop)
 # LitServe's loops call the API through this function only, and take the parts of a stream from a generator.
@@ -131,13 +132,14 @@ def _is_work(frame: FrameType | None) -> bool:
 class CancellableQueue(queues.Queue):  # type: ignore[type-arg] # the base class cannot be indexed at run time
     """multiprocessing's queue of LitServe's requests (queue number, id, `time.monotonic()`, body).
 
-    Cancelled ones do not come out: they are answered on `transport`, as their API server waits for an answer.
+    Between the processes each has a fifth part, which `context` gets. Cancelled ones do not come out: they are
+    answered on `transport`, as their API server waits for an answer.
     """
 
-    def __init__(self, marks: Marks, hand: Hand, transport: Any, stream: bool) -> None:
+    def __init__(self, marks: Marks, hand: Hand, context: Context, transport: Any, stream: bool) -> None:
         super().__init__(ctx=multiprocessing.get_context("spawn"))
         kind = LoopResponseType.STREAMING if stream else LoopResponseType.REGULAR
-        self._ours = (marks, hand, transport, kind)
+        self._ours = (marks, hand, context, transport, kind)
 
     def __getstate__(self) -> Any:
         return super().__getstate__(), self._ours
@@ -151,19 +153,20 @@ class CancellableQueue(queues.Queue):  # type: ignore[type-arg] # the base class
         uids = queued_as.get()
         if uids is not None:
             uids.append(str(obj[1]))
-        super().put(obj, block, timeout)
+        super().put((*obj, travelling.get()), block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """In a worker: the next request that somebody waits for."""
-        marks, hand, transport, kind = self._ours
+        marks, hand, context, transport, kind = self._ours
         hand.put_down()
         while True:
-            request = super().get(block, timeout)
+            *request, travelled = super().get(block, timeout)
             uid = str(request[1])
             if not marks.has(uid):
                 if request[1] is not None:  # LitServe's word to stop is a tuple of None
                     hand.take(uid)
-                return request
+                    context.take(uid, travelled, request[2])
+                return tuple(request)
             answer = (Cancelled(), LitAPIStatus.ERROR, kind, int(os.environ["LITSERVE_WORKER_ID"]))
             transport.send((request[1], answer), consumer_id=request[0])
             marks.remove(uid)

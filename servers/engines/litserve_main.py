@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,14 @@ from litserve.connector import check_cuda_with_nvidia_smi
 from configs.errors import UserError
 from servers.apis import registry
 from servers.engines.litserve_cancel import HttpCancel, Marks, Watch
+from servers.engines.litserve_context import Context, ContextTransport, HttpContext
+from servers.engines.litserve_document import describe
 from servers.engines.litserve_hand import Hand
 from servers.engines.litserve_timing import HttpTiming, TimedQueue, Timing
 
 _EXIT_NOT_LOADED = 3
+# Workers send their spans twice a second, and are killed when nobody can ask them any more.
+_LAST_SPANS_S = 0.7
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class ChildSpec:
     timeout: float | None = None
     num_api_servers: int | None = None
     cancel_grace_s: float = 5.0
+    traces: bool = False
 
 
 class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no complete types
@@ -59,14 +65,15 @@ class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no com
     another process, which kept a tenth of a core busy for a model at rest, and costs every request its time.
     """
 
-    def __init__(self, api: Any, marks: Marks, cancel_grace_s: float, **options: Any) -> None:
+    def __init__(self, api: Any, marks: Marks, cancel_grace_s: float, traces: bool, **options: Any) -> None:
         self._marks = marks
         self._hand = Hand(marks)
+        self._context = Context(traces)
         self._cancel_grace_s = cancel_grace_s
         super().__init__(
             api,
-            callbacks=[StayForDrain(), Timing(), self._hand],
-            middlewares=[HttpTiming, (HttpCancel, {"marks": marks})],
+            callbacks=[StayForDrain(), Timing(), self._hand, self._context],
+            middlewares=[HttpTiming, (HttpCancel, {"marks": marks}), (HttpContext, {"traces": traces})],
             **options,
         )
 
@@ -74,8 +81,17 @@ class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no com
         manager = super()._init_manager(num_api_servers)
         (path,) = self.litapi_request_queues
         self._hand.equip(self.lit_api, len(self._inference_workers_config_for_api(path)))
-        self.litapi_request_queues[path] = TimedQueue(self._marks, self._hand, self._transport, self.lit_api.stream)
+        self._context.equip(self.lit_api)
+        self._transport: Any = ContextTransport(self._transport, self._context)
+        self.litapi_request_queues[path] = TimedQueue(
+            self._marks, self._hand, self._context, self._transport, self.lit_api.stream
+        )
         return manager
+
+    def register_endpoints(self) -> None:
+        """Register LitServe's endpoints, and document what its signatures cannot tell of them."""
+        super().register_endpoints()
+        describe(self.app, self.lit_api)
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
         super()._start_worker_monitoring(manager, uvicorn_workers)
@@ -95,7 +111,7 @@ def main(spec_file: str) -> int:
     """Serve until SIGTERM; returns the exit status when there is nothing to serve."""
     spec = ChildSpec(**json.loads(Path(spec_file).read_text()))
     # Children that are forked inherit the handler; it does nothing there. That keeps LitServe's queues alive meanwhile.
-    signal.signal(signal.SIGTERM, _Ending(os.getpid(), spec.uds))
+    signal.signal(signal.SIGTERM, _Ending(os.getpid(), spec.uds, _LAST_SPANS_S if spec.traces else 0.0))
     try:
         api = construct(spec)
         server = _server(api, spec)
@@ -151,6 +167,7 @@ def _server(api: Any, spec: ChildSpec) -> litserve.LitServer:
         api,
         marks,
         spec.cancel_grace_s,
+        spec.traces,
         **_given(
             accelerator=_accelerator(api, spec.accelerator),
             devices=spec.devices,
@@ -196,9 +213,10 @@ class _Ending:
     under the requests that they are answering.
     """
 
-    def __init__(self, main_pid: int, uds: str) -> None:
+    def __init__(self, main_pid: int, uds: str, linger_s: float) -> None:
         self._main_pid = main_pid
         self._uds = uds
+        self._linger_s = linger_s
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._main_pid:
@@ -212,6 +230,7 @@ class _Ending:
             for process in alive:
                 process.terminate()
             alive[0].join(0.5)
+        time.sleep(self._linger_s)
         _end_children()
         Path(self._uds).unlink(missing_ok=True)
         sys.stdout.flush()

@@ -21,6 +21,7 @@ from servers.engines.engine import CanaryError, Card, Command, Needs, ask, weigh
 from servers.engines.vllm_options import to_argv, vllm_version
 from servers.interpreter import module_argv
 from servers.process_group import Member
+from servers.telemetry import tracing
 
 # vLLM's routes that do a model's work. Everything else it has (sleep, profiling, LoRA loading, /invocations, /load...)
 # changes or reveals the server and is not reachable from outside.
@@ -57,6 +58,10 @@ ROUTES = frozenset(
 )
 
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+# It may be given several times, so that it does not take the place of the user's own.
+_MIDDLEWARE = "servers.engines.vllm_context.RequestIds"
+# A trace that nobody wants to see: without one vLLM would begin its own for each canary.
+_UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 _GIB = 1024**3
 # Measured with SmolLM2-135M on two cores: API server, engine and worker together take about 3 GiB beside weights and KV
 # cache, most of it Python and torch, three times.
@@ -76,14 +81,19 @@ class VllmEngine:
         """The child's command line and environment."""
         # Pictures by URL would let any caller have this machine fetch what only it can reach. vLLM has no switch for
         # that, but a list of domains, and this one is none.
-        options = {"allowed-media-domains": ["media-urls-are-off.invalid"]} | self.settings.args  # spelt as vLLM does
+        options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
+        if self._is_traced():
+            options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
+        options |= self.settings.args  # spelt as vLLM does
         environ = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
             options = self._cpu_options() | options
             environ |= _cpu_environ()
         argv = module_argv("servers.engines.vllm_main", "--model", str(model_dir), "--uds", str(socket))
-        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", *to_argv(options)]
-        return Command(argv, environ | self.settings.env)
+        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", "--middleware", _MIDDLEWARE]
+        argv += to_argv(options)
+        traces = tracing.child_environ(self.name, os.environ | self.settings.env)
+        return Command(argv, {**environ, **self.settings.env, **traces})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
         """The canary, and what the server says of itself."""
@@ -98,13 +108,14 @@ class VllmEngine:
 
     async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
         """One token from a generating model, one vector from an embedding one."""
+        headers = _UNSAMPLED if self._is_traced() else {}
         if "/v1/completions" in card.routes:
             one_token = {"prompt": "1, 2, 3,", "max_tokens": 1, "temperature": 0}
-            answer = json.loads(await ask(session, "/v1/completions", one_token))
+            answer = json.loads(await ask(session, "/v1/completions", one_token, headers))
             if answer["usage"]["completion_tokens"] != 1:
                 raise CanaryError(f"asked for one token, got {answer['usage']}")
         elif "/v1/embeddings" in card.routes:
-            answer = json.loads(await ask(session, "/v1/embeddings", {"input": "one"}))
+            answer = json.loads(await ask(session, "/v1/embeddings", {"input": "one"}, headers))
             if not answer["data"][0]["embedding"]:
                 raise CanaryError("asked for one embedding, got an empty one")
 
@@ -122,6 +133,9 @@ class VllmEngine:
         Two cores: on two, another model's start beside it delays the first token by what that start takes.
         """
         return Needs(2, 2 * weight_bytes(model_dir) + self._kv_cache_bytes() + _OVERHEAD_BYTES)
+
+    def _is_traced(self) -> bool:
+        return tracing.is_on(os.environ | self.settings.env)
 
     def _max_running(self) -> int:
         # vLLM's own default, which it tells nobody (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024

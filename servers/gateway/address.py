@@ -12,8 +12,8 @@ from configs.errors import UserError
 _BACKLOG = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError when the address cannot be had, saying why."""
+def bind(host: str, port: int, settings: str = "server.host, server.port") -> socket.socket:
+    """A listening socket. Raises UserError when the address cannot be had, saying why and what to change."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -24,12 +24,12 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(_BACKLOG)
     except UnicodeError:
-        raise UserError(f"server.host: expected a host name or an address, got {host!r}") from None
+        raise UserError(f"{settings}: expected a host name or an address, got {host!r}") from None
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
-            advice = f"port {port} of {host} is in use; choose another with --server.port"
+            advice = f"port {port} of {host} is in use; choose another with --{settings.split()[-1]}"
         else:
-            advice = f"cannot listen on {host} port {port} (server.host, server.port): {problem.strerror}"
+            advice = f"cannot listen on {host} port {port} ({settings}): {problem.strerror}"
         raise UserError(advice) from None
     listener.setblocking(False)
     return listener

@@ -42,6 +42,17 @@ class Admission:
         """Requests that wait for their turn."""
         return sum(map(len, self._waiting.values()))
 
+    @property
+    def max_running(self) -> int:
+        """How many may run: what the settings say, or else what the model can work on."""
+        card = self._model.card
+        return self._model.settings.max_running or (card.max_running if card else 1)
+
+    @property
+    def max_waiting(self) -> int:
+        """How many may wait."""
+        return self._model.settings.max_waiting
+
     @contextlib.asynccontextmanager
     async def turn(self, caller: str, tokens: int) -> AsyncIterator[None]:
         """Wait for a place and hold it through the block; `tokens` is what the request may cost, estimated.
@@ -52,7 +63,7 @@ class Admission:
         self._check_tokens(tokens)
         self._tokens += tokens
         try:
-            if self._waiting or self.running >= self._max_running:
+            if self._waiting or self.running >= self.max_running:
                 await self._wait(caller)
             else:
                 self._running[caller] += 1
@@ -66,7 +77,7 @@ class Admission:
             self._tokens -= tokens
 
     async def _wait(self, caller: str) -> None:
-        if self.waiting >= self._model.settings.max_waiting:
+        if self.waiting >= self.max_waiting:
             self._make_room(caller)
         place = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(place)
@@ -93,7 +104,7 @@ class Admission:
         self._running[caller] -= 1
         if not self._running[caller]:
             del self._running[caller]
-        while self._waiting and self.running < self._max_running:
+        while self._waiting and self.running < self.max_running:
             following = min(self._waiting, key=lambda name: self._running[name])
             place = self._waiting[following][0]
             self._forget(following, place)
@@ -114,11 +125,6 @@ class Admission:
     def _note(self, service_s: float) -> None:
         mean_s = self._service_s
         self._service_s = service_s if mean_s is None else mean_s + _NEWEST * (service_s - mean_s)
-
-    @property
-    def _max_running(self) -> int:
-        card = self._model.card
-        return self._model.settings.max_running or (card.max_running if card else 1)
 
     def _check_tokens(self, tokens: int) -> None:
         limit = getattr(self._model.settings, "max_tokens_in_flight", None)
@@ -141,5 +147,5 @@ class Admission:
 
     def _retry_after(self) -> dict[str, str]:
         """When the requests that wait now will have begun, at the pace of the last ones."""
-        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self._max_running
+        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self.max_running
         return {"retry-after": str(min(_LONGEST_ADVICE_S, max(1, math.ceil(advice_s))))}

@@ -4,7 +4,8 @@ It knows how far it has got, and so how a failure can still be told: as an error
 error event within an event stream, and otherwise by closing the connection, so that no half answer passes for a whole.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -18,7 +19,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Answer:
     """Wraps ASGI's `send` for one request; every answer carries the request id.
 
-    `status` is None until it has begun; `events` counts those of an event stream.
+    `status` is None until it has begun. Of an event stream, `events` counts the events, `first_event_s` is when the
+    first came (`time.monotonic()`), and `on_gap` is told the seconds from each chunk to the next.
     """
 
     def __init__(self, send: Send, request_id: str) -> None:
@@ -26,6 +28,9 @@ class Answer:
         self._request_id = request_id.encode()
         self.status: int | None = None
         self.events = 0
+        self.first_event_s: float | None = None
+        self.on_gap: Callable[[float], None] | None = None
+        self._chunk_s = 0.0
         self._event_stream = False
         self._last = b""
         self._before = b""
@@ -43,8 +48,17 @@ class Answer:
         """Send a piece of the body as it is."""
         self._before, self._last = self._last, chunk
         if self._event_stream:
-            self.events += chunk.count(b"\n\n")
+            self._note(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    def _note(self, chunk: bytes) -> None:
+        now_s = time.monotonic()
+        if self.first_event_s is None:
+            self.first_event_s = now_s
+        elif self.on_gap is not None:
+            self.on_gap(now_s - self._chunk_s)
+        self._chunk_s = now_s
+        self.events += chunk.count(b"\n\n")
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""

@@ -6,6 +6,7 @@ OpenAI's shape.
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import aiohttp
 from yarl import URL
@@ -34,8 +35,12 @@ _NOT_RETURNED = frozenset(
 _DYING_S = 0.5
 
 
-async def forward(request: Request, body: bytes, model: Model, path: str, answer: Answer) -> None:
+async def forward(
+    request: Request, body: bytes, model: Model, path: str, answer: Answer, trace: Mapping[str, str] | None = None
+) -> None:
     """Send the request to the model's process under `path`, and its answer to the client.
+
+    `trace` are headers that take the place of the client's own trace context.
 
     Raises ApiError 503 with the code `model_died` when the process dies meanwhile. Cancelling it closes the connection
     to the process, which is how vLLM and LitServe learn that nobody waits any more.
@@ -47,7 +52,7 @@ async def forward(request: Request, body: bytes, model: Model, path: str, answer
     deaths = model.deaths
     try:
         async with model.session.request(
-            request.method, url, data=body, headers=request.upstream_headers(), allow_redirects=False
+            request.method, url, data=body, headers=request.upstream_headers(trace), allow_redirects=False
         ) as upstream:
             if upstream.status == 500 and await _dies(model, deaths):
                 raise _died(model)

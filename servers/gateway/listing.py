@@ -4,13 +4,27 @@ Reading only; nothing here changes a model, and no key or request content appear
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from servers import process_group
+from servers.gateway import hardware
 from servers.gateway.admission import Admission
+from servers.gateway.recent import Recent
 from servers.model import Model
 from servers.supervisor import Supervisor
+from servers.telemetry import Sample
+
+
+@dataclass(frozen=True)
+class About:
+    """What a platform says of itself that does not change while it runs; `started_at` is Unix time."""
+
+    version: str
+    address: str
+    metrics_address: str | None
+    started_at: float
 
 
 def model_list(supervisor: Supervisor) -> dict[str, Any]:
@@ -37,20 +51,36 @@ def readiness(supervisor: Supervisor, draining: bool) -> dict[str, Any]:
 
 
 def status(
+    about: About,
     supervisor: Supervisor,
     admissions: Mapping[str, Admission],
-    address: str,
-    started_at: float,
+    recents: Mapping[str, Recent],
+    *,
     in_flight: int,
-    version: str,
+    samples: Sequence[Sample],
+    nvml_error: str | None,
 ) -> dict[str, Any]:
-    """`GET /status`: what runs where. Memory is resident bytes, summed over a model's processes."""
+    """`GET /status`: what runs where, and how busy it is.
+
+    Memory is resident bytes, summed over a model's processes. `hardware` and `cpu_cores` come from the last of the
+    `samples`; `recent` is about the requests that ended within half a minute.
+    """
+    cores = hardware.cpu_cores(samples)
     return {
-        "version": version,
-        "address": address,
-        "uptime_s": round(time.time() - started_at, 1),
+        "version": about.version,
+        "address": about.address,
+        "metrics_address": about.metrics_address,
+        "uptime_s": round(time.time() - about.started_at, 1),
         "in_flight": in_flight,
-        "models": [_status(model, admissions[name]) for name, model in supervisor.models.items()],
+        "hardware": hardware.summary(samples, nvml_error),
+        "models": [
+            {
+                **_status(model, admissions[name]),
+                "cpu_cores": cores.get(name),
+                "recent": recents[name].summary(time.monotonic()),
+            }
+            for name, model in supervisor.models.items()
+        ],
     }
 
 

@@ -88,7 +88,9 @@ class Quarantine:
             suspect.isolated = True
         else:
             suspect.guilty = True
-            _log.warning("%s: request %s killed its process twice and is in quarantine", self._model.name, request_id)
+            name = self._model.name
+            about = {"model": name, "request_id": request_id}
+            _log.warning("%s: request %s killed its process twice and is in quarantine", name, request_id, extra=about)
         suspect.seen_at_s = now_s
         self._suspects[digest] = suspect
         if len(self._suspects) > _MAX_SUSPECTS:

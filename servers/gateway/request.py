@@ -34,6 +34,8 @@ _FORWARDED = frozenset(
     }
 )
 
+_TRACE = frozenset({"traceparent", "tracestate"})
+
 
 class ClientGone(Exception):  # noqa: N818 # it is no error
     """The client left before its request was read or answered."""
@@ -66,9 +68,14 @@ class Request:
         """The content type as sent, in lower case ("" when there is none)."""
         return self.headers.get("content-type", "").lower()
 
-    def upstream_headers(self) -> dict[str, str]:
-        """The headers that go on to the child; without a content type a body is JSON to all of them."""
+    def upstream_headers(self, trace: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The headers that go on to the child; without a content type a body is JSON to all of them.
+
+        `trace` takes the place of the client's own trace context.
+        """
         kept = {name: value for name, value in self.headers.items() if name in _FORWARDED}
+        if trace is not None:
+            kept = {name: value for name, value in kept.items() if name not in _TRACE} | dict(trace)
         return {"content-type": "application/json", **kept, "x-request-id": self.id}
 
     async def read_body(self, receive: Receive, max_bytes: int) -> bytes:

@@ -9,14 +9,14 @@ import re
 from urllib.parse import parse_qs, unquote
 
 from servers.engines import vllm
-from servers.gateway import listing
+from servers.gateway import docs, listing
 from servers.gateway.errors import ApiError
 from servers.gateway.request import Request
 from servers.model import Model, State
 from servers.supervisor import Supervisor
 
 PREDICT = "/predict/"
-_TOLD = frozenset({"/health", "/ready", "/status", "/v1/models", "/openapi.json"})
+_TOLD = frozenset({"/health", "/ready", "/status", "/v1/models", "/openapi.json", *docs.PATHS})
 _MODEL = "/v1/models/"
 # vLLM keeps responses (where its store is switched on) under their id; the model is not in the path.
 _RESPONSES = "/v1/responses"
@@ -41,6 +41,18 @@ class Routes:
         if request.method not in (allowed, also):
             message = f"{path} takes {allowed}, not {request.method}"
             raise ApiError(405, message, code="method_not_allowed", headers={"allow": allowed})
+
+    def label(self, path: str) -> str:
+        """The path for statistics: one of a bounded list, `other` for what is not on the port."""
+        if path.startswith(PREDICT):
+            return PREDICT.rstrip("/")
+        if path.startswith(_MODEL):
+            return f"{_MODEL}{{model}}"
+        if is_kept_response(path):
+            return f"{_RESPONSES}/{{id}}"
+        if path in docs.PATHS:
+            return "/docs"
+        return path if path in _TOLD or path in vllm.ROUTES or self._is_on_a_card(path) else "other"
 
     def find(self, request: Request, name: str | None) -> tuple[Model, str]:
         """The model that the request is for and the path in its process; `name` is the body's `model`.

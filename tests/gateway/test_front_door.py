@@ -105,7 +105,7 @@ def test_a_route_that_the_model_does_not_have_names_those_it_has(door: Door) -> 
     assert "it serves /v1/embeddings" in str(error["message"])
 
 
-@pytest.mark.parametrize("path", ["/invocations", "/sleep", "/v1/load_lora_adapter", "/metrics", "/docs", "/v1", "/"])
+@pytest.mark.parametrize("path", ["/invocations", "/sleep", "/v1/load_lora_adapter", "/metrics", "/redoc", "/v1", "/"])
 def test_what_is_not_allowed_is_not_there(door: Door, path: str) -> None:
     assert error_of(door.client.post(path, json={"model": "org/one"}), 404)["code"] == "unknown_route"
 

@@ -23,9 +23,9 @@ OF_THE_DEMO = [block for block in SHELL if block not in OF_THE_PLUGIN + OF_THE_H
 # As they stand they take a quarter of an hour.
 SMALL = {
     "LITPORT_BENCH__PASSES": "1",
-    "LITPORT_BENCH__RUNGS": "[litport]",
+    "LITPORT_BENCH__RUNGS": "[fastapi]",
     "LITPORT_BENCH__PERCENTILES": "[50]",
-    "LITPORT_BENCH__WORKLOAD__REQUESTS": "32",
+    "LITPORT_BENCH__WORKLOAD__REQUESTS": "16",
     "LITPORT_BENCH__WORKLOAD__OUTPUT_TOKENS": "8",
     "LITPORT_BENCH__VALIDITY__MAX_DRIFT": "1",
 }

@@ -17,6 +17,7 @@ import pytest
 
 from servers import process_group
 from tests.conftest import Platform, serving
+from tests.services.page_reader import Reader, metrics_url, state
 
 CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
@@ -45,6 +46,8 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     def ask(body: dict[str, object]) -> httpx.Response:
         return httpx.post(f"{platform.url}/v1/completions", json=body, timeout=120)
 
+    reader = Reader(metrics_url(platform), every_s=0.1)
+    reader.start()
     fault = Fault(platform, CHAT, _process(group_id, title), number, other=lambda: _ask(platform, EMBED))
     streamed, refused = fault.strike([lambda: ask(stream), lambda: ask(whole)])
     last = [event for event in streamed.text.split("data: ") if not event.startswith("[DONE]")][-1]
@@ -53,6 +56,14 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     fault.hold(bound_s=15 if number is STOP else 2)
     _until_gone(group_id, timeout_s=5)
     fault.until_back()
+    reader.close()
+    assert reader.problems == []
+    pages = [page for _, page in reader.pages]
+    for page in pages:
+        assert state(page, EMBED) == "ready"
+        if state(page, CHAT) != "ready":
+            assert ("vllm:" in page) == (f'litport_model_scrape_success{{model="{CHAT}"}} 1' in page)
+    assert [page for page in pages if "vllm:" not in page], "the dead engine's series are gone"
     log_file = Path(str(platform.status()[CHAT]["log_file"]))
     assert "xyzzy" not in log_file.read_text() + platform.log.read_text(), "no prompt in a log or a crash report"
     # What transformers answers, on the first request after a start.

@@ -40,15 +40,18 @@ class Door:
 
 @contextlib.contextmanager
 def open_door(
-    folder: Path, *engines: Engine, model: Mapping[str, Any] | None = None, **settings: Any
+    folder: Path, *engines: Engine, model: Mapping[str, Any] | None = None, port: int = 0, **settings: Any
 ) -> Iterator[Door]:
-    """Serve these models until the block ends; `model` are settings of each, `settings` sections of the tree."""
+    """Serve these models until the block ends; `model` are settings of each, `settings` sections of the tree.
+
+    `port` 0 is any free one.
+    """
     opened: Future[tuple[Door, asyncio.Event]] = Future()
 
     async def serve() -> None:
         async with supervising(folder, *engines, **(model or {})) as supervisor:
             await until(lambda: supervisor.ready)
-            listener = bind("127.0.0.1", 0)
+            listener = bind("127.0.0.1", port)
             tree = LitportSettings.from_layers([settings])
             url = address_of(listener, tree.server.tls_cert_file is not None)
             app = FrontDoor(supervisor, tree, Keyring(tree.auth), "test", url)

@@ -30,6 +30,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     asked = json.loads(body) if body.startswith(b"{") else {}
     if scope["path"] == "/health":
         await _answer(send, 200, {})
+    elif scope["path"] == "/metrics":
+        await _tell(send)
     elif asked.get("fail"):
         await _answer(send, asked["fail"], asked["with"])
     elif asked.get("events"):
@@ -53,6 +55,14 @@ async def _stream(asked: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": f"data: {number}\n\n".encode(), "more_body": True})
         await asyncio.sleep(asked.get("wait_s", 0))
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def _tell(send: Send) -> None:
+    """What it counts; a test may write another page into the file `metrics` beside the socket."""
+    page = Path(SOCKET.parent, "metrics")
+    text = page.read_text() if page.exists() else f"# TYPE tiny_pid gauge\ntiny_pid {os.getpid()}\n"  # noqa: ASYNC240
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
 async def _answer(send: Send, status: int, document: object) -> None:

@@ -1,0 +1,121 @@
+"""The front door's spans of a request: the whole, the wait for a turn, and the part within the model's process.
+
+Imported only where traces are on. A client's trace is taken over, and ours is what the model's process gets. It never
+sees what was asked or answered.
+"""
+
+import time
+from collections.abc import Mapping
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from servers.gateway.request import Request
+from servers.telemetry import otlp
+
+_W3C = TraceContextTextMapPropagator()
+# A turn that is free is had sooner; there is nothing to be seen of it then.
+_WAITED_NS = 1_000_000
+
+
+class Spans:
+    """Begins the spans of each request; `close` sends what is left of them."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("litport.gateway")
+
+    def begin(self, request: Request, route: str) -> "RequestSpan":
+        """The request has come; `route` is its path for statistics, one of a bounded list."""
+        return RequestSpan(self._tracer, request, route)
+
+    def close(self) -> None:
+        """No span is begun after this."""
+        otlp.shut_down(self._provider)
+
+
+class RequestSpan:
+    """The spans of one request."""
+
+    def __init__(self, tracer: Tracer, request: Request, route: str) -> None:
+        self._tracer = tracer
+        self._begin_ns = time.time_ns()
+        self._method = request.method
+        attributes = {
+            "http.request.method": request.method,
+            "http.route": route,
+            "url.path": request.path[:200],
+            "litport.request_id": request.id,
+        }
+        if request.client is not None:
+            attributes["client.address"] = request.client
+        self._span = tracer.start_span(
+            f"{request.method} {route}",
+            context=_W3C.extract(request.headers),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            start_time=self._begin_ns,
+        )
+        self._context = set_span_in_context(self._span)
+        self._upstream: Span | None = None
+        self._waits_ns: int | None = None
+        self._error: str | None = None
+
+    def wait(self) -> None:
+        """It waits for its turn from now on."""
+        self._waits_ns = time.time_ns()
+
+    def admit(self) -> None:
+        """It has its turn, or will not get one."""
+        if self._waits_ns is not None:
+            now_ns = time.time_ns()
+            if now_ns - self._waits_ns > _WAITED_NS:
+                span = self._tracer.start_span("litport.queue", self._context, start_time=self._waits_ns)
+                span.end(now_ns)
+            self._waits_ns = None
+
+    def send(self, path: str) -> Mapping[str, str]:
+        """It goes to the model's process under `path`; returns the headers by which that joins the trace."""
+        attributes = {"http.request.method": self._method, "url.path": path[:200]}
+        self._upstream = self._tracer.start_span(
+            f"{self._method} upstream", self._context, kind=SpanKind.CLIENT, attributes=attributes
+        )
+        headers: dict[str, str] = {}
+        _W3C.inject(headers, set_span_in_context(self._upstream))
+        return headers
+
+    def fail(self, code: str | None) -> None:
+        """It is answered with an error of our own."""
+        self._error = code
+
+    def receive(self, status: int | None) -> None:
+        """The answer of the model's process has come, with this status, or will not come (None)."""
+        if self._upstream is not None:
+            if status is not None:
+                self._upstream.set_attribute("http.response.status_code", status)
+            if status is None or status >= 400:
+                self._upstream.set_attribute("error.type", "no answer" if status is None else str(status))
+                self._upstream.set_status(StatusCode.ERROR)
+            self._upstream.end()
+
+    def end(self, status: int | None, model: str, key: str, first_event_s: float | None) -> None:
+        """It is over: answered with this status (None: the client left before), the first event after so many s."""
+        self.admit()
+        span = self._span
+        if model:
+            span.set_attribute("litport.model", model)
+        if key:
+            span.set_attribute("litport.key", key)
+        if first_event_s is not None:
+            span.add_event("first event", timestamp=self._begin_ns + int(first_event_s * 1e9))
+        if status is None:
+            span.add_event("client left")
+        else:
+            span.set_attribute("http.response.status_code", status)
+        if self._error is not None or (status is not None and status >= 500):
+            span.set_attribute("error.type", self._error or str(status))
+            # A client's mistake is no error of the server; a stream that broke off after its 200 is.
+            if status is None or not 400 <= status < 500:
+                span.set_status(StatusCode.ERROR)
+        span.end()

@@ -1,0 +1,78 @@
+"""What there is to know of each model: its state and how it came there, its queue, its canary."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from servers.gateway.admission import Admission
+from servers.metrics.families import family
+from servers.model import Model, State
+
+
+class ModelCollector(Collector):
+    """Reads models and their turnstiles whenever the page is asked for."""
+
+    def __init__(self, models: Mapping[str, Model], admissions: Mapping[str, Admission], version: str) -> None:
+        self._models = models
+        self._admissions = admissions
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        """The series of this moment."""
+        named = [({"model": name}, model) for name, model in self._models.items()]
+        queues = [({"model": name}, admission) for name, admission in self._admissions.items()]
+        yield family("gauge", "info", "Litport's version", [({"version": self._version}, 1)])
+        yield family(
+            "gauge",
+            "model_info",
+            "The model's engine and source",
+            [({**label, "engine": m.engine.kind, "source": m.settings.source or ""}, 1) for label, m in named],
+        )
+        yield family(
+            "gauge",
+            "model_state",
+            "1 for the state that the model is in",
+            [({**label, "state": state}, float(model.state is state)) for label, model in named for state in State],
+        )
+        yield family(
+            "gauge",
+            "model_required",
+            "1 where the platform is only ready with this model",
+            [(label, float(model.settings.required)) for label, model in named],
+        )
+        yield family(
+            "counter",
+            "model_transitions",
+            "How often the model entered a state",
+            [({**label, "state": state}, model.transitions[state]) for label, model in named for state in State],
+        )
+        yield family(
+            "counter", "model_restarts", "Restarts after a failure", [(label, model.restarts) for label, model in named]
+        )
+        yield family(
+            "gauge",
+            "model_start_seconds",
+            "How long each phase of the last start took",
+            [({**label, "phase": phase}, s) for label, model in named for phase, s in model.phases_s.items()],
+        )
+        yield family(
+            "counter",
+            "canaries",
+            "Questions to a model at rest, by how they ended",
+            [({**label, "result": end}, model.canaries[end]) for label, model in named for end in ("ok", "failed")],
+        )
+        canary = SummaryMetricFamily(
+            "litport_canary_duration_seconds", "How long a model at rest took to answer", labels=["model"]
+        )
+        for label, model in named:
+            canary.add_metric([label["model"]], model.canaries["ok"], model.canary_s)
+        yield canary
+        yield family("gauge", "requests_running", "Requests that the model works on", _each(queues, "running"))
+        yield family("gauge", "requests_waiting", "Requests that wait for their turn", _each(queues, "waiting"))
+        yield family("gauge", "requests_running_max", "Most that run at a time", _each(queues, "max_running"))
+        yield family("gauge", "requests_waiting_max", "Most that wait at a time", _each(queues, "max_waiting"))
+
+
+def _each(queues: list[tuple[dict[str, str], Admission]], name: str) -> list[tuple[dict[str, str], float]]:
+    return [(label, getattr(admission, name)) for label, admission in queues]

@@ -1,0 +1,72 @@
+"""What the front door counts of requests: how many, how long each part of them took, and their tokens.
+
+No label holds anything that a client may choose freely: models, routes, keys' names and codes of errors are all of
+lists that the settings or the code end.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+
+from servers.gateway.usage import Usage
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each one, which nobody asks for
+
+# From a rejected request to a long generation.
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class ModelTimes:
+    """The histograms of one model, in seconds; kept, because looking one up costs more than observing it."""
+
+    def __init__(self, metrics: "RequestMetrics", model: str) -> None:
+        self.queue_s = metrics.queue_s.labels(model)
+        self.request_s = metrics.request_s.labels(model)
+        self.upstream_s = metrics.upstream_s.labels(model)
+        self.first_token_s = metrics.first_token_s.labels(model)
+        self.inter_chunk_s = metrics.inter_chunk_s.labels(model)
+
+
+class RequestMetrics:
+    """The series, in a registry of their own. A model that is not known is ""."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._times: dict[str, ModelTimes] = {}
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter(
+            "requests",
+            "Requests, by the status of their answer (none: the client left before)",
+            "route",
+            "status",
+            "key",
+        )
+        self.rejections = self._counter(
+            "rejections", "Requests that the front door itself refused or failed, by the error's code", "code"
+        )
+        self.tokens = self._counter("tokens", "Tokens, as the answers' usage says", "direction", "key")
+        self.queue_s = self._histogram("queue_duration", "Waiting at the front door for the model to have room")
+        self.request_s = self._histogram("request_duration", "From the request's head to the end of the answer")
+        self.upstream_s = self._histogram(
+            "upstream_duration", "The part of it from sending the request to the model's process to its answer's end"
+        )
+        self.first_token_s = self._histogram(
+            "time_to_first_token", "From the request's head to the first event of an event stream"
+        )
+        self.inter_chunk_s = self._histogram("inter_chunk_duration", "From one chunk of an event stream to the next")
+
+    def of(self, model: str) -> ModelTimes:
+        """The histograms of this model."""
+        if model not in self._times:
+            self._times[model] = ModelTimes(self, model)
+        return self._times[model]
+
+    def count_tokens(self, model: str, key: str, usage: Usage) -> None:
+        """Add what an answer says that it took; what it does not say is not counted."""
+        for direction, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+            if count is not None:
+                self.tokens.labels(model, direction, key).inc(count)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"litport_{name}", words, ["model", *labels], registry=self.registry)
+
+    def _histogram(self, name: str, words: str) -> Histogram:
+        return Histogram(f"litport_{name}_seconds", words, ["model"], buckets=_BUCKETS_S, registry=self.registry)
