@@ -1,0 +1,94 @@
+"""Which series there are: asked of the code that makes them, and read from the source of vLLM and of LitServe's timing.
+
+The families are those of an empty platform, so that this needs no model and no GPU. It does not say whether a series
+has data; that is asked of a running platform.
+"""
+
+import ast
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from servers.metrics.hardware import HardwareCollector
+from servers.metrics.models import ModelCollector
+from servers.metrics.requests import RequestMetrics
+from servers.telemetry import Sampler
+from tests.docker.queries import DOCKER
+
+ROOT = DOCKER.parent
+SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_count", "_sum"),
+    "summary": ("_count", "_sum"),
+}
+_WORDS = {"and", "by", "group_left", "ignoring", "inf", "nan", "offset", "on", "or", "unless", "without"}
+
+
+@functools.cache
+def _families() -> frozenset[tuple[str, str]]:
+    found = {*_of_litport(), *_made_in(_vllm() / "v1" / "metrics" / "loggers.py")}
+    found |= set(_made_in(ROOT / "servers" / "engines" / "litserve_timing.py"))
+    return frozenset(found | {("litport_model_scrape_success", "gauge")})  # a text, beside the children's own
+
+
+def series() -> set[str]:
+    """The names of all series that Litport's page can have: `x_total`, `y_bucket`."""
+    return {name + suffix for name, kind in _families() for suffix in SUFFIXES[kind]}
+
+
+def families() -> set[str]:
+    """The names as one writes them in a table: `x_total`, but `y` for a histogram or summary."""
+    return {name + ("_total" if kind == "counter" else "") for name, kind in _families()}
+
+
+def rules() -> list[dict[str, Any]]:
+    """The recording and alerting rules."""
+    files = sorted((DOCKER / "prometheus" / "rules").glob("*.yml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def recorded() -> set[str]:
+    """The names of the recorded series."""
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def names_in(expression: str) -> set[str]:
+    """The names of series in a PromQL expression."""
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\b(by|on|ignoring|without|group_left) *\([^)]*\)", " ", bare)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|offset +\w+", " ", bare)
+    found = re.findall(r"(?<![\w:.])([a-zA-Z_][\w:]*)(?! *\(|[\w:])", bare)
+    return set(found) - _WORDS
+
+
+def _of_litport() -> Iterator[tuple[str, str]]:
+    with Sampler({}, interval_s=60) as sampler:
+        for source in (RequestMetrics().registry, ModelCollector({}, {}, "0"), HardwareCollector(sampler)):
+            for family in source.collect():
+                yield family.name, family.type
+
+
+def _made_in(source: Path) -> Iterator[tuple[str, str]]:
+    """Name and type of what a module makes: `Counter("x", ...)`, or as vLLM does, `self._counter_cls(name="x")`."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        kind = called.strip("_").removesuffix("_cls").lower()
+        named = [word.value for word in node.keywords if word.arg == "name"] or node.args[:1]
+        if kind in SUFFIXES and named and isinstance(named[0], ast.Constant) and isinstance(named[0].value, str):
+            yield named[0].value.removesuffix("_total") if kind == "counter" else named[0].value, kind
+
+
+def _vllm() -> Path:
+    found = importlib.util.find_spec("vllm")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
