@@ -126,7 +126,11 @@ class ChildWords:
             self._minute_s, self._said = now_s, 0
         self._said += 1
         if self._said == _MOST_A_MINUTE + 1:
-            self._emit(logging.WARNING, f"more than {_MOST_A_MINUTE} warnings within a minute; the others are in its log file", None)
+            self._emit(
+                logging.WARNING,
+                f"more than {_MOST_A_MINUTE} warnings within a minute; the others are in its log file",
+                None,
+            )
         return self._said <= _MOST_A_MINUTE
 
     def _emit(self, level: int, message: str, request_id: str | None, rest: str | None = None) -> None:

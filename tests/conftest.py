@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from clients.ready import wait_until_ready
+from tests.services import gpus
+from tests.services.otlp_collector import Collector
 
 os.environ.setdefault("LITPORT_TELEMETRY__METRICS_PORT", "0")  # any free one: several platforms run beside each other
 
@@ -96,16 +98,33 @@ def model_cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def platform(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for NVIDIA's library."""
+    return gpus.compile_library(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Where the shared platform sends its traces."""
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def platform(
+    model_cache: Path, library: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
     """The demo recipe with real models and an API of a stranger's, served once for all tests that only call it.
 
-    The demo's language model runs in float32, in which greedy decoding must equal transformers' to the token.
+    The demo's language model runs in float32, in which greedy decoding must equal transformers' to the token. The
+    machine seems to have two GPUs, with the language model on the first one, and requests are traced.
     """
-    with serving(
-        tmp_path_factory.mktemp("platform"),
-        "configs/recipes/demo.yaml",
-        "tests/services/strangers/squares.py:SquaresAPI",
-        "--server.cache_dir",
-        str(model_cache),
-    ) as platform:
+    folder = tmp_path_factory.mktemp("platform")
+    two = gpus.TwoGpus(library, folder)
+    served = ("configs/recipes/demo.yaml", "tests/services/strangers/squares.py:SquaresAPI")
+    environ = {**collector.environ, **two.environ}
+    with serving(folder, *served, "--server.cache_dir", str(model_cache), environ=environ) as platform:
+        [group_id] = [model["group_id"] for model in platform.status().values() if model["kind"] == "vllm"]
+        assert isinstance(group_id, int)
+        two.give(group_id)
         yield platform

@@ -248,8 +248,11 @@ HARDWARE: Json = dashboard(
             "Memory of an instance",
             "Of each slice of a GPU that is cut into MIG instances. A slice has no duty cycle of its own.",
             "bytes",
-            ("max by (gpu, instance) (litport_gpu_instance_memory_used_bytes)", f"{GPU}/{{{{instance}}}} used"),
-            ("max by (gpu, instance) (litport_gpu_instance_memory_total_bytes)", f"{GPU}/{{{{instance}}}} total"),
+            ("max by (gpu, mig_instance) (litport_gpu_instance_memory_used_bytes)", f"{GPU}/{{{{mig_instance}}}} used"),
+            (
+                "max by (gpu, mig_instance) (litport_gpu_instance_memory_total_bytes)",
+                f"{GPU}/{{{{mig_instance}}}} total",
+            ),
             width=24,
         ),
         folded=True,

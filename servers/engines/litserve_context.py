@@ -148,9 +148,9 @@ class ContextTransport(MessageTransport):  # type: ignore[misc] # LitServe ships
         uid, (answer, status, kind, _) = item
         is_whole = kind is LoopResponseType.REGULAR and status == LitAPIStatus.OK
         if status == LitAPIStatus.ERROR:
-            self._context.done(uid, answer)
+            self._context.done(str(uid), answer)  # a spec's ids are no strings
         elif is_whole or status == LitAPIStatus.FINISH_STREAMING:
-            self._context.done(uid)
+            self._context.done(str(uid))
 
     def areceive(self, *args: Any, **options: Any) -> Any:
         """In an API server: the next answer."""

@@ -149,7 +149,8 @@ def _gpus(gpus: "Iterable[GpuSample]") -> Iterator[Metric]:
     reasons = [({**label, "reason": reason}, 1) for label, g in each for reason in g.throttle_reasons or ()]
     yield family("gauge", "gpu_throttle_reason", "1 for each reason why its clock is held down", reasons)
     yield family("gauge", "gpu_process_memory_bytes", "Memory of the processes of a model on it", list(_by_model(each)))
-    slices = [({**label, "instance": str(part.index)}, part) for label, g in each for part in g.mig_instances]
+    # Prometheus has a label `instance` of its own.
+    slices = [({**label, "mig_instance": str(part.index)}, part) for label, g in each for part in g.mig_instances]
     for name in ("memory_used_bytes", "memory_total_bytes"):
         values = [(label, getattr(part, name)) for label, part in slices]
         yield family("gauge", f"gpu_instance_{name}", "Memory of a MIG instance", values)

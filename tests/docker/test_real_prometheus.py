@@ -50,44 +50,41 @@ def test_every_request_of_the_load_is_counted_once_with_its_model_and_status(wat
         by_status = Counter(str(request["status"]) for request in load.requests)
         assert by_status["200"] == len(load.requests) >= 8, (name, by_status)
         for status, count in by_status.items():
-            watched.prometheus.wait_for(f'sum(litport_requests_total{{model="{name}", status="{status}"}})', count)
-        watched.prometheus.wait_for(f'sum(litport_requests_total{{model="{name}"}})', len(load.requests))
-        watched.prometheus.wait_for(f'litport_request_duration_seconds_count{{model="{name}"}}', len(load.requests))
+            watched.grew_by(f'sum(litport_requests_total{{model="{name}", status="{status}"}})', count)
+        watched.grew_by(f'sum(litport_requests_total{{model="{name}"}})', len(load.requests))
+        watched.grew_by(f'sum(litport_request_duration_seconds_count{{model="{name}"}})', len(load.requests))
 
 
 def test_tokens_are_counted_as_the_answers_say_to_the_token(watched: Watched) -> None:
     for name, load in watched.loads.items():
         for direction, field in (("input", "prompt_tokens"), ("output", "output_tokens")):
             if total := load.total(field):
-                series = f'sum(litport_tokens_total{{model="{name}", direction="{direction}"}})'
-                watched.prometheus.wait_for(series, total)
+                watched.grew_by(f'sum(litport_tokens_total{{model="{name}", direction="{direction}"}})', total)
     assert watched.loads[watched.language_model].total("output_tokens")
 
 
 def test_vllms_own_count_is_that_of_the_answers_and_of_the_canaries(watched: Watched) -> None:
     name = watched.language_model
-    canaries = f'litport_canaries_total{{model="{name}", result="ok"}}'
+    canaries = f'sum(litport_canaries_total{{model="{name}", result="ok"}})'  # each is one token
     own = f'sum(vllm:generation_tokens_total{{model="{name}"}})'
-    # Each canary is one token, and so is the question at the end of the start.
-    watched.prometheus.wait_for(f"{own} - sum({canaries}) - 1", watched.loads[name].total("output_tokens"))
+    watched.grew_by(f"{own} - {canaries}", watched.loads[name].total("output_tokens"))
 
 
 def test_each_request_of_a_stream_has_one_first_token(watched: Watched) -> None:
     name = watched.language_model
-    count = f'litport_time_to_first_token_seconds_count{{model="{name}"}}'
-    watched.prometheus.wait_for(count, len(watched.loads[name].requests))
+    series = f'sum(litport_time_to_first_token_seconds_count{{model="{name}"}})'
+    watched.grew_by(series, len(watched.loads[name].requests))
 
 
 def test_steps_of_litserve_are_those_of_the_requests_and_of_the_canaries(watched: Watched) -> None:
     for name, load in watched.loads.items():
         if load.kind == "litserve":
-            http = f'litserve_step_requests_total{{model="{name}", step="http"}}'
-            canaries = f'litport_canaries_total{{model="{name}", result="ok"}}'
-            expected = len(load.requests)
-            watched.prometheus.wait_for(f"sum({http}) - sum({canaries}) - 1", expected)
+            http = f'sum(litserve_step_requests_total{{model="{name}", step="http"}})'
+            canaries = f'sum(litport_canaries_total{{model="{name}", result="ok"}})'
+            watched.grew_by(f"{http} - {canaries}", len(load.requests))
 
 
 def test_the_gpu_is_the_models_that_is_on_it(watched: Watched) -> None:
     owner = f'litport_gpu_utilization_ratio{{gpu="0", model="{watched.language_model}"}}'
     watched.prometheus.wait_for(f"sum({owner})", 0.37)
-    watched.prometheus.wait_for('sum(litport_gpu_instance_memory_used_bytes{gpu="1", instance="0"})', 1000)
+    watched.prometheus.wait_for('sum(litport_gpu_instance_memory_used_bytes{gpu="1", mig_instance="0"})', 1000)

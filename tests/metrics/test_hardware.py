@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from configs.settings import Telemetry
 from servers.metrics.hardware import HardwareCollector, sampling
 from tests.services.page_reader import values
-from tests.telemetry.conftest import Driver, library  # noqa: F401 # a fixture
+from tests.telemetry.conftest import Driver
 
 READ = """
 import json, os, sys
@@ -49,7 +49,7 @@ ANSWERS = """count 3
 """
 
 
-def test_every_gpu_is_told_with_what_it_says_and_nothing_else(library: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_every_gpu_is_told_with_what_it_says_and_nothing_else(library: Path, tmp_path: Path) -> None:
     found = values(Driver(library, tmp_path / "answers").run(READ, ANSWERS))
     gpu = {name: value for name, value in found.items() if name.startswith("litport_gpu_")}
 
@@ -68,8 +68,8 @@ def test_every_gpu_is_told_with_what_it_says_and_nothing_else(library: Path, tmp
     assert of(0, "process_memory_bytes", model="other") == 1024
     assert of(0, "lost") == 0
     assert of(1, "utilization_ratio", model="") is None  # a duty cycle is not known under MIG
-    assert of(1, "instance_memory_used_bytes", instance="0") == 600
-    assert of(1, "instance_memory_total_bytes", instance="0") == 10000
+    assert of(1, "instance_memory_used_bytes", mig_instance="0") == 600
+    assert of(1, "instance_memory_total_bytes", mig_instance="0") == 10000
     assert of(2, "utilization_ratio", model="") is None  # it does not say
     assert of(2, "power_watts") is None
     assert not [name for name in gpu if "sm_occupancy" in name]

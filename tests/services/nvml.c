@@ -43,7 +43,7 @@ static int *calls(const char *key)
 /* The next value of prefix+name; leaves the sequence where it is when `advance` is 0. Returns an NVML status. */
 static int answer(const char *prefix, const char *name, char *value, int advance)
 {
-    char key[64], line[512];
+    char key[64], line[65536]; /* an hour of a counter */
     snprintf(key, sizeof key, "%s%s", prefix, name);
     FILE *file = fopen(getenv("FAKE_NVML"), "r");
     if (!file)

@@ -99,7 +99,7 @@ class Collector:
                         return span
                 if not self._come.wait(deadline_s - time.monotonic()):
                     raise TimeoutError(
-                        f"it never came; there are {[(span.name, span.trace_id) for span in self._spans]}"
+                        f"it never came; the last are {[(span.name, span.trace_id) for span in self._spans[-20:]]}"
                     )
 
     def __enter__(self) -> "Collector":

@@ -56,15 +56,6 @@ class Driver:
         return Path(f"{self.answers}.log").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("driver") / "libnvidia-ml.so.1"
-    source = REPOSITORY / "tests" / "services" / "nvml.c"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["gcc", *flags, "-o", path, source], check=True, timeout=60)
-    return path
-
-
 @pytest.fixture
 def driver(library: Path, tmp_path: Path) -> Driver:
     return Driver(library, tmp_path / "answers")
