@@ -28,6 +28,7 @@ from servers.engines.vllm import VllmEngine
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
+from servers.gateway.listing import About
 from servers.gateway.server import Server
 from servers.metrics.hardware import sampling
 from servers.metrics.page import Page
@@ -88,9 +89,9 @@ async def _serve(
         supervisor = Supervisor(models, settings.server.cache_dir, reaper, progress.changed)
         stopping = _on_signals(supervisor)
         progress.watch(supervisor)
-        front_door = FrontDoor(supervisor, settings, keyring, version, address, metrics_address, sampler)
+        front_door = FrontDoor(supervisor, settings, keyring, About(version, address, metrics_address), sampler)
         if metrics_listener is not None:
-            await stack.enter_async_context(Page(metrics_listener, front_door.metrics.registry, models))
+            await stack.enter_async_context(Page(metrics_listener, front_door.metrics, models))
             _log.info("metrics at %s", metrics_address)
         server = Server(front_door, settings)
         reload = Reload(supervisor, front_door, server, keyring, load_again)

@@ -8,52 +8,31 @@ here is only their order. It refuses to change a request or an answer.
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from configs.settings import Limits, LitportSettings
 from servers.gateway import docs, document, generation, listing, openapi, routes
 from servers.gateway.admission import Admission
 from servers.gateway.answer import Answer
-from servers.gateway.audit import Audit
 from servers.gateway.deadline import Deadline
 from servers.gateway.errors import ApiError
 from servers.gateway.forward import forward
-from servers.gateway.keys import Key, Keyring
+from servers.gateway.keys import Keyring
+from servers.gateway.ledger import Ledger
 from servers.gateway.quarantine import Quarantine
-from servers.gateway.recent import Recent
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
-from servers.gateway.usage import Usage, usage_in
+from servers.gateway.usage import usage_in
+from servers.gateway.visit import Visit
 from servers.metrics.hardware import HardwareCollector
 from servers.metrics.models import ModelCollector
-from servers.metrics.requests import RequestMetrics
-from servers.model import Model
 from servers.supervisor import Supervisor
-from servers.telemetry import Sampler, tracing
-
-if TYPE_CHECKING:
-    from servers.gateway.spans import RequestSpan, Spans
+from servers.telemetry import Sampler
 
 _log = logging.getLogger("litport.gateway")
 
-_UNRECORDED = frozenset({"/health", "/ready"})
-_WITHOUT_KEY = _UNRECORDED | docs.PATHS
-
-
-@dataclass
-class _Visit:
-    """One request on its way: what is known of it so far."""
-
-    request: Request
-    answer: Answer
-    begin_s: float
-    key: Key | None = None
-    model: Model | None = None
-    span: "RequestSpan | None" = None
-    usage: Usage = field(default_factory=Usage)
+_WITHOUT_KEY = docs.PATHS | {"/health", "/ready"}
 
 
 class FrontDoor:
@@ -64,31 +43,27 @@ class FrontDoor:
         supervisor: Supervisor,
         settings: LitportSettings,
         keyring: Keyring,
-        version: str,
-        address: str,
-        metrics_address: str | None = None,
+        about: listing.About,
         sampler: Sampler | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._limits = settings.limits
         self._keyring = keyring
         self._routes = routes.Routes(supervisor)
-        self.admissions = {name: Admission(model) for name, model in supervisor.models.items()}
+        self._admissions = {name: Admission(model) for name, model in supervisor.models.items()}
         self._quarantines = {name: Quarantine(model) for name, model in supervisor.models.items()}
-        self._recent = {name: Recent() for name in supervisor.models}
-        self._audit = Audit(settings.telemetry.audit_file)
-        self._spans = _spans()
-        self._openapi = openapi.Document(version)
-        self._about = listing.About(version, address, metrics_address, time.time())
+        self._ledger = Ledger(supervisor.models, settings.telemetry.audit_file)
+        self._openapi = openapi.Document(about.version)
+        self._about = about
         self._sampler = sampler
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
-        self.metrics = RequestMetrics()
-        self.metrics.registry.register(ModelCollector(supervisor.models, self.admissions, version))
+        self.metrics = self._ledger.metrics.registry
+        self.metrics.register(ModelCollector(supervisor.models, self._admissions, about.version))
         if sampler is not None:
-            self.metrics.registry.register(HardwareCollector(sampler))
+            self.metrics.register(HardwareCollector(sampler))
 
     async def drain(self) -> None:
         """Refuse new requests from now on, and return once none is being answered."""
@@ -96,10 +71,8 @@ class FrontDoor:
         await self._idle.wait()
 
     def close(self) -> None:
-        """Leave no file open, and no span unsent if its collector takes it."""
-        self._audit.close()
-        if self._spans is not None:
-            self._spans.close()
+        """Leave no file open, and nothing untold."""
+        self._ledger.close()
 
     def reload(self, settings: LitportSettings, keyring: Keyring) -> None:
         """From now on hold requests to these limits and keys; those in flight go on under the old ones."""
@@ -110,9 +83,8 @@ class FrontDoor:
         """Answer one request."""
         begin_s = time.monotonic()
         request = Request.from_scope(scope)
-        visit = _Visit(request, Answer(send, request.id), begin_s)
-        if self._spans is not None and request.path not in _UNRECORDED:
-            visit.span = self._spans.begin(request, self._routes.label(request.path))
+        visit = Visit(request, Answer(send, request.id), begin_s, self._routes.label(request.path))
+        self._ledger.begin(visit)
         failed: int | None = None
         try:
             if request.path not in _WITHOUT_KEY:
@@ -124,18 +96,15 @@ class FrontDoor:
                 await self._pass_on(visit, receive)
         except ApiError as error:
             failed = error.status
-            self.metrics.rejections.labels(visit.model.name if visit.model else "", error.code).inc()
-            if visit.span is not None:
-                visit.span.fail(error.code)
+            self._ledger.refuse(visit, error)
             await visit.answer.fail(error)
         except ClientGone:
-            _log.debug("%s %s: the client left", request.method, request.path, extra=_about(visit))
+            _log.debug("%s %s: the client left", request.method, request.path, extra=visit.log_fields())
         except Exception:  # the last resort: it is our fault, and the client must still get an answer
             failed = 500
-            _log.exception("%s %s failed", request.method, request.path, extra=_about(visit))
+            _log.exception("%s %s failed", request.method, request.path, extra=visit.log_fields())
             await visit.answer.fail(ApiError(500, "the server failed; see its log", code="internal_error"))
-        if request.path not in _UNRECORDED:
-            self._record(visit, failed)
+        self._ledger.end(visit, failed)
 
     async def _tell(self, path: str, answer: Answer) -> None:
         """Answer what the front door itself knows."""
@@ -163,14 +132,14 @@ class FrontDoor:
         return listing.status(
             self._about,
             self._supervisor,
-            self.admissions,
-            self._recent,
+            self._admissions,
+            self._ledger.recent,
             in_flight=self.in_flight,
             samples=self._sampler.fresh if self._sampler else (),
             nvml_error=self._sampler.nvml_error if self._sampler else None,
         )
 
-    async def _pass_on(self, visit: _Visit, receive: Receive) -> None:
+    async def _pass_on(self, visit: Visit, receive: Receive) -> None:
         """Find the model, and see to it that it may and can have the request."""
         request, limits, key = visit.request, self._limits, visit.key
         assert key is not None
@@ -193,10 +162,11 @@ class FrontDoor:
         try:
             async with (
                 deadline.hold(receive),
-                self._turn(visit, model, key, tokens),
+                self._turn(visit, key.name, model.name, tokens),
                 self._quarantines[model.name].watch(path, body, request.id),
             ):
-                await self._hand_over(visit, body, model, path)
+                with self._ledger.upstream(visit, path) as trace:
+                    await forward(request, body, model, path, visit.answer, trace)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
@@ -205,81 +175,11 @@ class FrontDoor:
             key.leave(tokens, _used_tokens(visit, tokens))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, visit: _Visit, model: Model, key: Key, tokens: int) -> AsyncIterator[None]:
-        asked_s = time.monotonic()
-        if visit.span is not None:
-            visit.span.wait()
-        async with self.admissions[model.name].turn(key.name, tokens):
-            if visit.span is not None:
-                visit.span.admit()
-            self.metrics.of(model.name).queue_s.observe(time.monotonic() - asked_s)
+    async def _turn(self, visit: Visit, caller: str, model: str, tokens: int) -> AsyncIterator[None]:
+        self._ledger.wait(visit)
+        async with self._admissions[model].turn(caller, tokens):
+            self._ledger.admit(visit)
             yield
-
-    async def _hand_over(self, visit: _Visit, body: bytes, model: Model, path: str) -> None:
-        times = self.metrics.of(model.name)
-        visit.answer.on_gap = times.inter_chunk_s.observe
-        trace = None if visit.span is None else visit.span.send(path)
-        sent_s = time.monotonic()
-        try:
-            await forward(visit.request, body, model, path, visit.answer, trace)
-        finally:
-            if visit.span is not None:
-                visit.span.receive(visit.answer.status)
-            times.upstream_s.observe(time.monotonic() - sent_s)
-
-    def _record(self, visit: _Visit, failed: int | None) -> None:
-        """Count the request, and note it for the audit. None as status: the client left before there was one."""
-        spent_s = time.monotonic() - visit.begin_s
-        status = visit.answer.status or failed
-        model = visit.model.name if visit.model else ""
-        key = visit.key.name if visit.key else ""
-        first_s = visit.answer.first_event_s
-        ttft_s = None if first_s is None else first_s - visit.begin_s
-        if visit.span is not None:
-            visit.span.end(status, model, key, ttft_s)
-        self.metrics.requests.labels(model, self._routes.label(visit.request.path), status or "none", key).inc()
-        if model:
-            times = self.metrics.of(model)
-            times.request_s.observe(spent_s)
-            if ttft_s is not None:
-                times.first_token_s.observe(ttft_s)
-            self.metrics.count_tokens(model, key, visit.usage)
-            self._recent[model].note(
-                time.monotonic(),
-                spent_s,
-                ttft_s,
-                failed=failed is not None or status is None or status >= 400,
-                input_tokens=visit.usage.input_tokens,
-                output_tokens=visit.usage.output_tokens,
-            )
-        self._audit.write(
-            request_id=visit.request.id,
-            key=visit.key.name if visit.key else None,
-            client=visit.request.client,
-            method=visit.request.method,
-            path=visit.request.path[:200],
-            model=visit.model.name if visit.model else None,
-            status=status,
-            error=failed,
-            input_tokens=visit.usage.input_tokens,
-            output_tokens=visit.usage.output_tokens,
-            duration_s=round(spent_s, 4),
-        )
-
-
-def _about(visit: _Visit) -> dict[str, Any]:
-    """The fields of a log line about this request."""
-    return {"model": visit.model.name if visit.model else None, "request_id": visit.request.id}
-
-
-def _spans() -> "Spans | None":
-    """What makes spans, where the standard variables ask for traces; without them nothing of the SDK is imported."""
-    if not tracing.is_on(os.environ):
-        return None
-    from servers.gateway.spans import Spans
-    from servers.telemetry import otlp
-
-    return Spans(otlp.provider("front door"))
 
 
 def _document(request: Request, body: bytes, limits: Limits) -> document.Document:
@@ -292,7 +192,7 @@ def _document(request: Request, body: bytes, limits: Limits) -> document.Documen
     )
 
 
-def _used_tokens(visit: _Visit, estimated: int) -> int:
+def _used_tokens(visit: Visit, estimated: int) -> int:
     """What the request counts for in the end, by what its answer says, or else by what was seen of it."""
     if visit.answer.status is None:
         return 0  # the model never answered

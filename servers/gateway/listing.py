@@ -5,7 +5,7 @@ Reading only; nothing here changes a model, and no key or request content appear
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from servers import process_group
@@ -23,8 +23,8 @@ class About:
 
     version: str
     address: str
-    metrics_address: str | None
-    started_at: float
+    metrics_address: str | None = None
+    started_at: float = field(default_factory=time.time)
 
 
 def model_list(supervisor: Supervisor) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def rows_of(door: Door, asked: list[Call], read_as: str, users: int) -> dict[str
     model = door.supervisor.models["m"]
 
     def series() -> list[dict[str, float]]:
-        own = scrape.parse(generate_latest(door.app.metrics.registry).decode())
+        own = scrape.parse(generate_latest(door.app.metrics).decode())
         return [scrape.read("http://model/metrics", model.socket), own]
 
     before = series()

@@ -23,7 +23,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
 def series(door: Door, least: int = 1) -> dict[str, float]:
     """The page, once so many requests are counted: they are when the answer has gone out."""
     for _ in range(100):
-        found = values(generate_latest(door.app.metrics.registry).decode())
+        found = values(generate_latest(door.app.metrics).decode())
         if sum(value for name, value in found.items() if name.startswith("litport_requests_total")) >= least:
             return found
         time.sleep(0.01)

@@ -17,6 +17,7 @@ from servers.engines.engine import Engine
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
+from servers.gateway.listing import About
 from servers.gateway.server import Server
 from servers.supervisor import Supervisor
 from tests.services.supervision import supervising, until
@@ -54,7 +55,7 @@ def open_door(
             listener = bind("127.0.0.1", port)
             tree = LitportSettings.from_layers([settings])
             url = address_of(listener, tree.server.tls_cert_file is not None)
-            app = FrontDoor(supervisor, tree, Keyring(tree.auth), "test", url)
+            app = FrontDoor(supervisor, tree, Keyring(tree.auth), About("test", url))
             server = Server(app, tree)
             serving = asyncio.create_task(server.serve([listener]))
             closing = asyncio.Event()
