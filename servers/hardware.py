@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-import psutil
+from servers.telemetry.memory import memory
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Hardware:
 
 def detect() -> Hardware:
     """Look at the machine; takes up to about a second where a driver is asked."""
-    memory = psutil.virtual_memory()
-    return Hardware(len(os.sched_getaffinity(0)), memory.total, memory.available, _gpus())
+    return Hardware(len(os.sched_getaffinity(0)), *memory(), _gpus())
 
 
 def _gpus() -> tuple[Gpu, ...]:

@@ -10,9 +10,8 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 
-import psutil
-
 from servers.engines.engine import Needs
+from servers.telemetry.memory import memory
 
 
 class StartGate:
@@ -42,5 +41,5 @@ class StartGate:
         if not self._starting:
             return True
         together = [needs, *self._starting.values()]
-        fits = sum(each.memory_bytes for each in together) <= psutil.virtual_memory().available
+        fits = sum(each.memory_bytes for each in together) <= memory().available_bytes
         return fits and sum(each.cores for each in together) <= self._cores

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 
 from configs.settings import VllmModel
 from servers.engines import allocator
@@ -22,6 +21,7 @@ from servers.engines.vllm_options import to_argv, vllm_version
 from servers.interpreter import module_argv
 from servers.process_group import Member
 from servers.telemetry import tracing
+from servers.telemetry.memory import memory
 
 # vLLM's routes that do a model's work. Everything else it has (sleep, profiling, LoRA loading, /invocations, /load...)
 # changes or reveals the server and is not reachable from outside.
@@ -156,7 +156,7 @@ class VllmEngine:
 
     def _kv_cache_bytes(self) -> int:
         # A quarter of the memory, shared between the vLLM models, leaves room for weights and the other models.
-        share = psutil.virtual_memory().total // 4 // self.siblings
+        share = memory().total_bytes // 4 // self.siblings
         return min(4 * _GIB, max(_GIB // 2, share))
 
 

@@ -6,9 +6,8 @@ Only arithmetic on what the sampler read. It never guesses: a figure that takes 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from servers.telemetry import Sample
+from servers.telemetry.memory import memory
 
 if TYPE_CHECKING:
     from servers.telemetry.nvml import GpuSample
@@ -17,16 +16,16 @@ if TYPE_CHECKING:
 def summary(samples: Sequence[Sample], nvml_error: str | None) -> dict[str, Any] | None:
     """The host and its GPUs at the last sample, ready for JSON; None while there is no sample.
 
-    Percent are of all cores; memory is the host's, whatever a control group may allow.
+    Percent are of all cores; memory is what there is for us, a container's limit included.
     """
     if not samples:
         return None
-    memory = psutil.virtual_memory()
+    there = memory()
     cpu_percent = samples[-1].host.cpu_percent
     return {
         "cpu_percent": None if cpu_percent is None else round(cpu_percent, 1),
-        "memory_available_bytes": memory.available,
-        "memory_total_bytes": memory.total,
+        "memory_available_bytes": there.available_bytes,
+        "memory_total_bytes": there.total_bytes,
         "gpus": [_gpu(gpu) for gpu in samples[-1].gpus],
         "nvml_error": nvml_error,
     }

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import psutil
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from configs.settings import Telemetry
 from servers.metrics.families import Value, family
 from servers.telemetry import Sample, Sampler
+from servers.telemetry.memory import memory
 
 if TYPE_CHECKING:
     from servers.telemetry.nvml import GpuSample
@@ -68,9 +68,16 @@ class HardwareCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The series of the last sample; of the host's memory those of this moment."""
-        memory = psutil.virtual_memory()
-        yield family("gauge", "host_memory_total_bytes", "The host's memory", [({}, memory.total)])
-        yield family("gauge", "host_memory_available_bytes", "Memory that can still be had", [({}, memory.available)])
+        there = memory()
+        yield family(
+            "gauge",
+            "host_memory_total_bytes",
+            "Memory that there is for us",
+            [({}, there.total_bytes)],
+        )
+        yield family(
+            "gauge", "host_memory_available_bytes", "Of it, what can still be had", [({}, there.available_bytes)]
+        )
         if samples := self._sampler.fresh:
             yield from _processes(samples)
             yield from _host(samples[-1])

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-_PROC = Path("/proc")
-_CGROUPS = Path("/sys/fs/cgroup")
+from servers.telemetry.cgroup import CGROUPS, PROC, folder_with, read
+
 _SWITCHES = re.compile(r"voluntary_ctxt_switches:\s+(\d+)")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -52,7 +52,7 @@ class HostSample:
 class Processes:
     """Reads the processes of the models, again and again; remembers what it saw, to add up what ended."""
 
-    def __init__(self, proc: Path = _PROC) -> None:
+    def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
         self._ticks: dict[tuple[int, int], int] = {}
         self._switches: dict[tuple[int, int, int], tuple[int, int]] = {}
@@ -103,19 +103,20 @@ class Processes:
 class Host:
     """Reads the host's processors and our control group's throttling, again and again."""
 
-    def __init__(self, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> None:
+    def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
         self._stat = proc / "stat"
-        self._limit = _cpu_stat(proc, cgroups)
+        folder = folder_with("cpu", "cpu.stat", proc, cgroups)
+        self._limit = folder / "cpu.stat" if folder else None
         self._before: tuple[int, int, int] | None = None
 
     def read(self) -> HostSample:
         """The host since the last call (proc_stat(5)), and its throttling (cgroup v2 `cpu.stat`, or v1's)."""
         user, nice, system, _idle, _wait, irq, soft_irq, steal = ticks = [
-            int(field) for field in _text(self._stat).partition("\n")[0].split()[1:9]
+            int(field) for field in read(self._stat).partition("\n")[0].split()[1:9]
         ]
         now = (sum(ticks), user + nice + system + irq + soft_irq, steal)
         before, self._before = self._before, now
-        limit = dict(line.split() for line in _text(self._limit).splitlines()) if self._limit else {}
+        limit = dict(line.split() for line in read(self._limit).splitlines()) if self._limit else {}
         usec = int(limit["throttled_time"]) // 1000 if "throttled_time" in limit else limit.get("throttled_usec")
         nr_throttled = limit.get("nr_throttled")
         cpu_percent = steal_percent = None
@@ -149,7 +150,7 @@ def _table(proc: Path) -> dict[int, _Process]:
     """Every process, zombies too: what they used is still theirs (proc_pid_stat(5))."""
     found = {}
     for name in os.listdir(proc):  # noqa: PTH208 # half the cost of iterdir, twice a second
-        if name.isdigit() and (text := _text(proc / name / "stat")):
+        if name.isdigit() and (text := read(proc / name / "stat")):
             fields = text.rpartition(")")[2].split()
             numbers = [int(fields[i]) for i in (1, 2, 11, 12, 19, 21)]
             parent_pid, group_id, user, system, started, pages = numbers
@@ -187,35 +188,5 @@ def _thread_switches(tasks: Path) -> list[tuple[int, tuple[int, int]]]:
         names = os.listdir(tasks)  # noqa: PTH208 # as above
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return []
-    read = ((int(name), _SWITCHES.findall(_text(tasks / name / "status"))) for name in names)
-    return [(thread_id, (int(counts[0]), int(counts[1]))) for thread_id, counts in read if len(counts) == 2]
-
-
-def _cpu_stat(proc: Path, cgroups: Path) -> Path | None:
-    """The `cpu.stat` of our control group; where a container hides its path, that of the root it was given."""
-    for line in _text(proc / "self" / "cgroup").splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0":
-            hierarchies = [cgroups]
-        elif "cpu" in controllers.split(","):
-            hierarchies = [cgroups / controllers, cgroups / "cpu"]
-        else:
-            continue
-        for folder in [place for root in hierarchies for place in (root / path.lstrip("/"), root)]:
-            if "nr_throttled" in _text(folder / "cpu.stat"):
-                return folder / "cpu.stat"
-    return None
-
-
-def _text(path: Path) -> str:
-    """What a small file of the kernel's holds; empty where it is gone or not ours to read."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, NotADirectoryError):
-        return ""
-    try:
-        return os.read(file, 65536).decode(errors="replace")
-    except ProcessLookupError:
-        return ""  # it ended between the two calls
-    finally:
-        os.close(file)
+    threads = ((int(name), _SWITCHES.findall(read(tasks / name / "status"))) for name in names)
+    return [(thread_id, (int(counts[0]), int(counts[1]))) for thread_id, counts in threads if len(counts) == 2]

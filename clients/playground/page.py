@@ -1,0 +1,103 @@
+"""The page: what is on it, and what happens when something is pressed.
+
+The key stands in its field and goes along with every call; nothing else keeps it. What is done for one visitor waits on
+the network only, so that visitors do not wait for each other.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from clients.playground import live, parts
+from clients.playground.chat_tab import ChatTab
+from clients.playground.platform import Platform, Problem
+from clients.playground.predict_tab import PredictTab
+from clients.playground.similarity_tab import SimilarityTab
+from clients.playground.visit import Visit
+
+TITLE = "Litport playground"
+_CHAT, _COMPLETIONS, _EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+_REFRESH_S = 2.0
+
+
+class Page:
+    """The page for a platform; `blocks` is what Gradio serves."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as self.blocks:
+            with gr.Row(elem_id="top"):
+                gr.Markdown(f"# {TITLE}", elem_id="title")
+                told_line = gr.HTML(parts.line("Asking the platform…"), elem_id="told")
+                refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="refresh")
+            hint = gr.InputHTMLAttributes(autocomplete="off", spellcheck=False)
+            with gr.Row(visible=False, elem_id="key-row") as key_row:
+                key = gr.Textbox(
+                    "",
+                    label="API key",
+                    type="password",
+                    info="Stays in this page; Enter takes it.",
+                    html_attributes=hint,
+                )
+            visit = gr.State(Visit())
+            timer = gr.Timer(_REFRESH_S)  # out here it runs before its tab is opened
+            with gr.Tab("Chat", elem_id="tab-chat"):
+                chat = ChatTab(platform, key, visit)
+            with gr.Tab("Predict", elem_id="tab-predict"):
+                predict = PredictTab(platform, key, told_line)
+            with gr.Tab("Similarity", elem_id="tab-similarity"):
+                similarity = SimilarityTab(platform, key)
+            with gr.Tab("Live", elem_id="tab-live"):
+                shown = gr.HTML(live.drawn([]), elem_id="live")
+            timer.tick(self._sampled, [visit, key], shown, **parts.UPDATE)
+            choices = [*chat.models, predict.model, similarity.model]
+            gr.on(
+                [self.blocks.load, refresh.click, key.submit],
+                self._refreshed,
+                [key, *choices],
+                [told_line, key_row, *choices],
+                **parts.UPDATE,
+            )
+
+    async def _refreshed(self, key: str | None, *chosen: str | None) -> list[Any]:
+        """What is known of the platform, and the models that can be chosen for each purpose."""
+        try:
+            status = await self._platform.status(key)
+        except Problem as problem:
+            wanted = gr.Row(visible=True) if problem.status == 401 else gr.skip()
+            return [parts.line(str(problem), "problem"), wanted, *(gr.skip() for _ in chosen)]
+        models = status.get("models", [])
+        ready = sum(model["state"] == "ready" for model in models)
+        told = parts.line(f"{ready} of {len(models)} models ready at {self._platform.url}")
+        chats, predicts = _choices(models, (_CHAT, _COMPLETIONS), "vllm"), _choices(models, ("/predict/",), "litserve")
+        lists = [chats, [("none", ""), *chats], predicts, _choices(models, (_EMBEDDINGS,), "")]
+        updates = [
+            gr.Dropdown(choices=found, value=_kept(before, found)) for before, found in zip(chosen, lists, strict=True)
+        ]
+        return [told, gr.skip(), *updates]
+
+    async def _sampled(self, visit: Visit, key: str | None) -> str:
+        try:
+            status = await self._platform.status(key)
+        except Problem as problem:
+            return live.drawn(visit.samples, str(problem))
+        now_s = time.monotonic()
+        visit.samples = [sample for sample in visit.samples if now_s - sample.at_s < live.KEPT_S]
+        visit.samples.append(live.Sample(now_s, status))
+        return live.drawn(visit.samples)
+
+
+def _choices(models: Sequence[dict[str, Any]], routes: tuple[str, ...], kind: str) -> list[tuple[str, str]]:
+    """Label and name of the models with such a route; of those that are not up, and so say none, those of the kind."""
+    return [
+        (model["name"] if model["state"] == "ready" else f"{model['name']} ({model['state']})", model["name"])
+        for model in models
+        if any(path.startswith(routes) for path in model["paths"]) or (not model["paths"] and model["kind"] == kind)
+    ]
+
+
+def _kept(before: str | None, found: Sequence[tuple[str, str]]) -> str | None:
+    names = [name for _, name in found]
+    return before if before in names else names[0] if names else None

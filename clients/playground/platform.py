@@ -1,0 +1,129 @@
+"""The platform as the page sees it: its address, and every way in which a request can fail, in words.
+
+It keeps no answer. A key goes into a header and nowhere else.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from clients.playground.request import Request
+
+_CONNECT_S = 10.0
+_TOLD_S = 10.0  # what the front door answers by itself comes at once
+
+
+class Problem(Exception):  # noqa: N818 # what the visitor has, and reads
+    """Why there is no answer, as a sentence for whoever asked. `status` is the answer's, if there was one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Platform:
+    """A platform at `url`. `own_key` is used where no key is given."""
+
+    def __init__(self, url: str, own_key: str | None = None) -> None:
+        self.url = url
+        self._own_key = own_key
+        self._client = httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=None))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def has_key(self, key: str | None) -> bool:
+        """Whether requests carry a key when the page's field holds `key`."""
+        return bool(self._chosen(key))
+
+    async def status(self, key: str | None) -> dict[str, Any]:
+        """`GET /status`. Raises Problem."""
+        return await self._told("/status", key)
+
+    async def openapi(self, key: str | None) -> dict[str, Any]:
+        """`GET /openapi.json`. Raises Problem."""
+        return await self._told("/openapi.json", key)
+
+    async def answer(self, request: Request, key: str | None) -> bytes:
+        """The whole answer to a request. Raises Problem."""
+        async with self.open(request, key) as response:
+            return await response.aread()
+
+    @contextlib.asynccontextmanager
+    async def open(self, request: Request, key: str | None) -> AsyncIterator[httpx.Response]:
+        """The answer to a request, to be read as it comes. Raises Problem, also for what happens while it is read."""
+        timeout = httpx.Timeout(_CONNECT_S, read=None)
+        async with self._exchange("POST", request.path, key, timeout=timeout, **request.content()) as response:
+            yield response
+
+    async def _told(self, path: str, key: str | None) -> dict[str, Any]:
+        async with self._exchange("GET", path, key, timeout=_TOLD_S) as response:
+            await response.aread()
+            try:
+                document = response.json()
+            except ValueError:
+                document = None
+            if not isinstance(document, dict):
+                raise Problem(f"{self.url}{path} did not answer as a Litport platform does.")
+            return document
+
+    @contextlib.asynccontextmanager
+    async def _exchange(self, method: str, path: str, key: str | None, **options: Any) -> AsyncIterator[httpx.Response]:
+        headers = {**options.pop("headers", {}), **self._authorization(key)}
+        begun = False
+        try:
+            async with self._client.stream(method, path, headers=headers, **options) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise await self._refusal(response, key)
+                begun = True
+                yield response
+        except httpx.TimeoutException:
+            raise Problem(f"{self.url} did not answer in time.") from None
+        except httpx.TransportError as problem:
+            if begun or isinstance(problem, (httpx.ReadError, httpx.RemoteProtocolError)):
+                raise Problem("The answer broke off: the connection was closed before its end.") from None
+            raise Problem(f"Nothing answers at {self.url}. Is `litport serve` running there?") from None
+
+    def _chosen(self, key: str | None) -> str | None:
+        return (key or "").strip() or self._own_key
+
+    def _authorization(self, key: str | None) -> dict[str, str]:
+        chosen = self._chosen(key)
+        if not chosen:
+            return {}
+        if not chosen.isascii() or not chosen.isprintable():
+            raise Problem("The key holds characters that no key has. Was it copied whole?")
+        return {"authorization": f"Bearer {chosen}"}
+
+    async def _refusal(self, response: httpx.Response, key: str | None) -> Problem:
+        status = response.status_code
+        message, code = _error(response)
+        if status == 401:
+            known = "The platform does not know this key." if self.has_key(key) else "The platform wants a key."
+            return Problem(f"{known} Enter one at the top of the page.", status)
+        if code == "model_not_ready":
+            message += await self._details(message, key)
+        wait = response.headers.get("retry-after")
+        again = f" Try again in {wait} s." if wait else ""
+        return Problem(f"{message.rstrip('.')}.{again}" if message else f"The answer was {status}.{again}", status)
+
+    async def _details(self, message: str, key: str | None) -> str:
+        """What /status says of the model that a message names."""
+        with contextlib.suppress(Problem):
+            for model in (await self.status(key)).get("models", []):
+                if f"'{model['name']}'" in message and model.get("detail") and model["detail"] not in message:
+                    return f" ({model['detail']})"
+        return ""
+
+
+def _error(response: httpx.Response) -> tuple[str, str | None]:
+    """The message and the code of an error in OpenAI's shape, or what there is of one."""
+    try:
+        error = response.json()["error"]
+        return str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code}: {response.text[:300]}", None

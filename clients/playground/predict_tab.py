@@ -1,0 +1,147 @@
+"""The tab for any other API: a form made of what the platform's document says of it, and the answer, labels as bars."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from clients.playground import live, parts
+from clients.playground.form import Field, Form, form_of
+from clients.playground.platform import Platform, Problem
+
+_SHOWN_EVERY_S = 0.2
+
+
+class PredictTab:
+    """The tab, in the block that is open; `model` is its choice.
+
+    When what is told of the platform changes, so may what its APIs take.
+    """
+
+    def __init__(self, platform: Platform, key: gr.Textbox, platform_told: gr.HTML) -> None:
+        self._platform = platform
+        with gr.Row():
+            self.model = gr.Dropdown([], label="Model", scale=4)
+            as_json = gr.Checkbox(label="as JSON", scale=0, min_width=130)
+        form = gr.State(None)
+
+        def fields(form: Form | None, as_json: bool) -> None:
+            if form is None:
+                return
+            chosen = form.as_json() if as_json else form
+            boxes = [_box(field, f"{chosen.path} {field.name}") for field in chosen.fields]
+            send = gr.Button("Send", variant="primary", elem_classes="go")
+            triggers = [send.click, *(box.submit for box in boxes if isinstance(box, gr.Textbox))]
+
+            async def predicted(key: str | None, *values: Any) -> AsyncIterator[list[Any]]:
+                async for update in self._predicted(chosen, key, values):
+                    yield update
+
+            gr.on(triggers, predicted, [key, *boxes], [told, bars, text, *codes], **parts.UPDATE)
+
+        # Gradio's own rendering cannot bear to run twice at once.
+        changes = [form.change, as_json.change]
+        gr.render([form, as_json], changes, concurrency_limit=1, show_progress="hidden")(fields)
+        told = gr.HTML(elem_id="predict-figures", elem_classes="told")
+        bars = gr.Label(label="Labels", visible=False, show_heading=False, elem_id="bars")
+        text = gr.Code(
+            label="Answer",
+            language="json",
+            interactive=False,
+            visible=False,
+            wrap_lines=True,
+            lines=3,
+            show_line_numbers=False,
+        )
+        codes = parts.codes()
+        gr.on(
+            [self.model.change, platform_told.change],
+            self._formed,
+            [key, self.model, form],
+            [form, told],
+            trigger_mode="always_last",
+            **parts.UPDATE,
+        )
+
+    async def _formed(self, key: str | None, model: str | None, before: Form | None) -> list[Any]:
+        """The model's form; one that is as before stays as it is, with what was entered."""
+        if not model:
+            return [None, ""]
+        try:
+            form = form_of(await self._platform.openapi(key), f"/predict/{model}")
+        except Problem as problem:
+            return [None, parts.line(str(problem), "problem")]
+        same = before is not None and (before.path, before.fields) == (form.path, form.fields)
+        return [gr.skip() if same else form, ""]
+
+    async def _predicted(self, form: Form, key: str | None, values: Sequence[Any]) -> AsyncIterator[list[Any]]:
+        """The time it took, the labels as bars, the answer as it comes, and the request as code."""
+        hidden = [gr.Label(visible=False), gr.Code(visible=False)]
+        begin_s = time.perf_counter()
+        try:
+            request = form.request(values)
+            codes = parts.code(self._platform, request, key)
+            yield [parts.line("waiting for the answer…"), *hidden, *codes]
+            text, shown_s = "", begin_s
+            async with self._platform.open(request, key) as response:
+                async for piece in response.aiter_text():
+                    text += piece
+                    if "\n" in text and time.perf_counter() - shown_s > _SHOWN_EVERY_S:  # a stream of lines
+                        shown_s = time.perf_counter()
+                        yield [gr.skip(), gr.skip(), gr.Code(text, visible=True), gr.skip(), gr.skip()]
+            labels = _labels(text)
+            told = parts.line(f"answered in {live.seconds(time.perf_counter() - begin_s)}")
+            bars = gr.Label(labels, visible=True) if labels else hidden[0]
+            yield [told, bars, gr.Code(_pretty(text), visible=True), gr.skip(), gr.skip()]
+        except Problem as problem:
+            yield [parts.line(str(problem), "problem"), *hidden, gr.skip(), gr.skip()]
+
+
+def _box(field: Field, name: str) -> gr.components.Component:
+    """The component in which a field's value is entered; of the same name, it keeps the value when drawn again."""
+    label = f"{field.name or 'JSON'}{' *' if field.required and field.name else ''}"
+    common: dict[str, Any] = {"label": label, "info": field.description or None, "interactive": True, "key": name}
+    match field.kind:
+        case "picture":
+            return gr.Image(
+                label=label,
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "clipboard"],
+                height=260,
+                interactive=True,
+                key=name,
+            )
+        case "file":
+            return gr.File(label=label, interactive=True, key=name)
+        case "boolean":
+            return gr.Checkbox(bool(field.default), **common)
+        case "choice":
+            return gr.Dropdown(list(field.choices), value=field.default, **common)
+        case "text" | "number" | "integer":
+            return gr.Textbox("" if field.default is None else str(field.default), **common)
+        case _:
+            text = field.default if field.may_be_text and isinstance(field.default, str) else _json(field.default)
+            return gr.Textbox(text, lines=1 if field.may_be_text else 3, placeholder="JSON", **common)
+
+
+def _json(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _pretty(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except ValueError:
+        return text
+
+
+def _labels(text: str) -> dict[str, float]:
+    """Label and score of a classification's answer; nothing for any other answer."""
+    try:
+        found = json.loads(text)["predictions"]
+        return {str(entry["label"]): float(entry["score"]) for entry in reversed(found)}
+    except (ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,68 @@
+"""The live page's drawing: what is absent is a dash, and names of others are only text."""
+
+import re
+from typing import Any
+
+from clients.playground.live import Sample, drawn
+
+OLD = {"models": [{"name": "m", "state": "ready", "detail": "", "running": 1, "waiting": 0, "memory_bytes": None}]}
+RECENT = {
+    "window_s": 30,
+    "requests_per_s": 2.0,
+    "output_tokens_per_s": 12.5,
+    "duration_s": {"p50": 0.25, "p95": 1.5},
+    "ttft_s": None,
+}
+GPU = {"index": 0, "name": "card", "utilization_percent": 40, "memory_used_bytes": None, "power_w": 61.6}
+NEW = {
+    "models": [{**OLD["models"][0], "cpu_cores": 1.25, "memory_bytes": 2**31, "recent": RECENT}],
+    "hardware": {
+        "cpu_percent": 12.4,
+        "memory_available_bytes": 3 * 2**30,
+        "memory_total_bytes": 8 * 2**30,
+        "gpus": [GPU, {**GPU, "index": 1, "lost": True}],
+    },
+}
+
+
+def figures(page: str) -> dict[str, str]:
+    return dict(re.findall(r"<span>([^<]*)</span><b>([^<]*)</b>", page))
+
+
+def test_a_platform_that_says_little_is_shown_with_dashes() -> None:
+    shown = figures(drawn([Sample(0, OLD)]))
+    assert shown.pop("running / waiting") == "1 / 0"
+    assert shown.pop("memory used / all") == shown.pop("duration p50 / p95") == "- / -"
+    assert set(shown.values()) == {"-", "- / -"}
+
+
+def test_what_is_said_is_shown_with_its_unit() -> None:
+    page = drawn([Sample(0, NEW)])
+    models, host = page.split("<h3>host")
+    assert figures(models) == {
+        "running / waiting": "1 / 0",
+        "requests/s": "2.00",
+        "output tokens/s": "12.5",
+        "duration p50 / p95": "250 ms / 1.50 s",
+        "ttft p50 / p95": "- / -",
+        "CPU cores": "1.25",
+        "memory": "2.0 GiB",
+    }
+    host, first, second = host.split("<h3>GPU")
+    assert figures(host) == {"CPU": "12 %", "memory used / all": "5.0 GiB / 8.0 GiB"}
+    assert figures(first) == {"utilization": "40 %", "memory used / all": "- / -", "power": "62 W"}
+    assert "lost" in second
+
+
+def test_a_chart_has_a_gap_where_nothing_is_known() -> None:
+    samples = [Sample(0, NEW), Sample(2, NEW), Sample(4, {"models": []}), Sample(6, NEW), Sample(30, NEW)]
+    path = re.search(r'aria-label="requests/s[^>]*><path d="([^"]*)"', drawn(samples))
+    assert path is not None
+    assert re.sub(r"[^ML]", "", path[1]) == "MLMM"
+
+
+def test_words_of_others_are_text() -> None:
+    model: dict[str, Any] = {"name": "<b>", "state": "failed", "detail": "<script>", "running": "<i>"}
+    page = drawn([Sample(0, {"models": [model]})], "<u>")
+    assert re.findall(r"<(?:b>&|script|i>|u>)", page) == []
+    assert "&lt;script&gt;" in page
