@@ -4,8 +4,13 @@
 FLAVOUR ?=
 # What `make serve` serves.
 CONFIG ?= configs/recipes/demo.yaml
-# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport) and `make pytest` (pytest).
+# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport), `make pytest` (pytest) and
+# `make image` (docker build).
 ARGS ?=
+# For `make image`: models to put into it, by name, another name for it, and the program that builds it.
+MODELS ?=
+TAG ?=
+DOCKER ?= docker
 # How long `make soak` and `make chaos` take.
 SOAK_S ?= 1800
 CHAOS_S ?= 300
@@ -13,7 +18,7 @@ CHAOS_S ?= 300
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: help setup dev-setup serve playground test lint types pytest soak chaos format docs lock lock-check clean
+.PHONY: help setup dev-setup serve playground test lint types pytest soak chaos format docs lock lock-check image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
 PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
@@ -22,8 +27,8 @@ PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-projec
 SETUP = @$(PYTHON) requirements/install.py $(addprefix --flavour=,$(FLAVOUR))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: FLAVOUR=cpu|cuda (default: automatic), CONFIG=file.yaml, SOAK_S, CHAOS_S (seconds), ARGS="more arguments"'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables: FLAVOUR=cpu|cuda (default: automatic), CONFIG=file.yaml, SOAK_S, CHAOS_S (seconds), MODELS="names", ARGS="more arguments"'
 
 setup: ## create .venv from the lock; nothing to do when it is there already
 	$(SETUP)
@@ -60,14 +65,25 @@ format: dev-setup ## let ruff put the files in form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: dev-setup ## write docs/configuration.md from the settings
+docs: dev-setup ## write docs/configuration.md from the settings, and the dashboards from their description
 	.venv/bin/python -m configs.reference
+	.venv/bin/python docker/grafana/dashboards.py
 
 lock: ## write the locks anew from pyproject.toml; newer versions: ARGS=--upgrade
 	@$(PYTHON) requirements/lock.py $(ARGS)
 
 lock-check: ## fail where a lock is not what pyproject.toml resolves to
 	@$(PYTHON) requirements/lock.py --check
+
+image: IMAGE = $(or $(FLAVOUR),cpu)
+image: ## build the container image litport:cpu, or with FLAVOUR=cuda litport:cuda
+	DOCKER_BUILDKIT=1 $(DOCKER) build --file docker/Dockerfile --target $(IMAGE) --tag $(or $(TAG),litport:$(IMAGE)) \
+		--build-arg "VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+		--build-arg "REVISION=$$(git rev-parse HEAD 2>/dev/null)" --build-arg "CREATED=$$(git log -1 --format=%cI 2>/dev/null)" \
+		--build-arg "MODELS=$(MODELS)" $(ARGS) .
+
+test-containers: dev-setup ## build the CPU image, run it, and look into it; about ten minutes
+	TEST_CONTAINERS=1 .venv/bin/pytest tests/containers $(ARGS)
 
 clean: ## remove .venv and what the tools cached; models stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build litport.egg-info

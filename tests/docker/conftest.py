@@ -1,4 +1,4 @@
-"""The shared platform, loaded while the real Prometheus watches it; only its GPUs are a stand-in's (services/gpus.py)."""
+"""The shared platform, loaded while the real Prometheus watches; only its GPUs are stand-ins (services/gpus.py)."""
 
 import json
 import time

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import REPOSITORY, litport
 from tests.clients.playground.conftest import Playground, playing
+from tests.conftest import REPOSITORY, litport
 
 
 @pytest.fixture(scope="module")

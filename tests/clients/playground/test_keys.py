@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from clients.ready import wait_until_ready
-from tests.conftest import LITPORT, REPOSITORY, Platform, serving
 from tests.clients.playground.conftest import NEEDS_CHROMIUM, Playground, ask, playing
+from tests.conftest import LITPORT, REPOSITORY, Platform, serving
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]

@@ -12,8 +12,8 @@ import pytest
 import skimage
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import Platform, serving
 from tests.clients.playground.conftest import NEEDS_CHROMIUM, Playground, ask, choose, playing, tab
+from tests.conftest import Platform, serving
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
