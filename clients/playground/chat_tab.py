@@ -63,6 +63,7 @@ class ChatTab:
             _asked,
             [visit, prompt, *models, left.chat, right.chat],
             [prompt, *both],
+            trigger_mode="multiple",
             **parts.UPDATE,
         )
         for model, column, code in zip(models, (left, right), codes, strict=True):
@@ -70,6 +71,7 @@ class ChatTab:
                 self._answered,
                 [visit, key, model, column.chat, mode, system, *numbers, stop],
                 [column.chat, column.figures, *code],
+                trigger_mode="multiple",  # the browser may not know yet that the answer before has ended
                 **parts.UPDATE,
             )
         stop_button.click(Visit.stop, visit, None, **parts.UPDATE)

@@ -69,6 +69,7 @@ def test_vllms_engine_and_worker_tell_how_they_started(platform: Platform, colle
 def test_canaries_make_no_traces(platform: Platform, collector: Collector) -> None:
     _post(platform, "/v1/completions", 105, {"model": CHAT, "prompt": "Hello", "max_tokens": 1})
     collector.wait_for("llm_request", trace_id=_trace(105))
+    collector.wait_for("POST upstream", trace_id=_trace(105))
     from_outside = {span.trace_id for span in collector.spans if span.name == "POST upstream"}
     worked = {span.trace_id for span in collector.spans if span.name in ("llm_request", "litserve.worker")}
     assert worked - from_outside == set()
