@@ -22,25 +22,15 @@ def line(text: str, kind: str = "figures") -> str:
 def codes() -> list[gr.Code]:
     """The components of a request as code: curl and Python."""
     with gr.Accordion("The request as code", open=False):
+        as_it_is: dict[str, Any] = {
+            "interactive": False,
+            "wrap_lines": True,
+            "lines": 1,
+            "show_line_numbers": False,
+        }
         return [
-            gr.Code(
-                label="curl",
-                language="shell",
-                interactive=False,
-                wrap_lines=True,
-                lines=1,
-                show_line_numbers=False,
-                elem_classes="curl",
-            ),
-            gr.Code(
-                label="Python",
-                language="python",
-                interactive=False,
-                wrap_lines=True,
-                lines=1,
-                show_line_numbers=False,
-                elem_classes="python",
-            ),
+            gr.Code(label="curl", language="shell", elem_classes="curl", **as_it_is),
+            gr.Code(label="Python", language="python", elem_classes="python", **as_it_is),
         ]
 
 
