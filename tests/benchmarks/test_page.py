@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks import report
+from tests.services.chromium import CHROMIUM, NEEDS_CHROMIUM
 
-CHROMIUM = Path("/usr/bin/chromium")
 DARK_INK, LIGHT_INK = "rgb(230, 233, 237)", "rgb(27, 31, 36)"
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"NOT TESTED IN A BROWSER: {CHROMIUM} is missing; install Debian's package chromium"
-)
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture

@@ -10,17 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import skimage
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from servers.gateway import docs
 from tests.conftest import Platform, serving
+from tests.services.chromium import NEEDS_CHROMIUM, chromium
 
-CHROMIUM = Path("/usr/bin/chromium")
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 KEY = "a-key-of-16-or-more-characters"
-in_a_browser = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"NOT TESTED IN A BROWSER: {CHROMIUM} is missing; install Debian's package chromium"
-)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +34,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass
@@ -128,7 +123,7 @@ def test_the_audit_notes_the_page_without_a_key(keyed: Platform) -> None:
 # In a browser.
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_every_operation_is_shown_and_nothing_is_complained_about_or_loaded_from_elsewhere(
     small: Platform, window: Window
 ) -> None:
@@ -143,7 +138,7 @@ def test_every_operation_is_shown_and_nothing_is_complained_about_or_loaded_from
     assert window.page.locator(".authorize").count() == 0, "there is nothing to authorize with"
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_the_echo_can_be_tried_as_it_stands(small: Platform, window: Window) -> None:
     window.page.goto(f"{small.url}/docs")
     status, text = execute(window.operation("predict_echo"))
@@ -152,7 +147,7 @@ def test_the_echo_can_be_tried_as_it_stands(small: Platform, window: Window) -> 
     assert window.console == []
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_vectors_can_be_tried_as_they_stand(small: Platform, window: Window) -> None:
     window.page.goto(f"{small.url}/docs")
     status, text = execute(window.operation("create_embedding"))
@@ -161,7 +156,7 @@ def test_vectors_can_be_tried_as_they_stand(small: Platform, window: Window) -> 
     assert window.console == []
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_a_picture_can_be_chosen_and_sent(small: Platform, window: Window) -> None:
     window.page.goto(f"{small.url}/docs")
     block = window.operation("predict_efficientnet_lite0")
@@ -172,7 +167,7 @@ def test_a_picture_can_be_chosen_and_sent(small: Platform, window: Window) -> No
     assert window.console == []
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_a_wrong_key_is_told_in_words_and_the_right_one_opens_the_page_and_goes_along(
     keyed: Platform, window: Window
 ) -> None:
@@ -201,7 +196,7 @@ def test_a_wrong_key_is_told_in_words_and_the_right_one_opens_the_page_and_goes_
     assert KEY not in page.content()
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_a_key_is_kept_nowhere_but_in_the_page(keyed: Platform, window: Window) -> None:
     page = window.page
     page.goto(f"{keyed.url}/docs")

@@ -11,18 +11,15 @@ import httpx
 import pytest
 import skimage
 from openapi_spec_validator import validate
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
 from tests.conftest import Platform
 from tests.services import generated
+from tests.services.chromium import NEEDS_CHROMIUM, chromium
 
 CHAT = "smollm2-135m-instruct"
-CHROMIUM = Path("/usr/bin/chromium")
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 CATS = {"tabby", "tiger cat", "Egyptian cat"}
-in_a_browser = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"NOT TESTED IN A BROWSER: {CHROMIUM} is missing; install Debian's package chromium"
-)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +100,7 @@ def test_a_client_that_a_generator_makes_calls_all_three_models(
 @pytest.fixture
 def page(platform: Platform) -> Iterator[Page]:
     """The page in a browser; it must not have complained in the end."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 1400})
         console: list[str] = []
         page.on("console", lambda message: console.append(message.text))
@@ -112,11 +108,10 @@ def page(platform: Platform) -> Iterator[Page]:
         page.goto(f"{platform.url}/docs")
         page.locator(".opblock").first.wait_for()
         yield page
-        browser.close()
     assert console == []
 
 
-@in_a_browser
+@NEEDS_CHROMIUM
 def test_each_model_can_be_tried_on_the_page(page: Page) -> None:
     assert '"content": "The capital of France is Paris."' in _tried(_opened(page, "create_chat_completion"))
     assert '"embedding": [' in _tried(_opened(page, "create_embedding"))

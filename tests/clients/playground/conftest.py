@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import LITPORT, REPOSITORY
-
-CHROMIUM = Path("/usr/bin/chromium")
-NEEDS_CHROMIUM = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"NOT TESTED IN A BROWSER: {CHROMIUM} is missing; install Debian's package chromium"
-)
-
+from tests.services.chromium import chromium
 
 expect.set_options(timeout=15_000)
 
@@ -61,11 +56,8 @@ def playing(folder: Path, url: str, *arguments: str, key: str | None = None) -> 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Not for the session: while it runs, no other test could use asyncio.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

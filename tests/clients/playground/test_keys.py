@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from clients.ready import wait_until_ready
-from tests.clients.playground.conftest import NEEDS_CHROMIUM, Playground, ask, playing
+from tests.clients.playground.conftest import Playground, ask, playing
 from tests.conftest import LITPORT, REPOSITORY, Platform, serving
+from tests.services.chromium import NEEDS_CHROMIUM
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]

@@ -12,8 +12,9 @@ import pytest
 import skimage
 from playwright.sync_api import Browser, Page, expect
 
-from tests.clients.playground.conftest import NEEDS_CHROMIUM, Playground, ask, choose, playing, tab
+from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
 from tests.conftest import Platform, serving
+from tests.services.chromium import NEEDS_CHROMIUM
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]

@@ -9,8 +9,9 @@ import pytest
 import skimage
 from playwright.sync_api import Page, expect
 
-from tests.clients.playground.conftest import NEEDS_CHROMIUM, Playground, ask, choose, playing, tab
+from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
 from tests.conftest import Platform
+from tests.services.chromium import NEEDS_CHROMIUM
 
 pytestmark = NEEDS_CHROMIUM
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
