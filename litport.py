@@ -164,8 +164,9 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from servers import logs, platform
-    from servers.targets import load
+    from servers.platform import logs
+    from servers.platform import serve as platform
+    from servers.platform.targets import load
 
     loaded = load(arguments.targets, arguments.overrides)
     logs.configure(loaded.settings.telemetry)
@@ -211,7 +212,7 @@ def _bench_run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from benchmarks import commands
-    from servers.targets import check, load
+    from servers.platform.targets import check, load
 
     loaded = load([arguments.recipe], arguments.overrides)
     check(loaded)
@@ -287,7 +288,7 @@ def _apis(_: argparse.Namespace) -> None:
 
 def _config(arguments: argparse.Namespace) -> None:
     from configs import commands
-    from servers.targets import check, load
+    from servers.platform.targets import check, load
 
     loaded = load(arguments.targets, arguments.overrides)
     if arguments.action == "show":
@@ -306,7 +307,7 @@ def _config_schema(_: argparse.Namespace) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from servers import doctor
+    from servers.platform import doctor
 
     return doctor.run(_own_settings(), VERSION)
 

@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from benchmarks import comparison, ladder, run, scrape, terminal
+from benchmarks import comparison, ladder, run
 from benchmarks.ladder import Course
-from benchmarks.process import RungError
+from benchmarks.report import terminal
 from benchmarks.result import write_requests
 from benchmarks.run import Plan, Report
-from benchmarks.rung import ServerRung
+from benchmarks.rungs import scrape
+from benchmarks.rungs.base import ServerRung
+from benchmarks.rungs.process import RungError
 from configs.errors import UserError
 from configs.loading import Loaded
 from configs.settings import VllmModel

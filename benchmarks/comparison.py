@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks import figures, result
+from benchmarks import result
+from benchmarks.analysis import figures
 from clients.record import RequestRecord, window
 from configs.errors import UserError
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import arrivals, generator, null_server, workload
-from benchmarks.bare.outcome import Answer
-from benchmarks.rung import Measurement, Rung
-from benchmarks.workload import Item
+from benchmarks.load import arrivals, generator, null_server, workload
+from benchmarks.load.workload import Item
+from benchmarks.rungs.bare.outcome import Answer
+from benchmarks.rungs.base import Measurement, Rung
 from clients.record import window
 from configs.bench import Bench, Workload
 from servers.telemetry import Sampler

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import figures, parity
+from benchmarks.analysis import figures, parity
+from benchmarks.analysis.validity import Finding
 from benchmarks.ladder import Climb
-from benchmarks.rung import Measurement
-from benchmarks.validity import Finding
+from benchmarks.rungs.base import Measurement
 from configs.bench import Bench
 
 SCHEMA_VERSION = 1
@@ -156,7 +156,7 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    from servers import hardware
+    from servers.telemetry import machine as hardware
 
     found = hardware.detect()
     processor = None

@@ -11,16 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import arrivals, efficiency, figures, ladder, result, validity, verdict, workload
+from benchmarks import ladder, result
+from benchmarks.analysis import efficiency, figures, validity, verdict
+from benchmarks.analysis.validity import Facts, Finding
 from benchmarks.ladder import Climb, Course
-from benchmarks.rung import Measurement, Rung, ServerRung
-from benchmarks.rungs import Ladder
-from benchmarks.validity import Facts, Finding
+from benchmarks.load import arrivals, workload
+from benchmarks.rungs.base import Measurement, Rung, ServerRung
+from benchmarks.rungs.ladder_rungs import Ladder
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel, VllmModel
-from servers import hardware
-from servers.reaper import Reaper
+from servers.processes.reaper import Reaper
 from servers.store import Store
+from servers.telemetry import machine as hardware
 
 Say = Callable[[str], None]
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 
-from servers.gateway.errors import ApiError
+from servers.errors import ApiError
 from servers.gateway.request import ClientGone, Receive, Request
 
 HEADER = "x-request-timeout"

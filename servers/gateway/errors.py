@@ -1,41 +1,13 @@
-"""Errors as the front door answers them: one shape, OpenAI's, wherever the error came from.
-
-    {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+"""A model's own errors in the shape that the front door answers with (see `servers.errors`).
 
 An error that a model's process already gave in this shape (vLLM's own, or Anthropic's on its route) is left alone.
-Nothing here ever carries a request's content or a key.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-
-class ApiError(Exception):
-    """An answer other than success, decided at the front door. `param` names the field at fault, if one is."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.param = param
-        self.headers = dict(headers or {})
-
-    def body(self) -> bytes:
-        """The JSON document of the error."""
-        kind = _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": error})
+from servers.errors import ApiError
 
 
 def translate(status: int, body: bytes, request_type: str, request_body: bytes) -> tuple[int, bytes]:
@@ -62,7 +34,6 @@ def translate(status: int, body: bytes, request_type: str, request_body: bytes) 
 
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
 
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
-from servers.gateway.answer import Answer
-from servers.gateway.errors import ApiError, translate
+from servers.errors import ApiError
+from servers.gateway.errors import translate
 from servers.gateway.request import Request
-from servers.model import Model
+from servers.gateway.response import Answer
+from servers.models.model import Model
 
 # Headers that belong to one connection (RFC 9110, 7.6.1), or that the front door sets itself.
 _NOT_RETURNED = frozenset(

@@ -13,21 +13,26 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from configs.settings import Limits, LitportSettings
-from servers.gateway import docs, document, generation, listing, openapi, routes
-from servers.gateway.admission import Admission
-from servers.gateway.answer import Answer
+from servers.errors import ApiError
+from servers.gateway import listing
+from servers.gateway.body import read as document
+from servers.gateway.body import sampling as generation
 from servers.gateway.deadline import Deadline
-from servers.gateway.errors import ApiError
+from servers.gateway.exchange import Visit
 from servers.gateway.forward import forward
 from servers.gateway.keys import Keyring
 from servers.gateway.ledger import Ledger
-from servers.gateway.quarantine import Quarantine
+from servers.gateway.openapi import docs_page as docs
+from servers.gateway.openapi import merge as openapi
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
+from servers.gateway.response import Answer
+from servers.gateway.routes import table as routes
 from servers.gateway.usage import usage_in
-from servers.gateway.visit import Visit
 from servers.metrics.hardware import HardwareCollector
 from servers.metrics.models import ModelCollector
-from servers.supervisor import Supervisor
+from servers.models.admission import Admission
+from servers.models.quarantine import Quarantine
+from servers.models.supervisor import Supervisor
 from servers.telemetry import Sampler
 
 _log = logging.getLogger("litport.gateway")

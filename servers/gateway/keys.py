@@ -14,7 +14,7 @@ from configs.auth import KeysFile, digest_of
 from configs.errors import SettingsError
 from configs.names import nearest
 from configs.settings import Auth
-from servers.gateway.errors import ApiError
+from servers.errors import ApiError
 
 Clock = Callable[[], float]
 

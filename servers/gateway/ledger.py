@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from servers.errors import ApiError
 from servers.gateway.audit import Audit
-from servers.gateway.errors import ApiError
-from servers.gateway.recent import Recent
-from servers.gateway.visit import Visit
-from servers.metrics.requests import RequestMetrics
+from servers.gateway.exchange import Visit
+from servers.gateway.request_metrics import RequestMetrics
+from servers.models.recent import Recent
 from servers.telemetry import tracing
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from servers import process_group
 from servers.gateway import hardware
-from servers.gateway.admission import Admission
-from servers.gateway.recent import Recent
-from servers.model import Model
-from servers.supervisor import Supervisor
+from servers.models.admission import Admission
+from servers.models.model import Model
+from servers.models.recent import Recent
+from servers.models.supervisor import Supervisor
+from servers.processes import group as process_group
 from servers.telemetry import Sample
 
 

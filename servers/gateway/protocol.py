@@ -12,7 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from configs.settings import Limits
-from servers.gateway.errors import ApiError
+from servers.errors import ApiError
 
 # How long a refused client's data is still read and dropped. Closing at once would make the kernel send a reset, and
 # that can overtake the refusal.

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from servers.gateway.errors import ApiError
+from servers.errors import ApiError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from servers.model import Model
+from servers.models.model import Model
 
 _TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 _LEFT_OUT = re.compile(r"python_|process_|litport_|.*_created$")

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from servers.gateway.admission import Admission
 from servers.metrics.families import family
-from servers.model import Model, State
+from servers.models.admission import Admission
+from servers.models.model import Model, State
 
 
 class ModelCollector(Collector):

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from servers.metrics import children
-from servers.model import Model
+from servers.models.model import Model
 
 _log = logging.getLogger("litport.metrics")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import UserError
-from servers.interpreter import module_argv
+from servers.processes.interpreter import module_argv
 from servers.store import child, disk
 from servers.store.progress import Progress, Report
 

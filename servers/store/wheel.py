@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from servers.interpreter import module_argv
+from servers.processes.interpreter import module_argv
 from servers.store import child, convert, disk, weights
 from servers.store.catalog import CatalogEntry, find_wheel
 from servers.store.errors import SourceError

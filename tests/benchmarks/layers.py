@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scrape
 from benchmarks.ladder import Course
-from benchmarks.process import ChildProcess, free_port
-from benchmarks.rung import ServerRung
+from benchmarks.rungs import scrape
+from benchmarks.rungs.base import ServerRung
+from benchmarks.rungs.process import ChildProcess, free_port
 from configs.bench import Bench
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from servers.gateway.request_metrics import RequestMetrics
 from servers.metrics.hardware import HardwareCollector
 from servers.metrics.models import ModelCollector
-from servers.metrics.requests import RequestMetrics
 from servers.telemetry import Sampler
 from tests.docker.queries import DOCKER
 

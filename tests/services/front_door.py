@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 
 from configs.settings import LitportSettings
-from servers.engines.engine import Engine
+from servers.engines.base import Engine
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.listing import About
 from servers.gateway.server import Server
-from servers.supervisor import Supervisor
+from servers.models.supervisor import Supervisor
 from tests.services.supervision import supervising, until
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import LitServeModel
-from servers.engines.engine import Engine
-from servers.model import Model, State
-from servers.reaper import Reaper
-from servers.supervisor import Supervisor
+from servers.engines.base import Engine
+from servers.models.model import Model, State
+from servers.models.supervisor import Supervisor
+from servers.processes.reaper import Reaper
 
 
 @contextlib.asynccontextmanager

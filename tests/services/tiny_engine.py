@@ -6,8 +6,8 @@ from pathlib import Path
 
 import aiohttp
 
-from servers.engines.engine import Card, Command, Needs, ask
-from servers.process_group import Member
+from servers.engines.base import Card, Command, Needs, ask
+from servers.processes.group import Member
 
 
 @dataclass

@@ -17,7 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from servers.targets import load
+from servers.platform.targets import load
 from tests.conftest import Platform, serving
 from tests.withstand.kills import Kill, Killer, Watch
 from tests.withstand.result import tell

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from servers import process_group
+from servers.processes import group as process_group
 from tests.conftest import Platform
 from tests.withstand.processes import role
 

@@ -93,11 +93,11 @@ def role(title: str, leads: bool) -> str:
 
 
 _ROLES = {
-    "servers.reaper": "reaper",
+    "servers.processes.reaper": "reaper",
     "resource_tracker": "resource tracker",
     "spawn_main": "worker",
-    "servers.engines.vllm_main": "API server",
-    "servers.engines.litserve_main": "LitServe",  # manager and API server are forks with one title
+    "servers.engines.vllm.child.main": "API server",
+    "servers.engines.litserve.child.main": "LitServe",  # manager and API server are forks with one title
     "litport": "front door",
 }
 

@@ -1,0 +1,1 @@
+"""What the records of a run mean: figures, where the time goes, parity, validity, the verdict."""

@@ -1,0 +1,1 @@
+"""The load: workloads, arrival times, and the processes that send the requests."""

@@ -1,0 +1,1 @@
+"""The servers that the ladder compares Litport with."""

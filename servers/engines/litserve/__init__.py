@@ -1,0 +1,1 @@
+"""LitServe: the engine of any LitAPI."""

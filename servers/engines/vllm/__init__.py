@@ -1,0 +1,1 @@
+"""vLLM: the engine of language models."""

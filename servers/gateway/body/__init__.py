@@ -1,0 +1,1 @@
+"""Request bodies: parsed strictly, checked, and priced."""

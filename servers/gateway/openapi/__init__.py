@@ -1,0 +1,1 @@
+"""The OpenAPI document of the platform, and the page that shows it."""

@@ -1,0 +1,1 @@
+"""The served models: state, processes, supervision, admission."""

@@ -1,0 +1,151 @@
+"""Admission: how many requests of one model run and wait, who is next, and who is refused at once.
+
+An engine's own queue has no bound, knows no callers and says nothing while it grows. Here the requests that the engine
+can batch go through, a bounded number waits, and the rest is told when to come again. A free place goes to the waiting
+caller with the fewest running requests, so that nobody is served the less because another asks more. It never holds a
+request that has been let in.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+
+from servers.errors import ApiError
+from servers.models.model import Model
+
+# Weight of the newest request in the mean service time.
+_NEWEST = 0.1
+_LONGEST_ADVICE_S = 120
+
+
+class Admission:
+    """The turnstile of one model, read anew from its settings and card at each request. `clock` is in seconds."""
+
+    def __init__(self, model: Model, clock: Callable[[], float] = time.monotonic) -> None:
+        self._model = model
+        self._clock = clock
+        self._running: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the caller whose turn was longest ago comes first
+        self._tokens = 0
+        self._service_s: float | None = None
+
+    @property
+    def running(self) -> int:
+        """Requests that the model's process has."""
+        return self._running.total()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def max_running(self) -> int:
+        """How many may run: what the settings say, or else what the model can work on."""
+        card = self._model.card
+        return self._model.settings.max_running or (card.max_running if card else 1)
+
+    @property
+    def max_waiting(self) -> int:
+        """How many may wait."""
+        return self._model.settings.max_waiting
+
+    @contextlib.asynccontextmanager
+    async def turn(self, caller: str, tokens: int) -> AsyncIterator[None]:
+        """Wait for a place and hold it through the block; `tokens` is what the request may cost, estimated.
+
+        Raises ApiError 429 when the model has no room for one more, be it at once or because a caller that has
+        fewer requests came later.
+        """
+        self._check_tokens(tokens)
+        self._tokens += tokens
+        try:
+            if self._waiting or self.running >= self.max_running:
+                await self._wait(caller)
+            else:
+                self._running[caller] += 1
+            begin_s = self._clock()
+            try:
+                yield
+            finally:
+                self._note(self._clock() - begin_s)
+                self._give_back(caller)
+        finally:
+            self._tokens -= tokens
+
+    async def _wait(self, caller: str) -> None:
+        if self.waiting >= self.max_waiting:
+            self._make_room(caller)
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(place)
+        try:
+            await place  # whoever gives it counts it as running
+        except BaseException:  # cancelled, or turned away
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._give_back(caller)  # it had just been given
+            else:
+                self._forget(caller, place)
+            raise
+
+    def _make_room(self, caller: str) -> None:
+        """Turn away the newest request of the caller with the most waiting, or this one."""
+        greediest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
+        own = len(self._waiting.get(caller, ()))
+        if not self._waiting or len(self._waiting[greediest]) <= own + 1:
+            raise self._full()
+        last = self._waiting[greediest][-1]
+        last.set_exception(self._full())
+        self._forget(greediest, last)
+
+    def _give_back(self, caller: str) -> None:
+        self._running[caller] -= 1
+        if not self._running[caller]:
+            del self._running[caller]
+        while self._waiting and self.running < self.max_running:
+            following = min(self._waiting, key=lambda name: self._running[name])
+            place = self._waiting[following][0]
+            self._forget(following, place)
+            if following in self._waiting:  # to the back of the row
+                self._waiting[following] = self._waiting.pop(following)
+            if not place.done():
+                self._running[following] += 1
+                place.set_result(None)
+
+    def _forget(self, caller: str, place: "asyncio.Future[None]") -> None:
+        places = self._waiting.get(caller)
+        if places is None or place not in places:
+            return
+        places.remove(place)
+        if not places:
+            del self._waiting[caller]
+
+    def _note(self, service_s: float) -> None:
+        mean_s = self._service_s
+        self._service_s = service_s if mean_s is None else mean_s + _NEWEST * (service_s - mean_s)
+
+    def _check_tokens(self, tokens: int) -> None:
+        limit = getattr(self._model.settings, "max_tokens_in_flight", None)
+        if limit is None or not self._tokens or self._tokens + tokens <= limit:
+            return  # a lone request is vLLM's to judge, however large
+        name = self._model.name
+        message = (
+            f"model '{name}' has {self._tokens} tokens in flight and this request may take {tokens}; it has room for "
+            f"{limit} (models.{name}.max_tokens_in_flight)"
+        )
+        raise ApiError(429, message, code="overloaded", headers=self._retry_after())
+
+    def _full(self) -> ApiError:
+        name, waiting = self._model.name, self.waiting
+        message = (
+            f"model '{name}' works on {self.running} requests and {waiting} wait; it has no room for more "
+            f"(models.{name}.max_waiting)"
+        )
+        return ApiError(429, message, code="overloaded", headers=self._retry_after())
+
+    def _retry_after(self) -> dict[str, str]:
+        """When the requests that wait now will have begun, at the pace of the last ones."""
+        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self.max_running
+        return {"retry-after": str(min(_LONGEST_ADVICE_S, max(1, math.ceil(advice_s))))}

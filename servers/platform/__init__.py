@@ -1,0 +1,1 @@
+"""The running platform: start, signals, reload, shutdown."""

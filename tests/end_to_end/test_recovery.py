@@ -1,0 +1,262 @@
+"""A process that is killed or stopped: its requests end, the model comes back by itself, the others do not notice.
+
+Each test says what it measured (`pytest -rP`); docs/reliability.md has the table.
+"""
+
+import concurrent.futures
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from servers.processes import group as process_group
+from tests.conftest import Platform, serving
+from tests.services.page_reader import Reader, metrics_url, state
+
+CHAT = "smollm2-135m-instruct"
+EMBED = "all-minilm-l6-v2"
+_BACK_S = 180
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+
+
+@pytest.mark.parametrize(
+    ("title", "number"),
+    [("VLLM::EngineCore", KILL), ("VLLM::EngineCore", STOP)],
+    ids=["engine core killed", "engine core stopped"],
+)
+def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
+    platform: Platform, title: str, number: signal.Signals
+) -> None:
+    stream = {
+        "model": CHAT,
+        "prompt": f"xyzzy {title} {number}",
+        "max_tokens": 1500,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    whole = {**stream, "stream": False}
+    group_id = _group(platform, CHAT)
+
+    def ask(body: dict[str, object]) -> httpx.Response:
+        return httpx.post(f"{platform.url}/v1/completions", json=body, timeout=120)
+
+    reader = Reader(metrics_url(platform), every_s=0.1)
+    reader.start()
+    fault = Fault(platform, CHAT, _process(group_id, title), number, other=lambda: _ask(platform, EMBED))
+    streamed, refused = fault.strike([lambda: ask(stream), lambda: ask(whole)])
+    last = [event for event in streamed.text.split("data: ") if not event.startswith("[DONE]")][-1]
+    assert json.loads(last)["error"], "ours, or vLLM's own where its server outlives its engine"
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_died")
+    fault.hold(bound_s=15 if number is STOP else 2)
+    _until_gone(group_id, timeout_s=5)
+    fault.until_back()
+    reader.close()
+    assert reader.problems == []
+    pages = [page for _, page in reader.pages]
+    for page in pages:
+        assert state(page, EMBED) == "ready"
+        if state(page, CHAT) != "ready":
+            assert ("vllm:" in page) == (f'litport_model_scrape_success{{model="{CHAT}"}} 1' in page)
+    assert [page for page in pages if "vllm:" not in page], "the dead engine's series are gone"
+    log_file = Path(str(platform.status()[CHAT]["log_file"]))
+    assert "xyzzy" not in log_file.read_text() + platform.log.read_text(), "no prompt in a log or a crash report"
+    # What transformers answers, on the first request after a start.
+    assert _ask(platform, CHAT).json()["choices"][0]["message"]["content"] == "The capital of France is Paris."
+
+
+@pytest.fixture
+def sleepy(tmp_path: Path) -> Iterator[Platform]:
+    """Two models of strangers: one that sleeps, and one that is to notice nothing."""
+    strangers = [f"tests/services/strangers/{name}" for name in ("sleeps.py:SleepsAPI", "squares.py:SquaresAPI")]
+    with serving(tmp_path, *strangers, "--server.cache_dir", str(tmp_path)) as platform:
+        yield platform
+
+
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        ("main process", KILL),
+        ("manager", KILL),
+        ("worker", KILL),
+        ("API server", KILL),
+        ("worker", STOP),
+    ],
+)
+def test_when_a_process_of_litserve_fails_requests_end_and_the_others_do_not_notice(
+    sleepy: Platform, victim: str, number: signal.Signals
+) -> None:
+    group_id = _group(sleepy, "sleeps")
+    fault = Fault(sleepy, "sleeps", _of_litserve(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
+    (answer,) = fault.strike([lambda: httpx.post(f"{sleepy.url}/predict/sleeps", json={"input": 60}, timeout=120)])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_died")
+    fault.hold(bound_s=15 if number is STOP else 2)
+    _until_gone(group_id, timeout_s=5)
+    fault.until_back()
+    assert httpx.post(f"{sleepy.url}/predict/sleeps", json={"input": 0}, timeout=30).json() == {"output": 0}
+
+
+def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path) -> None:
+    killer = {"input": "out of memory"}  # what the kernel does to a worker that takes too much
+    with serving(tmp_path, "tests/services/strangers/dies.py:DiesAPI", "--server.cache_dir", str(tmp_path)) as platform:
+
+        def ask(body: object) -> tuple[int, object]:
+            answer = httpx.post(f"{platform.url}/predict/dies", json=body, timeout=60)
+            return answer.status_code, answer.json().get("error", {}).get("code")
+
+        for restarts in range(2):
+            assert ask(killer) == (503, "model_died")
+            _until_ready(platform, "dies", restarts + 1)
+        assert ask(killer) == (422, "request_quarantined")
+        assert ask({"input": "harmless"}) == (200, None)
+        assert platform.status()["dies"]["restarts"] == 2
+        log = platform.log.read_text()
+    assert "killed its process twice and is in quarantine" in log
+    assert "out of memory" not in log, "what a request says stays out of the log"
+
+
+def test_a_model_that_fails_to_start_again_and_again_is_given_up_with_its_cause(tmp_path: Path) -> None:
+    flag = tmp_path / "broken"
+    arguments = ["tests/services/strangers/dies.py:DiesAPI", "tests/services/strangers/squares.py:SquaresAPI"]
+    arguments += ["--models.dies.init.broken_when", str(flag), "--models.dies.max_restarts", "2"]
+    arguments += ["--models.dies.required", "false", "--server.cache_dir", str(tmp_path)]
+    with serving(tmp_path, *arguments) as platform:
+        flag.touch()
+        os.kill(_of_litserve(_group(platform, "dies"))["worker"], KILL)
+        deadline = time.monotonic() + 60
+        while (status := platform.status()["dies"])["state"] != "failed":
+            assert time.monotonic() < deadline, status
+            time.sleep(0.1)
+        assert "failed again after 2 restarts" in str(status["detail"])
+        assert "the weights are gone" in str(status["detail"])
+        answer = httpx.post(f"{platform.url}/predict/dies", json={"input": "x"}, timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
+        assert _ask(platform, "squares").status_code == 200
+
+
+class Fault:
+    """A signal to one process of a model while requests are in flight, and what was seen of it."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        model: str,
+        pid: int,
+        number: signal.Signals,
+        other: Callable[[], httpx.Response],
+    ) -> None:
+        self._platform = platform
+        self._model = model
+        self._pid = pid
+        self._number = number
+        self._other = other
+        self._restarts = platform.status()[model]["restarts"]
+        self._ended_s: list[float] = []
+        self._unready_s: float | None = None
+        self._back_s: float | None = None
+        self._others = 0
+
+    def strike(self, requests: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
+        """Send the requests, the signal a second later, and return the answers; the other model is asked meanwhile."""
+        at_s = 0.0
+
+        def timed(request: Callable[[], httpx.Response]) -> httpx.Response:
+            answer = request()
+            self._ended_s.append(time.monotonic() - at_s)
+            return answer
+
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                self._other().raise_for_status()
+                self._others += 1
+                if self._unready_s is None and httpx.get(f"{self._platform.url}/ready", timeout=30).status_code == 503:
+                    self._unready_s = time.monotonic() - at_s
+                time.sleep(0.02)
+
+        with concurrent.futures.ThreadPoolExecutor(len(requests) + 1) as threads:
+            asked = [threads.submit(timed, request) for request in requests]
+            time.sleep(1)
+            at_s = time.monotonic()
+            os.kill(self._pid, self._number)
+            watching = threads.submit(watch)
+            try:
+                answers = [answer.result() for answer in asked]
+                deadline = time.monotonic() + 5
+                while self._unready_s is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            finally:
+                done.set()
+            watching.result()
+        return answers
+
+    def hold(self, bound_s: float) -> None:
+        """All requests ended, and readiness turned, within the bound (a stop is seen by looking now and then)."""
+        assert max(self._ended_s) < bound_s
+        assert self._unready_s is not None
+        assert self._unready_s < bound_s
+
+    def until_back(self) -> None:
+        """Ask the other model until this one is up again; say what was measured."""
+        begin_s = time.monotonic()
+        while True:
+            self._other().raise_for_status()
+            self._others += 1
+            status = self._platform.status()[self._model]
+            if status["state"] == "ready" and status["restarts"] != self._restarts:
+                break
+            assert time.monotonic() < begin_s + _BACK_S, status
+            time.sleep(0.1)
+        print(
+            f"requests ended {max(self._ended_s):.2f} s after the signal, /ready turned after {self._unready_s:.2f} s, "
+            f"the model was back {time.monotonic() - begin_s:.1f} s later; "
+            f"{self._others} requests to another model, 0 failed"
+        )
+
+
+def _of_litserve(group_id: int) -> dict[str, int]:
+    """The processes of a LitServe child; it starts them in this order."""
+    members = sorted(process_group.members(group_id), key=lambda member: member.pid)
+    children = [member.pid for member in members if "resource_tracker" not in member.title]
+    return dict(zip(("main process", "manager", "worker", "API server"), children, strict=True))
+
+
+def _group(platform: Platform, model: str) -> int:
+    group_id = platform.status()[model]["group_id"]
+    assert isinstance(group_id, int)
+    return group_id
+
+
+def _process(group_id: int, title: str) -> int:
+    """The process of the group with that word in its command line."""
+    return next(member.pid for member in process_group.members(group_id) if title in member.title)
+
+
+def _until_gone(group_id: int, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while left := process_group.members(group_id):
+        assert time.monotonic() < deadline, f"orphaned: {left}"
+        time.sleep(0.05)
+
+
+def _until_ready(platform: Platform, model: str, restarts: int) -> None:
+    deadline = time.monotonic() + 60
+    while (status := platform.status()[model])["state"] != "ready" or status["restarts"] != restarts:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+
+
+def _ask(platform: Platform, model: str) -> httpx.Response:
+    if model == EMBED:
+        return httpx.post(f"{platform.url}/v1/embeddings", json={"model": EMBED, "input": "x"}, timeout=60)
+    if model == CHAT:
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        body = {"model": CHAT, "messages": question, "max_tokens": 20, "temperature": 0}
+        return httpx.post(f"{platform.url}/v1/chat/completions", json=body, timeout=60)
+    return httpx.post(f"{platform.url}/predict/{model}", json={"input": 2}, timeout=60)

@@ -1,0 +1,110 @@
+"""How the platform ends: with streams in flight, by force, by a kill, and before it has begun."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+from servers.processes import group as process_group
+from tests.conftest import LITPORT, REPOSITORY, Platform, litport, serving
+
+CHAT = "smollm2-135m-instruct"
+
+
+def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> None:
+    """The last test of the shared platform: it stops it."""
+    groups = [status["group_id"] for status in platform.status().values()]
+    texts: list[str] = []
+    begun = threading.Barrier(5)
+
+    def stream() -> None:
+        body = {"model": CHAT, "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
+        body["stream_options"] = {"include_usage": True}  # an event may hold several tokens
+        with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=120) as answer:
+            parts = answer.iter_text()
+            first = next(parts)
+            begun.wait(timeout=60)
+            texts.append(first + "".join(parts))
+
+    threads = [threading.Thread(target=stream) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait(timeout=60)
+    platform.process.send_signal(signal.SIGTERM)
+    refused = httpx.post(f"{platform.url}/v1/completions", json={"model": CHAT, "prompt": "x"}, timeout=10)
+    for thread in threads:
+        thread.join()
+    assert platform.process.wait(timeout=30) == 0
+    assert refused.status_code == 503
+    assert len(texts) == len(threads)
+    assert all(text.endswith("data: [DONE]\n\n") and '"completion_tokens":200' in text for text in texts), texts
+    assert not [member for group in groups if isinstance(group, int) for member in process_group.members(group)]
+
+
+def test_a_port_in_use_is_told_before_any_model_is_started() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        begin = time.monotonic()
+        ended = litport("serve", "configs/recipes/demo.yaml", "--server.port", str(port))
+    assert ended.returncode == 2
+    assert ended.stderr == f"litport: port {port} of 127.0.0.1 is in use; choose another with --server.port\n"
+    assert time.monotonic() - begin < 10, "no model was loaded"
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, "tests/services/strangers/sleeps.py:SleepsAPI", "--server.cache_dir", str(tmp_path)) as slow:
+        asking = threading.Thread(target=_ask_and_ignore, args=(f"{slow.url}/predict/sleeps",))
+        asking.start()
+        _until_in_flight(slow)
+        slow.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert slow.process.poll() is None, "it waits for the request"
+        slow.process.send_signal(signal.SIGINT)
+        assert slow.process.wait(timeout=10) == 0
+        asking.join()
+
+
+def test_a_killed_platform_leaves_no_process_within_five_seconds(tmp_path: Path) -> None:
+    with serving(tmp_path, "configs/recipes/echo.yaml", "--server.cache_dir", str(tmp_path)) as platform:
+        group = platform.status()["echo"]["group_id"]
+        assert isinstance(group, int)
+        os.kill(platform.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while process_group.members(group):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_required_model_that_cannot_start_ends_the_platform_with_its_cause(tmp_path: Path) -> None:
+    command = [*LITPORT, "serve", "tests/services/strangers/broken.py:BrokenAPI", "--server.port", "0"]
+    ended = subprocess.run(
+        [*command, "--server.cache_dir", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "broken: failed" in ended.stderr
+
+
+def _until_in_flight(platform: Platform, least: int = 1) -> None:
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{platform.url}/status", timeout=10).json()["in_flight"] < least:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _ask_and_ignore(url: str) -> None:
+    try:
+        httpx.post(url, json={"input": 60}, timeout=120)
+    except httpx.TransportError:
+        return

@@ -1,0 +1,71 @@
+"""What vLLM is started with."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from configs.settings import VllmModel
+from servers.engines.vllm import engine as vllm
+from servers.engines.vllm.engine import VllmEngine
+
+GIB = 1024**3
+
+
+def _argv(monkeypatch: pytest.MonkeyPatch, *, on_cpu: bool, siblings: int = 1, **settings: object) -> list[str]:
+    monkeypatch.setattr(vllm, "on_cpu", lambda: on_cpu)
+    model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", **settings})
+    return VllmEngine("chat", model, siblings).command(Path("/models/x"), Path("/run/0.sock")).argv
+
+
+def test_the_model_its_name_and_its_socket_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = " ".join(_argv(monkeypatch, on_cpu=False))
+    assert "--model /models/x --uds /run/0.sock --served-model-name chat" in words
+
+
+def test_on_a_gpu_nothing_is_chosen_for_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = " ".join(_argv(monkeypatch, on_cpu=False))
+    assert "--enforce-eager" not in words
+    assert "--kv-cache" not in words
+
+
+def test_no_media_are_fetched_unless_domains_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = _argv(monkeypatch, on_cpu=False)
+    assert argv[argv.index("--allowed-media-domains") + 1] == "media-urls-are-off.invalid"
+    argv = _argv(monkeypatch, on_cpu=False, args={"allowed_media_domains": ["upload.wikimedia.org"]})
+    assert argv[argv.index("--allowed-media-domains") + 1] == "upload.wikimedia.org"
+
+
+def test_on_a_cpu_it_is_eager_with_a_cache_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = _argv(monkeypatch, on_cpu=True, siblings=2)
+    assert "--enforce-eager" in argv
+    (cache,) = (int(word.partition("=")[2]) for word in argv if word.startswith("--kv-cache-memory-bytes="))
+    assert GIB // 2 <= cache <= max(GIB // 2, psutil.virtual_memory().total // 8)
+
+
+def test_what_the_settings_say_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = _argv(monkeypatch, on_cpu=True, args={"enforce_eager": False, "gpu_memory_utilization": 0.3})
+    assert "--no-enforce-eager" in argv
+    assert "--enforce-eager" not in argv
+    assert "--gpu-memory-utilization=0.3" in argv
+    assert not any(word.startswith("--kv-cache") for word in argv)
+    argv = _argv(monkeypatch, on_cpu=True, env={"VLLM_CPU_KVCACHE_SPACE": "1"})
+    assert not any(word.startswith("--kv-cache") for word in argv)
+
+
+def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libiomp5.so").touch()
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(vllm, "on_cpu", lambda: True)
+    model = VllmModel(engine="vllm", source="org/name")
+    environ = VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ
+    assert str(tmp_path / "lib" / "libiomp5.so") in environ["LD_PRELOAD"].split(":")
+    monkeypatch.setenv("LD_PRELOAD", "mine.so")
+    assert VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ["LD_PRELOAD"] == "mine.so"
+
+
+def test_routes_that_change_the_server_are_not_among_those_let_through() -> None:
+    administrative = ("lora", "sleep", "wake", "profile", "pause", "resume", "weights", "cache", "invocations", "load")
+    assert not [route for route in vllm.ROUTES for word in administrative if word in route]

@@ -1,0 +1,91 @@
+"""A process that lives and does not answer: stopped, or silent."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from servers.engines.base import Card
+from servers.models.model import Model, State
+from servers.processes import group as process_group
+from tests.services.supervision import supervising, until, until_state
+from tests.services.tiny_engine import TinyEngine
+
+QUICK = {"canary_interval_s": 0.3, "canary_timeout_s": 1.0}
+
+
+class MuteEngine(TinyEngine):
+    """A tiny server that stops answering its canary once `mute` is set."""
+
+    mute = False
+
+    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+        if self.mute:
+            async with session.post("/predict", json={"wait_s": 60}):
+                return
+        await super().canary(session, card)
+
+
+@pytest.mark.parametrize("victim", ["main", "worker"])
+def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) -> None:
+    async def run() -> Model:
+        async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await until_state(model, State.READY)
+            assert model.group_id is not None
+            worker = next(member for member in process_group.members(model.group_id) if "tiny-worker" in member.title)
+            os.kill(model.group_id if victim == "main" else worker.pid, signal.SIGSTOP)
+            await until(lambda: model.restarts == 1)
+            assert "stopped by a signal" in model.detail or "has not answered" in model.detail
+            await until_state(model, State.READY)
+        return model
+
+    asyncio.run(run())
+
+
+def test_a_model_that_does_not_answer_its_canary_is_replaced(tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = MuteEngine("one")
+        async with supervising(tmp_path, engine, **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await until_state(model, State.READY)
+            engine.mute = True
+            await until(lambda: model.restarts == 1)
+            assert "has not answered anything for" in model.detail
+            engine.mute = False
+            await until_state(model, State.READY)
+
+    asyncio.run(run())
+
+
+def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = MuteEngine("one")
+        async with supervising(tmp_path, engine, **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await until_state(model, State.READY)
+            engine.mute = True
+            until_s = time.monotonic() + 3
+            while time.monotonic() < until_s:
+                model.answered_at_s = time.monotonic()
+                await asyncio.sleep(0.05)
+            assert model.restarts == 0
+
+    asyncio.run(run())
+
+
+def test_without_an_interval_nobody_asks(tmp_path: Path) -> None:
+    async def run() -> None:
+        engine = MuteEngine("one")
+        async with supervising(tmp_path, engine, canary_interval_s=None, canary_timeout_s=0.2) as supervisor:
+            model = supervisor.models["one"]
+            await until_state(model, State.READY)
+            engine.mute = True
+            await asyncio.sleep(1.5)
+            assert (model.state, model.restarts) == (State.READY, 0)
+
+    asyncio.run(run())

@@ -1,0 +1,106 @@
+"""Which requests are refused after deaths, and that their neighbours are not."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from configs.settings import LitServeModel
+from servers.errors import ApiError
+from servers.models.model import Model
+from servers.models.quarantine import Quarantine
+from tests.services.tiny_engine import TinyEngine
+
+DIED = ApiError(503, "it died", code="model_died")
+
+
+def quarantine_of_one() -> Quarantine:
+    chosen = LitServeModel(engine="litserve", api="echo")
+    return Quarantine(Model("one", chosen, TinyEngine("one"), Path("/nowhere"), Path("/nowhere")))
+
+
+async def send(quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, dies: bool = False) -> None:
+    """One request: it is answered, or its process dies, once `end` is set."""
+    async with quarantine.watch("/predict", body, "id"):
+        if end:
+            await end.wait()
+        if dies:
+            raise DIED
+
+
+async def dies(quarantine: Quarantine, *bodies: bytes) -> list[str | None]:
+    """The process dies with these requests in hand; the code that each was answered with."""
+    death = asyncio.Event()
+    tasks = [asyncio.create_task(send(quarantine, body, death, dies=True)) for body in bodies]
+    await asyncio.sleep(0.01)
+    death.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    return [end.code if isinstance(end, ApiError) else None for end in ends]
+
+
+def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        assert await dies(quarantine, b"killer") == ["model_died"]
+        await asyncio.sleep(1.1)  # until the process is up again
+        assert await dies(quarantine, b"killer") == ["model_died"]
+        with pytest.raises(ApiError) as refused:
+            await send(quarantine, b"killer")
+        assert (refused.value.status, refused.value.code) == (422, "request_quarantined")
+        await send(quarantine, b"another")
+
+    asyncio.run(run())
+    assert "request id killed its process twice" in caplog.text
+    assert "killer" not in caplog.text
+
+
+def test_an_answer_clears_a_suspect() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        for _ in range(3):
+            await dies(quarantine, b"innocent")
+            await send(quarantine, b"innocent")
+
+    asyncio.run(run())
+
+
+def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        everybody = [b"killer", *(b"innocent %d" % number for number in range(5))]
+        for _ in range(2):
+            assert await dies(quarantine, *everybody) == ["model_died"] * 6
+            await asyncio.sleep(1.1)
+        # From now on they are let in one at a time: whoever is alone at the next death it was.
+        answered = [asyncio.create_task(send(quarantine, body)) for body in everybody[1:]]
+        killing = asyncio.create_task(send(quarantine, b"killer", dies=True))
+        await asyncio.gather(*answered)
+        with pytest.raises(ApiError, match="it died"):
+            await killing
+        with pytest.raises(ApiError, match="not retried"):
+            await send(quarantine, b"killer")
+        for body in everybody[1:]:
+            await send(quarantine, body)
+
+    asyncio.run(run())
+
+
+def test_the_same_request_twice_at_one_death_is_not_convicted_by_it() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        await dies(quarantine, b"popular", b"popular", b"popular")
+        await send(quarantine, b"popular")
+
+    asyncio.run(run())
+
+
+def test_the_same_request_twice_at_a_time_is_no_company() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        await dies(quarantine, b"killer", b"killer")
+        await asyncio.sleep(1.1)
+        await dies(quarantine, b"killer", b"killer")
+        with pytest.raises(ApiError, match="not retried"):
+            await send(quarantine, b"killer")
+
+    asyncio.run(run())

@@ -1,0 +1,149 @@
+"""What the supervisor promises, against real child processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from servers.models.model import Model, State
+from servers.processes import group as process_group
+from tests.services.supervision import supervising, until, until_state
+from tests.services.tiny_engine import TinyEngine
+
+
+def test_a_model_becomes_ready_only_after_its_canary_came_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with supervising(tmp_path, TinyEngine("one")) as supervisor:
+            model = supervisor.models["one"]
+            assert not supervisor.ready
+            await until_state(model, State.READY)
+            assert supervisor.ready
+            assert set(model.phases_s) == {"load", "warm"}
+        assert model.state is State.STOPPED
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("victim", ["main", "worker"])
+def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: Path, victim: str) -> None:
+    async def run() -> None:
+        async with supervising(tmp_path, TinyEngine("one"), TinyEngine("two")) as supervisor:
+            one, two = supervisor.models.values()
+            await until(lambda: supervisor.ready)
+            group_id = one.group_id
+            assert group_id is not None
+            worker = next(member for member in process_group.members(group_id) if "tiny-worker" in member.title)
+            begin = time.monotonic()
+            os.kill(group_id if victim == "main" else worker.pid, signal.SIGKILL)
+            await until(lambda: one.state is not State.READY)
+            assert time.monotonic() - begin < 2
+            assert two.state is State.READY
+            await until_state(one, State.READY)
+            assert one.restarts == 1
+            assert not process_group.members(group_id), "the rest of the broken tree is gone"
+
+    asyncio.run(run())
+
+
+def test_a_model_that_never_came_up_is_not_tried_again_and_says_why(tmp_path: Path) -> None:
+    broken = TinyEngine("one", argv=["-c", "raise ValueError('no such weights')"])
+
+    async def run() -> Model:
+        async with supervising(tmp_path, broken) as supervisor:
+            await asyncio.wait_for(supervisor.fatal.wait(), 20)
+            return supervisor.models["one"]
+
+    model = asyncio.run(run())
+    assert model.state is State.FAILED
+    assert "ValueError: no such weights" in model.detail
+    assert model.restarts == 0
+
+
+def test_a_model_that_keeps_breaking_is_given_up_after_its_restarts(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with supervising(tmp_path, TinyEngine("one"), max_restarts=1, required=False) as supervisor:
+            model = supervisor.models["one"]
+            for _ in range(2):
+                await until_state(model, State.READY)
+                assert model.group_id is not None
+                os.kill(model.group_id, signal.SIGKILL)
+                await until(lambda: model.state is not State.READY)
+            await until_state(model, State.FAILED)
+            assert "failed again after 1 restarts" in model.detail
+            assert not supervisor.fatal.is_set(), "it was not required"
+
+    asyncio.run(run())
+
+
+def test_a_start_that_takes_too_long_fails_with_the_setting_to_change(tmp_path: Path) -> None:
+    sleeper = TinyEngine("one", argv=["-c", "import time; time.sleep(60)"])
+
+    async def run() -> Model:
+        async with supervising(tmp_path, sleeper, start_timeout_s=0.3) as supervisor:
+            await asyncio.wait_for(supervisor.fatal.wait(), 20)
+            return supervisor.models["one"]
+
+    assert "not ready within 0.3 s (start_timeout_s)" in asyncio.run(run()).detail
+
+
+def test_when_the_supervisor_is_killed_the_reaper_leaves_nothing(tmp_path: Path) -> None:
+    script = f"""
+import asyncio
+from pathlib import Path
+from tests.services.supervision import supervising, until
+from tests.services.tiny_engine import TinyEngine
+
+async def run():
+    async with supervising(Path({str(tmp_path)!r}), TinyEngine("one"), TinyEngine("two")) as supervisor:
+        await until(lambda: supervisor.ready)
+        print(*(model.group_id for model in supervisor.models.values()), flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(run())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        groups = [int(word) for word in supervisor.stdout.readline().split()]
+        assert all(process_group.members(group_id) for group_id in groups)
+        supervisor.kill()
+    deadline = time.monotonic() + 5
+    while (alive := [m for group_id in groups for m in process_group.members(group_id)]) or (tmp_path / "run").exists():
+        assert time.monotonic() < deadline, f"left behind: {alive}"
+        time.sleep(0.05)
+
+
+def test_a_killed_reaper_is_replaced(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with supervising(tmp_path, TinyEngine("one")) as supervisor:
+            model = supervisor.models["one"]
+            await until_state(model, State.READY)
+            reaper = supervisor._reaper._process
+            reaper.kill()
+            reaper.wait()
+            assert model.group_id is not None
+            os.kill(model.group_id, signal.SIGKILL)  # its end and its restart must be told to a reaper
+            await until(lambda: model.restarts == 1 and model.state is State.READY)
+            assert supervisor._reaper._process.poll() is None
+
+    asyncio.run(run())
+
+
+def test_a_mistake_of_the_supervisors_own_fails_the_model_instead_of_leaving_it_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(TinyEngine, "needs", broken)
+
+    async def run() -> Model:
+        async with supervising(tmp_path, TinyEngine("one")) as supervisor:
+            await asyncio.wait_for(supervisor.fatal.wait(), 20)
+            return supervisor.models["one"]
+
+    assert asyncio.run(run()).state is State.FAILED

