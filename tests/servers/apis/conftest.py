@@ -1,42 +1,18 @@
-"""What the tests of the APIs share: real models, tiny ones made on the spot, and children that several tests use."""
+"""Models for the tests of the APIs: real ones, and tiny ones made on the spot."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from servers.store import Store
 from tests.servers.apis import tiny
-from tests.servers.engines.litserve.child import REPOSITORY, Child, running
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; as in the children
-
-Serve = Callable[..., Child]
 
 
 @pytest.fixture(scope="session")
-def model_folder() -> Callable[[str], Path]:
+def model_folder(model_cache: Path) -> Callable[[str], Path]:
     """The folder of a catalog model, pulled once into a cache that outlives the run."""
-    cache = Path(os.environ.get("LITPORT_TEST_CACHE") or REPOSITORY / ".cache" / "test-models")
-    return Store(cache).pull
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start a child, or give the one that runs already with the same settings; all end with the module."""
-    started: dict[str, Child] = {}
-    with ExitStack() as stack:
-
-        def start(**spec: Any) -> Child:
-            key = repr(sorted(spec.items()))
-            if key not in started:
-                started[key] = stack.enter_context(running(tmp_path_factory.mktemp("child"), **spec))
-            return started[key]
-
-        yield start
+    return Store(model_cache).pull
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
 PROMPTS = ["The capital of France is", "Once upon a time, there was a girl who", "日本の首都は", "1, 2, 3, 4,"]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from servers.apis import sentence_encoder
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
 TEXTS = ["A cat sat on the mat.", "Ein Kätzchen", "stock prices fell sharply on Monday after the bank's report", "!"]

@@ -11,7 +11,7 @@ import pytest
 from servers.apis import efficientnet_lite, pictures
 from servers.apis.image_classification import ImageClassificationAPI, PictureRequest
 from servers.apis.refusal import Refusal
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
 CATS = {"tiger cat", "Egyptian cat", "tabby", "Persian cat", "Siamese cat"}

@@ -9,7 +9,7 @@ import pytest
 
 from servers.apis.pipeline import PipelineAPI, PipelineRequest, to_json
 from servers.apis.refusal import Refusal
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
 

@@ -17,10 +17,10 @@ PROGRAM = """
 import asyncio, logging, sys
 from pathlib import Path
 from configs.settings import Telemetry
-from servers import logs
-from servers.engines.engine import Command
-from servers.model_process import ModelProcess
-from servers.reaper import Reaper
+from servers.platform import logs
+from servers.engines.base import Command
+from servers.models.process import ModelProcess
+from servers.processes.reaper import Reaper
 
 async def run(words, log_file):
     with Reaper(log_file.parents[1] / "run") as reaper:

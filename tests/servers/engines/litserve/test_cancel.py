@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from servers.processes import group as process_group
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, Child, await_that, running
 
 SLOW = f"{STRANGERS}/slow.py"

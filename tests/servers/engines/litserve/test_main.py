@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.apis.conftest import Serve
+from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, await_that, end, launch, running
 
 
