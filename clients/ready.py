@@ -5,6 +5,8 @@ import time
 
 import httpx
 
+from clients.documents import read_readiness
+
 
 def wait_until_ready(url: str, timeout_s: float) -> dict[str, str]:
     """Wait until every required model is ready, and return each model's state.
@@ -15,14 +17,14 @@ def wait_until_ready(url: str, timeout_s: float) -> dict[str, str]:
     with httpx.Client(base_url=url, timeout=5) as client:
         while True:
             try:
-                answer = client.get("/ready").json()
-                if answer["ready"]:
-                    return dict(answer["models"])
-                seen = ", ".join(f"{model} is {state}" for model, state in answer["models"].items())
+                readiness = read_readiness(client.get("/ready").content)
+                if readiness.ready:
+                    return readiness.models
+                reason = ", ".join(f"{model} is {state}" for model, state in readiness.models.items())
             except httpx.TransportError as problem:
-                seen = str(problem)
+                reason = str(problem)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{url} is not ready after {timeout_s:g} s: {seen}")
+                raise TimeoutError(f"{url} is not ready after {timeout_s:g} s: {reason}")
             time.sleep(0.2)
 
 

@@ -1,9 +1,9 @@
-"""What a client says when no platform answers at the address it was given. It knows no reason, and guesses none."""
+"""A message for a platform that does not answer. The client does not know why, so the message does not guess."""
 
 import sys
 
 
 def report(url: str) -> int:
-    """Say so on standard error; returns the exit status."""
+    """Print the message on standard error and return the exit status."""
     print(f"nothing answers at {url}; is `litport serve` running there?", file=sys.stderr)
     return 1

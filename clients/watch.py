@@ -1,7 +1,6 @@
-"""The status of a running platform, again and again until Ctrl-C: a live view, or one view after the other in a file.
+"""The status of a running platform, shown repeatedly until Ctrl-C: a live view, or views one below the other in a file.
 
-A platform that goes away is told and waited for, since who watches wants to see it come back. Nothing is kept: each
-view is what the platform says at that moment.
+While the platform does not answer, the view says so and the watching goes on, to show when the platform comes back.
 """
 
 import contextlib
@@ -15,16 +14,17 @@ from rich.live import Live
 from rich.text import Text
 
 from clients import status
+from clients.documents import read_status
 
 
 def run(url: str, key: str | None, every_s: float) -> int:
-    """Show the status every so many seconds; the exit status is 0 after Ctrl-C, and 1 where the status is refused."""
+    """Show the status every `every_s` seconds; the exit status is 0 after Ctrl-C, and 1 when a request is rejected."""
     console = Console(highlight=False)
     try:
         with _display(console) as show:
             while True:
                 try:
-                    answer = status.ask(url, key)
+                    answer = status.fetch(url, key)
                 except httpx.TransportError:
                     show(Text(f"nothing answers at {url}; waiting for it", style="yellow"))
                 else:
@@ -41,14 +41,14 @@ def run(url: str, key: str | None, every_s: float) -> int:
 def _view(url: str, answer: httpx.Response, console: Console) -> RenderableType:
     if answer.status_code != 200:
         return Text(f"{url}/status was answered {answer.status_code}; waiting for it", style="yellow")
-    document = answer.json()
-    head = f"{document['address']}  {time.strftime('%H:%M:%S')}  {document['in_flight']} in flight"
+    document = read_status(answer.content)
+    head = f"{document.address}  {time.strftime('%H:%M:%S')}  {document.in_flight} in flight"
     return Group(Text(head, style="bold"), "", status.view(document, console))
 
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[RenderableType], None]]:
-    """What shows a view: in place of the one before on a terminal, below it elsewhere."""
+    """A function that shows a view: on a terminal in place of the last one, elsewhere below it."""
     if not console.is_terminal:
         yield lambda view: console.print(view, "")
         return

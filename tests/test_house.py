@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "clients": set(),
     "configs": set(),
     "litport": {"benchmarks", "clients", "configs", "servers"},
-    "servers": {"configs"},
+    "servers": {"clients", "configs"},
 }
 LOCKS = ("cpu.txt", "cuda.txt", "playground.txt", "dev.txt")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from clients.documents import ModelStatus
 from clients.playground import live, parts
 from clients.playground.chat_tab import ChatTab
 from clients.playground.platform import Platform, Problem
@@ -50,7 +51,7 @@ class Page:
             with gr.Tab("Similarity", elem_id="tab-similarity"):
                 similarity = SimilarityTab(platform, key)
             with gr.Tab("Live", elem_id="tab-live"):
-                shown = gr.HTML(live.drawn([]), elem_id="live")
+                shown = gr.HTML(live.draw([]), elem_id="live")
             timer.tick(self._sampled, [visit, key], shown, **parts.UPDATE)
             choices = [*chat.models, predict.model, similarity.model]
             gr.on(
@@ -68,8 +69,8 @@ class Page:
         except Problem as problem:
             wanted = gr.Row(visible=True) if problem.status == 401 else gr.skip()
             return [parts.line(str(problem), "problem"), wanted, *(gr.skip() for _ in chosen)]
-        models = status.get("models", [])
-        ready = sum(model["state"] == "ready" for model in models)
+        models = status.models
+        ready = sum(model.state == "ready" for model in models)
         told = parts.line(f"{ready} of {len(models)} models ready at {self._platform.url}")
         chats, predicts = _choices(models, (_CHAT, _COMPLETIONS), "vllm"), _choices(models, ("/predict/",), "litserve")
         lists = [chats, [("none", ""), *chats], predicts, _choices(models, (_EMBEDDINGS,), "")]
@@ -82,19 +83,19 @@ class Page:
         try:
             status = await self._platform.status(key)
         except Problem as problem:
-            return live.drawn(visit.samples, str(problem))
+            return live.draw(visit.samples, str(problem))
         now_s = time.monotonic()
-        visit.samples = [sample for sample in visit.samples if now_s - sample.at_s < live.KEPT_S]
+        visit.samples = [sample for sample in visit.samples if now_s - sample.at_s < live.HISTORY_S]
         visit.samples.append(live.Sample(now_s, status))
-        return live.drawn(visit.samples)
+        return live.draw(visit.samples)
 
 
-def _choices(models: Sequence[dict[str, Any]], routes: tuple[str, ...], kind: str) -> list[tuple[str, str]]:
+def _choices(models: Sequence[ModelStatus], routes: tuple[str, ...], kind: str) -> list[tuple[str, str]]:
     """Label and name of the models with such a route; of those that are not up, and so say none, those of the kind."""
     return [
-        (model["name"] if model["state"] == "ready" else f"{model['name']} ({model['state']})", model["name"])
+        (model.name if model.state == "ready" else f"{model.name} ({model.state})", model.name)
         for model in models
-        if any(path.startswith(routes) for path in model["paths"]) or (not model["paths"] and model["kind"] == kind)
+        if any(path.startswith(routes) for path in model.paths) or (not model.paths and model.kind == kind)
     ]
 
 

@@ -4,15 +4,19 @@ It keeps no answer. A key goes into a header and nowhere else.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import httpx
+import msgspec
 
+from clients.documents import Status, read_status
 from clients.playground.request import Request
 
 _CONNECT_S = 10.0
-_TOLD_S = 10.0  # what the front door answers by itself comes at once
+_DOCUMENT_S = 10.0  # the front door's own documents come at once
+
+T = TypeVar("T")
 
 
 class Problem(Exception):  # noqa: N818 # what the visitor has, and reads
@@ -39,13 +43,13 @@ class Platform:
         """Whether requests carry a key when the page's field holds `key`."""
         return bool(self._chosen(key))
 
-    async def status(self, key: str | None) -> dict[str, Any]:
+    async def status(self, key: str | None) -> Status:
         """`GET /status`. Raises Problem."""
-        return await self._told("/status", key)
+        return await self._get("/status", key, read_status)
 
     async def openapi(self, key: str | None) -> dict[str, Any]:
         """`GET /openapi.json`. Raises Problem."""
-        return await self._told("/openapi.json", key)
+        return await self._get("/openapi.json", key, msgspec.json.Decoder(dict[str, Any]).decode)
 
     async def answer(self, request: Request, key: str | None) -> bytes:
         """The whole answer to a request. Raises Problem."""
@@ -59,16 +63,12 @@ class Platform:
         async with self._exchange("POST", request.path, key, timeout=timeout, **request.content()) as response:
             yield response
 
-    async def _told(self, path: str, key: str | None) -> dict[str, Any]:
-        async with self._exchange("GET", path, key, timeout=_TOLD_S) as response:
-            await response.aread()
+    async def _get(self, path: str, key: str | None, read: Callable[[bytes], T]) -> T:
+        async with self._exchange("GET", path, key, timeout=_DOCUMENT_S) as response:
             try:
-                document = response.json()
-            except ValueError:
-                document = None
-            if not isinstance(document, dict):
-                raise Problem(f"{self.url}{path} did not answer as a Litport platform does.")
-            return document
+                return read(await response.aread())
+            except msgspec.DecodeError:
+                raise Problem(f"{self.url}{path} did not answer as a Litport platform does.") from None
 
     @contextlib.asynccontextmanager
     async def _exchange(self, method: str, path: str, key: str | None, **options: Any) -> AsyncIterator[httpx.Response]:
@@ -114,9 +114,9 @@ class Platform:
     async def _details(self, message: str, key: str | None) -> str:
         """What /status says of the model that a message names."""
         with contextlib.suppress(Problem):
-            for model in (await self.status(key)).get("models", []):
-                if f"'{model['name']}'" in message and model.get("detail") and model["detail"] not in message:
-                    return f" ({model['detail']})"
+            for model in (await self.status(key)).models:
+                if f"'{model.name}'" in message and model.detail and model.detail not in message:
+                    return f" ({model.detail})"
         return ""
 
 

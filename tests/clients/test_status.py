@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from clients import status
+from clients.documents import Status
 from tests.conftest import LITPORT, REPOSITORY, litport
 from tests.services.front_door import Door, open_door
 from tests.services.tiny_engine import TinyEngine
@@ -184,6 +186,7 @@ def model(name: str, **known: Any) -> dict[str, Any]:
     }
     fixed = {"kind": "vllm", "state": "ready", "detail": "", "in_state_s": 7000, "restarts": 0}
     counts = {"running": 128, "waiting": 1000, "cpu_cores": None, "memory_bytes": None}
+    fixed |= {"source": None, "phases_s": {}, "required": True, "process_count": None, "paths": []}
     return {"name": name, **fixed, **counts, "recent": recent, **known}
 
 
@@ -200,7 +203,8 @@ def gpu(index: int, **known: Any) -> dict[str, Any]:
 def lines(width: int, *models: dict[str, Any], machine: dict[str, Any] | None = None) -> list[str]:
     file = io.StringIO()
     console = Console(width=width, file=file, highlight=False)
-    console.print(status.view({"models": models, "hardware": machine}, console))
+    document = {"version": "1", "address": "http://x", "uptime_s": 1, "in_flight": 0, "hardware": machine}
+    console.print(status.view(msgspec.convert({**document, "models": models}, Status), console))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 

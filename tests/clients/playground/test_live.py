@@ -3,11 +3,33 @@
 import re
 from typing import Any
 
-from clients.playground.live import Sample, drawn
+import msgspec
 
-OLD = {"models": [{"name": "m", "state": "ready", "detail": "", "running": 1, "waiting": 0, "memory_bytes": None}]}
+from clients.documents import Status
+from clients.playground.live import Sample, draw
+
+MODEL: dict[str, Any] = {
+    "name": "m",
+    "kind": "vllm",
+    "source": None,
+    "state": "ready",
+    "detail": "",
+    "in_state_s": 1,
+    "phases_s": {},
+    "restarts": 0,
+    "required": True,
+    "running": 1,
+    "waiting": 0,
+    "process_count": None,
+    "memory_bytes": None,
+    "paths": [],
+}
+OLD = {"models": [MODEL]}
 RECENT = {
     "window_s": 30,
+    "requests": 60,
+    "failed": 0,
+    "input_tokens_per_s": 0.0,
     "requests_per_s": 2.0,
     "output_tokens_per_s": 12.5,
     "duration_s": {"p50": 0.25, "p95": 1.5},
@@ -15,14 +37,20 @@ RECENT = {
 }
 GPU = {"index": 0, "name": "card", "utilization_percent": 40, "memory_used_bytes": None, "power_w": 61.6}
 NEW = {
-    "models": [{**OLD["models"][0], "cpu_cores": 1.25, "memory_bytes": 2**31, "recent": RECENT}],
+    "models": [{**MODEL, "cpu_cores": 1.25, "memory_bytes": 2**31, "recent": RECENT}],
     "hardware": {
         "cpu_percent": 12.4,
         "memory_available_bytes": 3 * 2**30,
         "memory_total_bytes": 8 * 2**30,
         "gpus": [GPU, {**GPU, "index": 1, "lost": True}],
+        "nvml_error": None,
     },
 }
+
+
+def sample(at_s: float, document: dict[str, Any]) -> Sample:
+    platform = {"version": "1", "address": "http://x", "uptime_s": 1, "in_flight": 0}
+    return Sample(at_s, msgspec.convert({**platform, **document}, Status))
 
 
 def figures(page: str) -> dict[str, str]:
@@ -30,14 +58,14 @@ def figures(page: str) -> dict[str, str]:
 
 
 def test_a_platform_that_says_little_is_shown_with_dashes() -> None:
-    shown = figures(drawn([Sample(0, OLD)]))
+    shown = figures(draw([sample(0, OLD)]))
     assert shown.pop("running / waiting") == "1 / 0"
     assert shown.pop("memory used / all") == shown.pop("duration p50 / p95") == "- / -"
     assert set(shown.values()) == {"-", "- / -"}
 
 
 def test_what_is_said_is_shown_with_its_unit() -> None:
-    page = drawn([Sample(0, NEW)])
+    page = draw([sample(0, NEW)])
     models, host = page.split("<h3>host")
     assert figures(models) == {
         "running / waiting": "1 / 0",
@@ -55,14 +83,14 @@ def test_what_is_said_is_shown_with_its_unit() -> None:
 
 
 def test_a_chart_has_a_gap_where_nothing_is_known() -> None:
-    samples = [Sample(0, NEW), Sample(2, NEW), Sample(4, {"models": []}), Sample(6, NEW), Sample(30, NEW)]
-    path = re.search(r'aria-label="requests/s[^>]*><path d="([^"]*)"', drawn(samples))
+    samples = [sample(0, NEW), sample(2, NEW), sample(4, {"models": []}), sample(6, NEW), sample(30, NEW)]
+    path = re.search(r'aria-label="requests/s[^>]*><path d="([^"]*)"', draw(samples))
     assert path is not None
     assert re.sub(r"[^ML]", "", path[1]) == "MLMM"
 
 
 def test_words_of_others_are_text() -> None:
-    model: dict[str, Any] = {"name": "<b>", "state": "failed", "detail": "<script>", "running": "<i>"}
-    page = drawn([Sample(0, {"models": [model]})], "<u>")
+    model = {**MODEL, "name": "<b>", "state": "<i>", "detail": "<script>"}
+    page = draw([sample(0, {"models": [model]})], "<u>")
     assert re.findall(r"<(?:b>&|script|i>|u>)", page) == []
     assert "&lt;script&gt;" in page

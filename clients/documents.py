@@ -1,0 +1,172 @@
+"""The documents that a platform answers with itself, as types: `/health`, `/ready`, `/status` and `/v1/models`.
+
+The front door builds its answers and their OpenAPI schemas from these types, and the clients read with them. The order
+of the fields is the order in the answers. A reader ignores fields that it does not know, so a client keeps working when
+a later platform adds one; a field that an earlier platform may lack has a default.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+# A platform and a client understand each other while this number is the same. Adding a field does not change it;
+# removing or renaming one, or changing its type, does.
+VERSION = 1
+
+# Text and not an enumeration, so that a client can show a state that a later platform adds.
+STATES = ("pulling", "starting", "ready", "draining", "stopped", "failed")
+State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(STATES)})]
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The front door is alive."""
+
+    status: Literal["ok"]
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether every required model takes traffic, and the state of each model by its name."""
+
+    ready: bool
+    models: dict[str, State]
+
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as OpenAI lists it, with its engine (`kind`) and state; an adapter of a vLLM model has its own entry.
+
+    `created` is Unix time. An entry from vLLM has more fields in the answer.
+    """
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    kind: str
+    state: State
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every model, ready or not."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The value that 50 and 95 per cent of the requests do not exceed."""
+
+    p50: float
+    p95: float
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests that ended within the last `window_s` seconds.
+
+    The times are those of requests that did not fail; null where there was none.
+    """
+
+    window_s: float
+    requests: int
+    failed: int
+    requests_per_s: float
+    input_tokens_per_s: float
+    output_tokens_per_s: float
+    duration_s: Percentiles | None
+    ttft_s: Percentiles | None
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One model: its state, its requests and its processes.
+
+    `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
+    model is not up.
+    """
+
+    name: str
+    kind: str
+    source: str | None
+    state: State
+    detail: str
+    in_state_s: float
+    phases_s: dict[str, float]
+    restarts: int
+    required: bool
+    running: int
+    waiting: int
+    socket: str | None = None
+    log_file: str | None = None
+    group_id: int | None = None
+    process_count: int | None
+    memory_bytes: int | None
+    paths: list[str]
+    cpu_cores: float | None = None
+    recent: Recent | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU at the last sample; null is "not measured".
+
+    `model` is the model whose work is on the GPU, null where that is nobody's, a stranger's or several models';
+    `shared` says whether it is more than one's. `lost` says that the driver no longer reaches the GPU.
+    """
+
+    index: int
+    name: str | None = None
+    utilization_percent: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    power_w: float | None = None
+    shared: bool | None = None
+    model: str | None = None
+    lost: bool = False
+
+
+class Hardware(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine at the last sample: per cent of all cores, and memory within the container's limit."""
+
+    cpu_percent: float | None
+    memory_available_bytes: int
+    memory_total_bytes: int
+    gpus: list[Gpu]
+    nvml_error: str | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs where, and how busy it is. `hardware` is null while the platform has no sample of the machine."""
+
+    version: str
+    address: str
+    metrics_address: str | None = None
+    uptime_s: float
+    in_flight: int
+    hardware: Hardware | None = None
+    models: list[ModelStatus]
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request failed. A `code` of vLLM is a number; errors in Anthropic's shape have no `param` and no `code`."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | int | None = None
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True):
+    """An error in OpenAI's shape."""
+
+    error: ErrorDetail
+
+
+def read_status(answer: bytes) -> Status:
+    """The status in an answer of `GET /status`. Raises msgspec.DecodeError if it is not one."""
+    return _STATUS.decode(answer)
+
+
+def read_readiness(answer: bytes) -> Readiness:
+    """The readiness in an answer of `GET /ready`. Raises msgspec.DecodeError if it is not one."""
+    return _READINESS.decode(answer)
+
+
+_STATUS = msgspec.json.Decoder(Status)
+_READINESS = msgspec.json.Decoder(Readiness)
