@@ -11,10 +11,9 @@ from typing import Any
 
 import yaml
 
-from configs import document
+from configs import document, engines
 from configs.document import MalformedError
 from configs.layer import SECRET_ORIGIN, Layer, Spread
-from configs.model import ENGINES
 from configs.names import COMMAND_LINE, ENVIRONMENT, SECRET_FILE, Models, Notation, nearest
 from configs.shape import Leaf, tree
 
@@ -144,7 +143,7 @@ def _with_new_models(notation: Notation, names: Mapping[str, str], models: Model
         known = next((model for model in models if notation.plain(model) == notation.plain(middle)), None)
         below = any(notation.plain(middle).startswith(notation.plain(model) + notation.separator) for model in models)
         # `...ARGS__ENGINE` of a model that is not there would otherwise add a model called `x__args`.
-        if known or (not below and (text in ENGINES or notation.separator not in middle)):
+        if known or (not below and (text in engines.names() or notation.separator not in middle)):
             after[known or (middle.lower() if notation is ENVIRONMENT else middle)] = text
     return after
 

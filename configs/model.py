@@ -47,7 +47,9 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Model(Section):
+class ModelSettings(Section):
+    """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest."""
+
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
     required: bool = Field(True, description="Whether /ready waits for this model.")
@@ -73,7 +75,7 @@ class _Model(Section):
     )
 
 
-class VllmModel(_Model):
+class VllmModel(ModelSettings):
     """A language model served by vLLM."""
 
     engine: Literal["vllm"] = Field(description="What runs the model.")
@@ -88,7 +90,7 @@ class VllmModel(_Model):
     )
 
 
-class LitServeModel(_Model):
+class LitServeModel(ModelSettings):
     """Any other model, served by LitServe through a LitAPI."""
 
     engine: Literal["litserve"] = Field(description="What runs the model.")
@@ -142,10 +144,6 @@ class LitServeModel(_Model):
         if batch_timeout_s is not None and info.data.get("max_batch_size", 2) in (None, 1):
             raise ValueError("nothing to wait for in batches of one; set max_batch_size to 2 or more, or remove this")
         return batch_timeout_s
-
-
-ENGINES = ("vllm", "litserve")
-Model = Annotated[VllmModel | LitServeModel, Field(discriminator="engine")]
 
 
 def _advice_on_owned_option(name: str) -> str | None:

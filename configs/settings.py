@@ -18,9 +18,21 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.model import LitServeModel, Model, Seconds, Section, VllmModel
+from configs.model import LitServeModel, ModelSettings, Seconds, Section, VllmModel
 
-__all__ = ["Auth", "Bench", "Limits", "LitServeModel", "LitportSettings", "Model", "Server", "Telemetry", "VllmModel"]
+__all__ = [
+    "Auth",
+    "Bench",
+    "Limits",
+    "LitServeModel",
+    "LitportSettings",
+    "Model",
+    "ModelName",
+    "ModelSettings",
+    "Server",
+    "Telemetry",
+    "VllmModel",
+]
 
 LOOPBACK = "127.0.0.1"
 
@@ -33,6 +45,9 @@ def _model_name(name: str) -> str:
     return name
 
 
+ModelName = Annotated[str, AfterValidator(_model_name)]
+# `configs.engines.register` adds the settings of further engines.
+Model = Annotated[VllmModel | LitServeModel, Field(discriminator="engine")]
 File = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
@@ -169,9 +184,7 @@ class LitportSettings(BaseSettings):
     )
 
     server: Server = Field(default_factory=Server, description=str(Server.__doc__))
-    models: dict[Annotated[str, AfterValidator(_model_name)], Model] = Field(
-        {}, description="The models, each under the name that requests call it by."
-    )
+    models: dict[ModelName, Model] = Field({}, description="The models, each under the name that requests call it by.")
     limits: Limits = Field(default_factory=Limits, description=str(Limits.__doc__))
     auth: Auth = Field(default_factory=Auth, description=str(Auth.__doc__))
     telemetry: Telemetry = Field(default_factory=Telemetry, description=str(Telemetry.__doc__))

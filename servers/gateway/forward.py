@@ -15,6 +15,7 @@ from servers.errors import ApiError
 from servers.gateway.errors import translate
 from servers.gateway.request import Request
 from servers.gateway.response import Answer
+from servers.models.instance import Instance
 from servers.models.model import Model
 
 # Headers that belong to one connection (RFC 9110, 7.6.1), or that the front door sets itself.
@@ -46,28 +47,29 @@ async def forward(
     Raises ApiError 503 with the code `model_died` when the process dies meanwhile. Cancelling it closes the connection
     to the process, which is how vLLM and LitServe learn that nobody waits any more.
     """
-    if model.session is None:
+    instance = model.choose()
+    if instance.session is None:
         raise _died(model)
     url = URL.build(path=path, query_string=request.query.decode("latin-1"), encoded=True)
-    model.in_flight += 1
-    deaths = model.deaths
+    instance.in_flight += 1
+    deaths = instance.deaths
     try:
-        async with model.session.request(
+        async with instance.session.request(
             request.method, url, data=body, headers=request.upstream_headers(trace), allow_redirects=False
         ) as upstream:
-            if upstream.status == 500 and await _dies(model, deaths):
+            if upstream.status == 500 and await _dies(instance, deaths):
                 raise _died(model)
-            await _return(upstream, request, body, model, answer)
+            await _return(upstream, request, body, instance, answer)
     except (aiohttp.ClientError, OSError):
         raise _died(model) from None
     finally:
-        model.in_flight -= 1
+        instance.in_flight -= 1
 
 
 async def _return(
-    upstream: aiohttp.ClientResponse, request: Request, body: bytes, model: Model, answer: Answer
+    upstream: aiohttp.ClientResponse, request: Request, body: bytes, instance: Instance, answer: Answer
 ) -> None:
-    model.answered_at_s = time.monotonic()
+    instance.answered_at_s = time.monotonic()
     headers = [pair for pair in upstream.raw_headers if pair[0].lower() not in _NOT_RETURNED]
     if upstream.status >= 400:
         status, error = translate(upstream.status, await upstream.read(), request.content_type, body)
@@ -76,19 +78,19 @@ async def _return(
         return
     await answer.start(upstream.status, headers)
     async for chunk in upstream.content.iter_any():
-        model.answered_at_s = time.monotonic()
+        instance.answered_at_s = time.monotonic()
         await answer.write(chunk)
     await answer.finish()
 
 
-async def _dies(model: Model, deaths: int) -> bool:
+async def _dies(instance: Instance, deaths: int) -> bool:
     """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
     until_s = time.monotonic() + _DYING_S
-    while model.deaths == deaths and time.monotonic() < until_s:  # noqa: ASYNC110 # seldom, and not for long
+    while instance.deaths == deaths and time.monotonic() < until_s:  # noqa: ASYNC110 # seldom, and not for long
         await asyncio.sleep(0.02)
-    return model.deaths != deaths
+    return instance.deaths != deaths
 
 
 def _died(model: Model) -> ApiError:
     message = f"the process of model '{model.name}' ended while it had this request; it is being restarted"
-    return ApiError(503, message, code="model_died", headers={"retry-after": str(model.back_in_s)})
+    return ApiError(503, message, code="model_died", headers={"retry-after": str(model.choose().ready_in_s)})

@@ -28,10 +28,7 @@ from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
 from servers.gateway.response import Answer
 from servers.gateway.routes import table as routes
 from servers.gateway.usage import usage_in
-from servers.metrics.hardware import HardwareCollector
-from servers.metrics.models import ModelCollector
-from servers.models.admission import Admission
-from servers.models.quarantine import Quarantine
+from servers.models.model import Model
 from servers.models.supervisor import Supervisor
 from servers.telemetry import Sampler
 
@@ -55,9 +52,7 @@ class FrontDoor:
         self._limits = settings.limits
         self._keyring = keyring
         self._routes = routes.Routes(supervisor)
-        self._admissions = {name: Admission(model) for name, model in supervisor.models.items()}
-        self._quarantines = {name: Quarantine(model) for name, model in supervisor.models.items()}
-        self._ledger = Ledger(supervisor.models, settings.telemetry.audit_file)
+        self._ledger = Ledger(settings.telemetry.audit_file)
         self._openapi = openapi.Document(about.version)
         self._about = about
         self._sampler = sampler
@@ -66,9 +61,6 @@ class FrontDoor:
         self._idle.set()
         self.in_flight = 0
         self.metrics = self._ledger.metrics.registry
-        self.metrics.register(ModelCollector(supervisor.models, self._admissions, about.version))
-        if sampler is not None:
-            self.metrics.register(HardwareCollector(sampler))
 
     async def drain(self) -> None:
         """Refuse new requests from now on, and return once none is being answered."""
@@ -137,8 +129,6 @@ class FrontDoor:
         return listing.status(
             self._about,
             self._supervisor,
-            self._admissions,
-            self._ledger.recent,
             in_flight=self.in_flight,
             samples=self._sampler.fresh if self._sampler else (),
             nvml_error=self._sampler.nvml_error if self._sampler else None,
@@ -167,8 +157,8 @@ class FrontDoor:
         try:
             async with (
                 deadline.hold(receive),
-                self._turn(visit, key.name, model.name, tokens),
-                self._quarantines[model.name].watch(path, body, request.id),
+                self._turn(visit, key.name, model, tokens),
+                model.quarantine.watch(path, body, request.id),
             ):
                 with self._ledger.upstream(visit, path) as trace:
                     await forward(request, body, model, path, visit.answer, trace)
@@ -180,9 +170,9 @@ class FrontDoor:
             key.leave(tokens, _used_tokens(visit, tokens))
 
     @contextlib.asynccontextmanager
-    async def _turn(self, visit: Visit, caller: str, model: str, tokens: int) -> AsyncIterator[None]:
+    async def _turn(self, visit: Visit, caller: str, model: Model, tokens: int) -> AsyncIterator[None]:
         self._ledger.wait(visit)
-        async with self._admissions[model].turn(caller, tokens):
+        async with model.admission.turn(caller, tokens):
             self._ledger.admit(visit)
             yield
 

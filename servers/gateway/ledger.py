@@ -6,7 +6,7 @@ The front door says what happens, and nothing else. It refuses to fail a request
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from servers.errors import ApiError
 from servers.gateway.audit import Audit
 from servers.gateway.exchange import Visit
 from servers.gateway.request_metrics import RequestMetrics
-from servers.models.recent import Recent
 from servers.telemetry import tracing
 
 if TYPE_CHECKING:
@@ -24,11 +23,10 @@ _UNRECORDED = frozenset({"/health", "/ready"})
 
 
 class Ledger:
-    """The books of the models of these names. Raises UserError for an audit file that cannot be written."""
+    """The books of the requests. Raises UserError for an audit file that cannot be written."""
 
-    def __init__(self, models: Iterable[str], audit_file: Path | None) -> None:
+    def __init__(self, audit_file: Path | None) -> None:
         self.metrics = RequestMetrics()
-        self.recent = {name: Recent() for name in models}
         self._audit = Audit(audit_file)
         self._spans = _spans()
 
@@ -87,13 +85,13 @@ class Ledger:
         ttft_s = None if first_s is None else first_s - visit.begin_s
         model, key = visit.model_name or "", visit.key_name or ""
         self.metrics.requests.labels(model, visit.route, status or "none", key).inc()
-        if model:
+        if visit.model is not None:
             times = self.metrics.of(model)
             times.request_s.observe(duration_s)
             if ttft_s is not None:
                 times.first_token_s.observe(ttft_s)
             self.metrics.count_tokens(model, key, visit.usage)
-            self.recent[model].note(
+            visit.model.recent.note(
                 now_s,
                 duration_s,
                 ttft_s,

@@ -4,14 +4,12 @@ Reading only; nothing here changes a model, and no key or request content appear
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from servers.gateway import hardware
-from servers.models.admission import Admission
 from servers.models.model import Model
-from servers.models.recent import Recent
 from servers.models.supervisor import Supervisor
 from servers.processes import group as process_group
 from servers.telemetry import Sample
@@ -34,7 +32,7 @@ def model_list(supervisor: Supervisor) -> dict[str, Any]:
 
 def entries(model: Model) -> list[dict[str, Any]]:
     """The model's entries: its own, and one for each adapter that vLLM lists beside it."""
-    plain = {"id": model.name, "object": "model", "created": int(model.since), "owned_by": "litport"}
+    plain = {"id": model.name, "object": "model", "created": int(model.choose().since), "owned_by": "litport"}
     listing = model.card.listing if model.card else [plain]
     return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
 
@@ -53,8 +51,6 @@ def readiness(supervisor: Supervisor, draining: bool) -> dict[str, Any]:
 def status(
     about: About,
     supervisor: Supervisor,
-    admissions: Mapping[str, Admission],
-    recents: Mapping[str, Recent],
     *,
     in_flight: int,
     samples: Sequence[Sample],
@@ -75,9 +71,9 @@ def status(
         "hardware": hardware.summary(samples, nvml_error),
         "models": [
             {
-                **_status(model, admissions[name]),
+                **_status(model),
                 "cpu_cores": cores.get(name),
-                "recent": recents[name].summary(time.monotonic()),
+                "recent": model.recent.summary(time.monotonic()),
             }
             for name, model in supervisor.models.items()
         ],
@@ -92,23 +88,24 @@ def paths(model: Model) -> list[str]:
     return sorted(model.card.routes) + predict
 
 
-def _status(model: Model, admission: Admission) -> dict[str, Any]:
-    members = process_group.members(model.group_id) if model.group_id else []
+def _status(model: Model) -> dict[str, Any]:
+    instance = model.choose()
+    members = process_group.members(instance.group_id) if instance.group_id else []
     return {
         "name": model.name,
         "kind": model.engine.kind,
         "source": model.settings.source,
         "state": model.state.value,
-        "detail": model.detail,
-        "in_state_s": round(time.time() - model.since, 1),
-        "phases_s": {phase: round(spent_s, 2) for phase, spent_s in model.phases_s.items()},
+        "detail": instance.detail,
+        "in_state_s": round(time.time() - instance.since, 1),
+        "phases_s": {phase: round(spent_s, 2) for phase, spent_s in instance.phases_s.items()},
         "restarts": model.restarts,
         "required": model.settings.required,
-        "running": admission.running,
-        "waiting": admission.waiting,
-        "socket": str(model.socket),
-        "log_file": str(model.log_file),
-        "group_id": model.group_id,
+        "running": model.admission.running,
+        "waiting": model.admission.waiting,
+        "socket": str(instance.socket),
+        "log_file": str(instance.log_file),
+        "group_id": instance.group_id,
         "process_count": len(members) or None,
         "memory_bytes": sum(member.resident_bytes for member in members) or None,
         "paths": paths(model),

@@ -40,10 +40,11 @@ async def pages(models: Mapping[str, Model]) -> str:
 
 
 async def _read(model: Model) -> str | None:
-    if model.session is None:
+    session = model.choose().session
+    if session is None:
         return None
     try:
-        async with model.session.get("/metrics", timeout=_TIMEOUT) as response:
+        async with session.get("/metrics", timeout=_TIMEOUT) as response:
             return await response.text() if response.status == 200 else None
     except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError, UnicodeDecodeError):
         return None  # it is starting, ending or stuck; RuntimeError: its session was closed meanwhile

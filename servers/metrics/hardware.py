@@ -4,7 +4,6 @@ A GPU that several models share gives its duty cycle to none of them. What the s
 told any more.
 """
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -38,26 +37,24 @@ _GPU_GAUGES = (
 )
 
 
-@contextlib.contextmanager
-def sampling(telemetry: Telemetry, processes: Callable[[], Mapping[str, int]]) -> Iterator[Sampler | None]:
-    """A sampler for as long as the platform runs, of the last half minute; None where the settings want none.
+def make_sampler(telemetry: Telemetry, processes: Callable[[], Mapping[str, int]]) -> Sampler | None:
+    """A sampler of the last half minute, not yet started; None where `telemetry.sample_interval_s` is null.
 
-    `processes` maps each model that has some to its process group. What goes wrong is logged, once, and tried again.
+    `processes` maps each model that has processes to its process group. A failed reading is logged once for each
+    message, and the next one is tried.
     """
     interval_s = telemetry.sample_interval_s
     if interval_s is None:
-        yield None
-        return
-    told: set[str] = set()
+        return None
+    reported: set[str] = set()
 
-    def tell(problem: Exception) -> None:
-        if str(problem) not in told:
-            told.add(str(problem))
+    def report(problem: Exception) -> None:
+        if str(problem) not in reported:
+            reported.add(str(problem))
             _log.warning("hardware could not be read: %s: %s", type(problem).__name__, problem)
 
-    kept = max(2, round(30 / interval_s))
-    with Sampler(processes, interval_s, kept, _SWITCHES_EVERY_S, tell) as sampler:
-        yield sampler
+    max_samples = max(2, round(30 / interval_s))
+    return Sampler(processes, interval_s, max_samples, _SWITCHES_EVERY_S, report)
 
 
 class HardwareCollector(Collector):

@@ -1,4 +1,4 @@
-"""What there is to know of each model: its state and how it came there, its queue, its canary."""
+"""The series of each model: its state and transitions, its queue, its canary."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,22 +6,20 @@ from prometheus_client.core import Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from servers.metrics.families import family
-from servers.models.admission import Admission
-from servers.models.model import Model, State
+from servers.models.instance import State
+from servers.models.model import Model
 
 
 class ModelCollector(Collector):
-    """Reads models and their turnstiles whenever the page is asked for."""
+    """Reads models and their queues whenever the page is read."""
 
-    def __init__(self, models: Mapping[str, Model], admissions: Mapping[str, Admission], version: str) -> None:
+    def __init__(self, models: Mapping[str, Model], version: str) -> None:
         self._models = models
-        self._admissions = admissions
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
         """The series of this moment."""
         named = [({"model": name}, model) for name, model in self._models.items()]
-        queues = [({"model": name}, admission) for name, admission in self._admissions.items()]
         yield family("gauge", "info", "Litport's version", [({"version": self._version}, 1)])
         yield family(
             "gauge",
@@ -54,7 +52,7 @@ class ModelCollector(Collector):
             "gauge",
             "model_start_seconds",
             "How long each phase of the last start took",
-            [({**label, "phase": phase}, s) for label, model in named for phase, s in model.phases_s.items()],
+            [({**label, "phase": phase}, s) for label, model in named for phase, s in model.choose().phases_s.items()],
         )
         yield family(
             "counter",
@@ -68,11 +66,11 @@ class ModelCollector(Collector):
         for label, model in named:
             canary.add_metric([label["model"]], model.canaries["ok"], model.canary_s)
         yield canary
-        yield family("gauge", "requests_running", "Requests that the model works on", _each(queues, "running"))
-        yield family("gauge", "requests_waiting", "Requests that wait for their turn", _each(queues, "waiting"))
-        yield family("gauge", "requests_running_max", "Most that run at a time", _each(queues, "max_running"))
-        yield family("gauge", "requests_waiting_max", "Most that wait at a time", _each(queues, "max_waiting"))
-
-
-def _each(queues: list[tuple[dict[str, str], Admission]], name: str) -> list[tuple[dict[str, str], float]]:
-    return [(label, getattr(admission, name)) for label, admission in queues]
+        for name, help_text, values in (
+            ("requests_running", "Requests that the model works on", [m.admission.running for _, m in named]),
+            ("requests_waiting", "Requests that wait for their turn", [m.admission.waiting for _, m in named]),
+            ("requests_running_max", "Most that run at a time", [m.max_running for _, m in named]),
+            ("requests_waiting_max", "Most that wait at a time", [m.max_waiting for _, m in named]),
+        ):
+            labels = [label for label, _ in named]
+            yield family("gauge", name, help_text, list(zip(labels, values, strict=True)))

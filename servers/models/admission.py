@@ -1,9 +1,8 @@
-"""Admission: how many requests of one model run and wait, who is next, and who is refused at once.
+"""Admission: how many requests of one model run and wait, which is next, and which are rejected at once.
 
-An engine's own queue has no bound, knows no callers and says nothing while it grows. Here the requests that the engine
-can batch go through, a bounded number waits, and the rest is told when to come again. A free place goes to the waiting
-caller with the fewest running requests, so that nobody is served the less because another asks more. It never holds a
-request that has been let in.
+An engine's own queue has no bound and does not distinguish callers. Admission lets as many requests run as the engine
+can batch, lets a bounded number wait, and rejects further ones with the time after which to try again. A free place
+goes to the waiting caller with the fewest running requests, so that one caller's load does not starve another's.
 """
 
 import asyncio
@@ -12,20 +11,41 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 from servers.errors import ApiError
-from servers.models.model import Model
 
-# Weight of the newest request in the mean service time.
-_NEWEST = 0.1
-_LONGEST_ADVICE_S = 120
+# Weight of the newest request in the moving mean of the service time.
+_NEWEST_WEIGHT = 0.1
+_MAX_RETRY_AFTER_S = 120
+
+
+class Limits(Protocol):
+    """The limits of one model, read at each request, since they may change while it is served."""
+
+    name: str
+
+    @property
+    def max_running(self) -> int:
+        """Most requests that run at a time."""
+        ...
+
+    @property
+    def max_waiting(self) -> int:
+        """Most requests that wait at a time."""
+        ...
+
+    @property
+    def max_tokens_in_flight(self) -> int | None:
+        """Most tokens of the requests that run or wait; None for no limit."""
+        ...
 
 
 class Admission:
-    """The turnstile of one model, read anew from its settings and card at each request. `clock` is in seconds."""
+    """The queue in front of one model. `clock` is in seconds."""
 
-    def __init__(self, model: Model, clock: Callable[[], float] = time.monotonic) -> None:
-        self._model = model
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
         self._clock = clock
         self._running: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the caller whose turn was longest ago comes first
@@ -42,17 +62,6 @@ class Admission:
         """Requests that wait for their turn."""
         return sum(map(len, self._waiting.values()))
 
-    @property
-    def max_running(self) -> int:
-        """How many may run: what the settings say, or else what the model can work on."""
-        card = self._model.card
-        return self._model.settings.max_running or (card.max_running if card else 1)
-
-    @property
-    def max_waiting(self) -> int:
-        """How many may wait."""
-        return self._model.settings.max_waiting
-
     @contextlib.asynccontextmanager
     async def turn(self, caller: str, tokens: int) -> AsyncIterator[None]:
         """Wait for a place and hold it through the block; `tokens` is what the request may cost, estimated.
@@ -63,7 +72,7 @@ class Admission:
         self._check_tokens(tokens)
         self._tokens += tokens
         try:
-            if self._waiting or self.running >= self.max_running:
+            if self._waiting or self.running >= self._limits.max_running:
                 await self._wait(caller)
             else:
                 self._running[caller] += 1
@@ -77,7 +86,7 @@ class Admission:
             self._tokens -= tokens
 
     async def _wait(self, caller: str) -> None:
-        if self.waiting >= self.max_waiting:
+        if self.waiting >= self._limits.max_waiting:
             self._make_room(caller)
         place = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(place)
@@ -104,7 +113,7 @@ class Admission:
         self._running[caller] -= 1
         if not self._running[caller]:
             del self._running[caller]
-        while self._waiting and self.running < self.max_running:
+        while self._waiting and self.running < self._limits.max_running:
             following = min(self._waiting, key=lambda name: self._running[name])
             place = self._waiting[following][0]
             self._forget(following, place)
@@ -124,13 +133,13 @@ class Admission:
 
     def _note(self, service_s: float) -> None:
         mean_s = self._service_s
-        self._service_s = service_s if mean_s is None else mean_s + _NEWEST * (service_s - mean_s)
+        self._service_s = service_s if mean_s is None else mean_s + _NEWEST_WEIGHT * (service_s - mean_s)
 
     def _check_tokens(self, tokens: int) -> None:
-        limit = getattr(self._model.settings, "max_tokens_in_flight", None)
+        limit = self._limits.max_tokens_in_flight
         if limit is None or not self._tokens or self._tokens + tokens <= limit:
             return  # a lone request is vLLM's to judge, however large
-        name = self._model.name
+        name = self._limits.name
         message = (
             f"model '{name}' has {self._tokens} tokens in flight and this request may take {tokens}; it has room for "
             f"{limit} (models.{name}.max_tokens_in_flight)"
@@ -138,7 +147,7 @@ class Admission:
         raise ApiError(429, message, code="overloaded", headers=self._retry_after())
 
     def _full(self) -> ApiError:
-        name, waiting = self._model.name, self.waiting
+        name, waiting = self._limits.name, self.waiting
         message = (
             f"model '{name}' works on {self.running} requests and {waiting} wait; it has no room for more "
             f"(models.{name}.max_waiting)"
@@ -147,5 +156,5 @@ class Admission:
 
     def _retry_after(self) -> dict[str, str]:
         """When the requests that wait now will have begun, at the pace of the last ones."""
-        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self.max_running
-        return {"retry-after": str(min(_LONGEST_ADVICE_S, max(1, math.ceil(advice_s))))}
+        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self._limits.max_running
+        return {"retry-after": str(min(_MAX_RETRY_AFTER_S, max(1, math.ceil(advice_s))))}

@@ -1,8 +1,7 @@
-"""What a model's processes print, as log records of ours: tagged by model, with the level that a line gives itself.
+"""The output of a model's processes as log records of the platform, with the model's name and the level of each line.
 
-From warnings on, a child's words are heard like our own, so that nobody has to open its log file to learn that it
-erred. A traceback becomes one record, however many lines it has. It refuses to interpret more than levels, tracebacks
-and request ids: what a line says is for people.
+Warnings and errors of a child appear in the platform's log, so that nobody has to open the child's log file to learn of
+them. A traceback becomes one record, however many lines it has. Only levels, tracebacks and request ids are parsed.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ from pathlib import Path
 _log = logging.getLogger("litport.model")
 _LEVEL = r"(?P<level>DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
 _HEADS = [
-    re.compile(words)
-    for words in (
+    re.compile(pattern)
+    for pattern in (
         # vLLM: (EngineCore pid=12) INFO 11-25 20:27:12 [core.py:133] text. It repeats this before each line of a text.
         rf"[^(]{{0,40}}\((?P<speaker>[^()]* pid=\d+)\) {_LEVEL} \d\d-\d\d [\d:]+ \[[^\]]*\] ?",
         rf"{_LEVEL}:\s*",  # uvicorn; logging.basicConfig
@@ -35,16 +34,16 @@ _LINK = re.compile(
     r"|The above exception was the direct cause of the following exception:)$"
 )
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?$")
-# The lines of a traceback are printed at once; after this time a record is taken for complete.
-_PATIENCE_S = 0.2
+# The lines of a traceback are printed at once; after this time a record counts as complete.
+_RECORD_TIMEOUT_S = 0.2
 _MAX_LINES = 400
-# vLLM has a traceback for each request that it refuses, and clients can send as many of those as they like.
-_MOST_A_MINUTE = 30
+# vLLM prints a traceback for each request that it rejects, and clients may send any number of those.
+_MAX_RECORDS_A_MINUTE = 30
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One line: its `head` as far as it has one, the rest, and what the head says."""
+    """One line: its `head` ("" for none), the text behind it, and the fields of the head."""
 
     head: str
     body: str
@@ -71,10 +70,10 @@ def split_request_id(text: str) -> tuple[str, str | None]:
     return text, None
 
 
-class ChildWords:
-    """Logs what the processes of the model `name` print; `log_file` is where all of it stands. Runs on the loop.
+class ChildLog:
+    """Logs the output of the processes of the model `name`; `log_file` holds all of it. Runs on the loop.
 
-    `is_up` is for whoever owns them to set: engines warn of a dozen things at each start and end.
+    The owner sets `is_up` while the model is ready: engines print a dozen warnings at each start and end.
     """
 
     def __init__(self, name: str, log_file: Path) -> None:
@@ -82,12 +81,12 @@ class ChildWords:
         self._log_file = log_file
         self.is_up = False
         self._minute_s = -math.inf
-        self._said = 0
+        self._record_count = 0
         self._open: _Record | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, text: str) -> None:
-        """Log one line, or keep it for a moment where more may belong to it."""
+        """Log one line, or hold it for a moment where more lines may belong to it."""
         line = _read(text)
         if self._open is not None and _belongs(line, self._open):
             _add(line, self._open)
@@ -95,13 +94,13 @@ class ChildWords:
             self.close()
             self._open = _Record()
             _add(line, self._open)
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE_S, self.close)
+            self._timer = asyncio.get_running_loop().call_later(_RECORD_TIMEOUT_S, self.close)
         else:
-            # What a child says in passing is for its log file; here it is shown to those who debug.
+            # Lines below a warning are in the log file; here they are debug output.
             self._emit(logging.DEBUG, line.text, line.request_id)
 
     def close(self) -> None:
-        """Log what was kept."""
+        """Log the record that is held."""
         record, self._open = self._open, None
         if self._timer is not None:
             self._timer.cancel()
@@ -114,38 +113,38 @@ class ChildWords:
             message = first.head + record.exception
         elif record.exception:
             message = f"{first.text}: {record.exception}"
-        rest = "\n".join(line.body for line in record.lines) if record.lines[1:] else None
+        text = "\n".join(line.body for line in record.lines) if record.lines[1:] else None
         ids = (line.request_id for line in record.lines)
-        if self._may_say_more():
-            self._emit(first.level or logging.ERROR, message, next(filter(None, ids), None), rest)
+        if self._within_rate():
+            self._emit(first.level or logging.ERROR, message, next(filter(None, ids), None), text)
 
-    def _may_say_more(self) -> bool:
-        """Count a record; past so many a minute the rest is in the log file only, and that is said."""
+    def _within_rate(self) -> bool:
+        """Count a record; beyond the rate, records are in the log file only, which one warning says."""
         now_s = time.monotonic()
         if now_s - self._minute_s > 60:
-            self._minute_s, self._said = now_s, 0
-        self._said += 1
-        if self._said == _MOST_A_MINUTE + 1:
+            self._minute_s, self._record_count = now_s, 0
+        self._record_count += 1
+        if self._record_count == _MAX_RECORDS_A_MINUTE + 1:
             self._emit(
                 logging.WARNING,
-                f"more than {_MOST_A_MINUTE} warnings within a minute; the others are in its log file",
+                f"more than {_MAX_RECORDS_A_MINUTE} warnings within a minute; the others are in its log file",
                 None,
             )
-        return self._said <= _MOST_A_MINUTE
+        return self._record_count <= _MAX_RECORDS_A_MINUTE
 
-    def _emit(self, level: int, message: str, request_id: str | None, rest: str | None = None) -> None:
-        about = {"model": self._name, "source": "model", "request_id": request_id, "exception": rest}
-        _log.log(level, "%s", message, extra={**about, "log_file": str(self._log_file), "is_up": self.is_up})
+    def _emit(self, level: int, message: str, request_id: str | None, text: str | None = None) -> None:
+        fields = {"model": self._name, "source": "model", "request_id": request_id, "exception": text}
+        _log.log(level, "%s", message, extra={**fields, "log_file": str(self._log_file), "is_up": self.is_up})
 
 
 def _read(text: str) -> _Line:
     text, request_id = split_request_id(_CONTROL.sub("", text))
     for pattern in _HEADS:
         if match := pattern.match(text):
-            found = match.groupdict()
-            level = _LETTERS.get(found.get("letter") or "") or found["level"].upper()
+            fields = match.groupdict()
+            level = _LETTERS.get(fields.get("letter") or "") or fields["level"].upper()
             number = logging.getLevelNamesMapping()[level]
-            return _Line(match.group(), text[match.end() :], number, found.get("speaker"), request_id)
+            return _Line(match.group(), text[match.end() :], number, fields.get("speaker"), request_id)
     return _Line("", text, None, None, request_id)
 
 
@@ -154,12 +153,12 @@ def _belongs(line: _Line, record: _Record) -> bool:
     if len(record.lines) >= _MAX_LINES or (line.request_id and line.request_id != first.request_id):
         return False
     if line.level is not None:
-        # vLLM's loggers put the same head before each line of one text.
+        # vLLM's loggers repeat the head before each line of one text.
         return line.speaker is not None and line.head.rstrip() == first.head.rstrip()
     if line.request_id:
-        return True  # a text of several lines, each with the id
+        return True  # each line of the text has the id
     if _TRACEBACK.match(line.body):
-        return not record.traceback or bool(_LINK.match(_last_words(record)))
+        return not record.traceback or bool(_LINK.match(_last_text(record)))
     if not record.traceback:
         return False
     indented = line.body[:1] in ("", " ", "\t", "|")
@@ -174,10 +173,10 @@ def _add(line: _Line, record: _Record) -> None:
 
 
 def _is_exception(line: _Line, record: _Record) -> bool:
-    """Whether this is the line of a traceback that says what went wrong: the first one after the frames."""
+    """Whether this is the line of a traceback that names the exception: the first one after the frames."""
     after_frames = record.traceback and record.lines[-1].body[:1] in (" ", "\t")
     return after_frames and bool(_EXCEPTION.match(line.body))
 
 
-def _last_words(record: _Record) -> str:
+def _last_text(record: _Record) -> str:
     return next((line.body for line in reversed(record.lines) if line.body.strip()), "")

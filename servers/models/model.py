@@ -1,82 +1,81 @@
-"""A model as the platform sees it: its settings, its state, and the way to its process.
+"""A model: what callers name. It has settings, limits, a history of requests, and the instances that serve it."""
 
-Supervisor and front door share these objects: the one changes them, the other reads them. A model does not move by
-itself; it refuses to know how it is started.
-"""
-
-import math
-import time
 from collections import Counter
-from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Sequence
 
-import aiohttp
-
-from configs.settings import LitServeModel, VllmModel
+from configs.settings import ModelSettings
 from servers.engines.base import Card, Engine
+from servers.models.admission import Admission
+from servers.models.instance import Instance, State
+from servers.models.quarantine import Quarantine
+from servers.models.recent import Recent
 
-_GUESS_S = 10
-# Clearing up, and the first wait before a restart.
-_BEFORE_START_S = 2.0
-
-
-class State(StrEnum):
-    """Where a model is in its life. Only `READY` gets traffic."""
-
-    PULLING = "pulling"
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-    FAILED = "failed"
+# The order in which instances are chosen.
+_PREFERENCE = (State.READY, State.DRAINING, State.STARTING, State.PULLING, State.STOPPED, State.FAILED)
 
 
-@dataclass
 class Model:
-    """One served model.
+    """One served model. `engine` is bound to its settings; `instances` holds at least one.
 
-    `detail` says in words what is being done or why it failed, `phases_s` how long each step of the last start took
-    (seconds), `session` reaches the child's Unix socket and is set while a child runs. `deaths` counts the children
-    that broke while they were ready, `in_flight` the requests that the child has, and `answered_at_s` is when any of
-    its answers last moved (`time.monotonic()`). `start_s` is what its last start took, the pull not counted.
-    `transitions` counts how often it entered each state, `canaries` how they ended ("ok", "failed"), and `canary_s` is
-    how long those that were answered took, all together.
+    `state` and `card` are those of the instance that `choose` returns; counts are sums over all instances.
     """
 
-    name: str
-    settings: VllmModel | LitServeModel
-    engine: Engine
-    socket: Path
-    log_file: Path
-    state: State = State.STARTING
-    detail: str = "waiting"
-    since: float = field(default_factory=time.time)
-    phases_s: dict[str, float] = field(default_factory=dict)
-    restarts: int = 0
-    card: Card | None = None
-    session: aiohttp.ClientSession | None = None
-    group_id: int | None = None
-    start_s: float | None = None
-    deaths: int = 0
-    in_flight: int = 0
-    answered_at_s: float = 0.0
-    transitions: Counter[State] = field(default_factory=lambda: Counter([State.STARTING]))
-    canaries: Counter[str] = field(default_factory=Counter)
-    canary_s: float = 0.0
+    def __init__(self, name: str, settings: ModelSettings, engine: Engine, instances: Sequence[Instance]) -> None:
+        self.name = name
+        self.settings = settings
+        self.engine = engine
+        self.instances = tuple(instances)
+        self.admission = Admission(self)
+        self.quarantine = Quarantine(name, lambda: sum(instance.deaths for instance in self.instances))
+        self.recent = Recent()
+
+    def choose(self) -> Instance:
+        """The instance for the next request: the nearest to ready, and of several the one with the fewest requests."""
+        return min(self.instances, key=lambda instance: (_PREFERENCE.index(instance.state), instance.in_flight))
 
     @property
-    def back_in_s(self) -> int:
-        """In how many seconds it is probably ready, if it starts as it did last time; a guess where it never did."""
-        if self.start_s is None:
-            return _GUESS_S
-        spent_s = 0.0 if self.state is State.READY else time.time() - self.since
-        return max(1, math.ceil(self.start_s + _BEFORE_START_S - spent_s))
+    def state(self) -> State:
+        """The state of the instance that the next request goes to."""
+        return self.choose().state
 
-    def move(self, state: State, detail: str = "") -> None:
-        """Enter a state (or a new step within it)."""
-        if state is not self.state:
-            self.since = time.time()
-            self.transitions[state] += 1
-        self.state = state
-        self.detail = detail
+    @property
+    def card(self) -> Card | None:
+        """What the model offers; None while no instance is up."""
+        return self.choose().card
+
+    @property
+    def restarts(self) -> int:
+        """Restarts of all instances."""
+        return sum(instance.restarts for instance in self.instances)
+
+    @property
+    def transitions(self) -> Counter[State]:
+        """How often an instance entered each state."""
+        return sum((instance.transitions for instance in self.instances), Counter[State]())
+
+    @property
+    def canaries(self) -> Counter[str]:
+        """The results of the canaries of all instances ("ok", "failed")."""
+        return sum((instance.canaries for instance in self.instances), Counter[str]())
+
+    @property
+    def canary_s(self) -> float:
+        """Seconds that the canaries took which were answered."""
+        return sum(instance.canary_s for instance in self.instances)
+
+    @property
+    def max_running(self) -> int:
+        """How many requests may run: what the settings say, else what the instances can work on."""
+        offered = sum(instance.card.max_running for instance in self.instances if instance.card)
+        return self.settings.max_running or offered or 1
+
+    @property
+    def max_waiting(self) -> int:
+        """How many requests may wait."""
+        return self.settings.max_waiting
+
+    @property
+    def max_tokens_in_flight(self) -> int | None:
+        """How many tokens the requests that run or wait may take; None for no limit."""
+        limit: int | None = getattr(self.settings, "max_tokens_in_flight", None)  # only engines that count tokens
+        return limit

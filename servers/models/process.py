@@ -1,8 +1,7 @@
-"""One child process tree: started, listened to, watched, ended.
+"""One child process tree of a model: start, log, watch, end.
 
-It is engine-agnostic: it knows a command, a log and a process group. A process that the model cannot live without is
-watched through its pidfd, so that its death is known at once rather than at the next poll. It never restarts anything;
-that is the supervisor's decision.
+It needs a command, a log file and a process group, and nothing of the engine. A process that the model cannot work
+without is watched through its pidfd, so that its death is known at once and not at the next poll.
 """
 
 import asyncio
@@ -20,18 +19,18 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from servers.engines.base import Command
-from servers.models.child_log import ChildWords, split_request_id
+from servers.models.child_log import ChildLog, split_request_id
 from servers.processes import group as process_group
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.model")
 _LOG_FILE_BYTES = 10 * 1024**2
 _TAIL_LINES = 400
-_LAST_WORDS_S = 5.0
+_CAUSE_WINDOW_S = 5.0
 
 
 class ModelProcess:
-    """A running child of the model `name`. `broken` is set once it cannot serve any more; `reason` then says why."""
+    """A running child of the model `name`. `broken` is set once it cannot serve any more, for `reason`."""
 
     def __init__(self, name: str, reaper: Reaper, log_file: Path) -> None:
         self.name = name
@@ -44,7 +43,7 @@ class ModelProcess:
         self._tasks: list[asyncio.Task[None]] = []
         self._pidfds: dict[int, int] = {}
         self._file = _LogFile(log_file, maxBytes=_LOG_FILE_BYTES, backupCount=2, delay=True)
-        self._words = ChildWords(name, log_file)
+        self._log = ChildLog(name, log_file)
 
     async def start(self, command: Command) -> None:
         """Start the child in a session, and so a process group, of its own. Raises OSError when it cannot start."""
@@ -66,9 +65,9 @@ class ModelProcess:
 
     def watch(self, pids: Iterable[int]) -> None:
         """From now on count the model as broken as soon as one of these processes ends."""
-        self._tail.clear()  # what was said while starting is not why a running model breaks
-        self._recent_s = _LAST_WORDS_S  # nor is what a request of an hour ago led to
-        self._words.is_up = True
+        self._tail.clear()  # an error during the start is not the cause of a later death
+        self._recent_s = _CAUSE_WINDOW_S  # nor is one that a request caused an hour ago
+        self._log.is_up = True
         loop = asyncio.get_running_loop()
         for pid in pids:
             try:
@@ -81,7 +80,7 @@ class ModelProcess:
 
     @property
     def watched(self) -> list[int]:
-        """The processes that the model cannot live without."""
+        """The processes that the model cannot work without."""
         return list(self._pidfds.values())
 
     def give_up(self, reason: str) -> None:
@@ -94,8 +93,8 @@ class ModelProcess:
         """End the whole group: SIGTERM and `grace_s` seconds for it, if any, then SIGKILL. Nothing of it is left."""
         for pidfd in list(self._pidfds):
             self._forget(pidfd)
-        self._words.close()
-        self._words.is_up = False
+        self._log.close()
+        self._log.is_up = False
         if self.group_id:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
@@ -104,38 +103,38 @@ class ModelProcess:
                     while process_group.members(self.group_id):  # noqa: ASYNC110 # /proc has no events
                         await asyncio.sleep(0.05)
             if not await asyncio.to_thread(process_group.kill, self.group_id):
-                about = {"model": self.name}
-                _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id, extra=about)
+                fields = {"model": self.name}
+                _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id, extra=fields)
             self._reaper.forget(self.group_id)
-            await asyncio.wait(self._tasks[1:], timeout=1)  # it has been killed: this only takes note of it
+            await asyncio.wait(self._tasks[1:], timeout=1)  # it was killed: this only collects its exit status
             process_group.reap(self.group_id)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._words.close()
+        self._log.close()
         self._file.close()
 
     def cause(self) -> str:
-        """Why the child broke: what was seen of it, and the line of its output that most likely names the cause."""
+        """Why the child broke: the observed reason, and the line of its output that most likely names the cause."""
         since_s = time.monotonic() - self._recent_s
-        said = next(_error_lines(line for at_s, line in self._tail if at_s >= since_s), "")
-        return "; ".join(filter(None, (self.reason, said)))
+        error_line = next(_error_lines(line for at_s, line in self._tail if at_s >= since_s), "")
+        return "; ".join(filter(None, (self.reason, error_line)))
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
-        rest = b""
+        partial_line = b""
         while block := await stream.read(65536):
-            *lines, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
+            *lines, partial_line = (partial_line + block).replace(b"\r", b"\n").split(b"\n")
             for line in lines:
                 if text := line.decode(errors="replace").rstrip():
                     self._take(text)
-        if rest:
-            self._take(rest.decode(errors="replace"))
+        if partial_line:
+            self._take(partial_line.decode(errors="replace"))
 
     def _take(self, text: str) -> None:
         self._tail.append((time.monotonic(), split_request_id(text)[0]))
         record = logging.LogRecord(self.name, logging.DEBUG, "", 0, text, None, None)
         self._file.emit(record)
-        self._words.take(text)
+        self._log.take(text)
 
     async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
@@ -153,7 +152,7 @@ class ModelProcess:
 
 
 class _LogFile(RotatingFileHandler):
-    """What a child says, on the disk. A disk that is full or read-only costs lines and one warning, never the model."""
+    """The output of a child on the disk. On a full or read-only disk lines are lost, with one warning."""
 
     _has_warned = False
 
@@ -164,17 +163,17 @@ class _LogFile(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 # logging's; its own prints tracebacks
         if not self._has_warned:
             self._has_warned = True
-            dropped, about = "%s: lines of its log are dropped: %s (%s)", {"model": record.name}
-            _log.warning(dropped, record.name, sys.exc_info()[1], self.baseFilename, extra=about)
+            message, fields = "%s: lines of its log are dropped: %s (%s)", {"model": record.name}
+            _log.warning(message, record.name, sys.exc_info()[1], self.baseFilename, extra=fields)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # the last line did not reach the disk either
+        with contextlib.suppress(OSError):  # the disk does not take the last line either
             super().close()
 
 
 # "ValueError: ..." at the start of a line or behind vLLM's prefix, "litserve_main: error: ..." of argument parsers.
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: error): .+)")
-# What vLLM says after the fact; the cause stands above it.
+# vLLM's messages that follow from the cause, which is a line above them.
 _CONSEQUENCE = re.compile(r"Engine core initialization failed|WorkerProc initialization failed|Failed core proc")
 
 

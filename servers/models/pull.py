@@ -1,7 +1,7 @@
-"""Pulling a model from within the running platform, in a process of its own.
+"""The pull of a model by the running platform, in a child process.
 
-A pull can take minutes, converts weights with torch, and must be stopped at once when the platform stops: a child
-process gives all three. The store decides where models come from; this refuses to know any source.
+A pull can take minutes, converts weights with torch, and must end at once when the platform stops: a child process
+allows all three.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ class PullError(Exception):
 async def pull(
     source: str, cache_dir: Path, reaper: Reaper, phases_s: dict[str, float], on_progress: Callable[[str], None]
 ) -> Path:
-    """Pull `source` into the store under `cache_dir` and return its folder; progress comes in words.
+    """Pull `source` into the store under `cache_dir` and return its folder; `on_progress` gets lines for people.
 
-    `phases_s` is told how long the pull took and, where it was needed, the conversion after it. Raises PullError.
+    `phases_s` gets the duration of the pull and, where there was one, of the conversion after it. Raises PullError.
     """
     begin_s = time.monotonic()
     phase = "pull"
@@ -48,7 +48,7 @@ async def pull(
                 return Path(event["path"])
             if "error" in event:
                 raise PullError(event["error"])
-            on_progress(_words(event))
+            on_progress(_describe(event))
         raise PullError(f"the pull of {source} ended with status {await child.wait()}")
     finally:
         process_group.kill(child.pid)
@@ -56,7 +56,7 @@ async def pull(
         await child.wait()
 
 
-def _words(event: Mapping[str, Any]) -> str:
-    done, total = event.get("done_bytes"), event.get("total_bytes")
-    amount = "" if done is None else f" {done / 1e6:.0f} MB" + ("" if total is None else f" of {total / 1e6:.0f} MB")
+def _describe(event: Mapping[str, Any]) -> str:
+    size, total = event.get("done_bytes"), event.get("total_bytes")
+    amount = "" if size is None else f" {size / 1e6:.0f} MB" + ("" if total is None else f" of {total / 1e6:.0f} MB")
     return f"{event.get('message') or event['phase']}{amount}"

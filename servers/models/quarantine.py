@@ -1,9 +1,9 @@
-"""Quarantine: requests that were in hand when their model's process died, and were again the next time.
+"""Quarantine: rejects requests that kill the process of their model.
 
-Some requests break what answers them, and their senders send them again. One that was there at a death is suspected.
-If it is there at the next one too, and no other suspect is, it is refused from then on; if others are, they are let in
-one at a time until it shows which of them it was. Any answer clears a suspect. Requests are known by a digest; their
-content is not kept.
+Some requests kill the process that answers them, and their senders send them again. A request that is in flight at a
+death becomes a suspect. If it is in flight at the next death too, and no other suspect is, it is rejected from then on.
+If other suspects are, each of them is sent alone until the death of the process names one. Any answer clears a suspect.
+Requests are identified by a digest; their content is not stored.
 """
 
 import asyncio
@@ -11,51 +11,49 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from servers.errors import ApiError
-from servers.models.model import Model
 
 _log = logging.getLogger("litport.gateway")
 _MAX_SUSPECTS = 1024
-_KEPT_S = 3600.0
-# What ends within this time ends by the same death: no process is up again so soon.
-_ONE_DEATH_S = 1.0
+_SUSPECT_TTL_S = 3600.0
+# Requests that end within this time end by the same death: no process is up again so soon.
+_SAME_DEATH_S = 1.0
 
 
 @dataclass
 class _Suspect:
-    seen_at_s: float
-    visits: int = 0
+    died_at_s: float
+    in_flight: int = 0
     isolated: bool = False
     guilty: bool = False
 
 
 class Quarantine:
-    """The suspects of one model."""
+    """The suspects of the model `name`; `deaths` counts the deaths of its processes so far."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, name: str, deaths: Callable[[], int]) -> None:
+        self._name = name
+        self._deaths = deaths
         self._suspects: dict[bytes, _Suspect] = {}
         self._alone = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def watch(self, path: str, body: bytes, request_id: str) -> AsyncIterator[None]:
-        """Run the block, which sends the request to the process. Raises ApiError 422 for one that is guilty."""
-        digest = _digest(path, body) if self._suspects else None  # most requests need none
+        """Run the block, which sends the request to the process. Raises ApiError 422 for a request that is guilty."""
+        digest = _digest(path, body) if self._suspects else None  # saves the hash while nothing has died
         suspect = self._suspects.get(digest) if digest else None
-        if suspect and time.monotonic() - suspect.seen_at_s > _KEPT_S:
+        if suspect and time.monotonic() - suspect.died_at_s > _SUSPECT_TTL_S:
             suspect = None
         if suspect and suspect.guilty:
-            message = (
-                f"the process of model '{self._model.name}' died each time that it had this request; it is not retried"
-            )
+            message = f"the process of model '{self._name}' died each time that it had this request; it is not retried"
             raise ApiError(422, message, code="request_quarantined")
         async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
             if suspect:
-                suspect.visits += 1
-            company, deaths = self._others(suspect), self._model.deaths
+                suspect.in_flight += 1
+            accompanied, deaths = self._has_company(suspect), self._deaths()
             failed, died = True, False
             try:
                 yield
@@ -64,41 +62,42 @@ class Quarantine:
                 died = error.code == "model_died"
                 raise
             finally:
-                # vLLM may tell of its engine's death itself, in an answer like any other.
-                if died or self._model.deaths != deaths:
-                    self._blame(digest or _digest(path, body), company or self._others(suspect), request_id)
+                # vLLM may report the death of its engine in an ordinary answer.
+                if died or self._deaths() != deaths:
+                    accompanied = accompanied or self._has_company(suspect)
+                    self._blame(digest or _digest(path, body), accompanied, request_id)
                 elif digest and suspect and not failed:
                     self._suspects.pop(digest, None)
                 if suspect:
-                    # After the others of this death have looked for company.
-                    asyncio.get_running_loop().call_later(1, _leave, suspect)
+                    # Later, because the other requests of this death still check for company.
+                    asyncio.get_running_loop().call_later(_SAME_DEATH_S, _leave, suspect)
 
-    def _others(self, suspect: _Suspect | None) -> bool:
-        """Whether another suspect is in hand."""
-        return any(other.visits and other is not suspect for other in self._suspects.values())
+    def _has_company(self, suspect: _Suspect | None) -> bool:
+        """Whether another suspect is in flight."""
+        return any(entry.in_flight and entry is not suspect for entry in self._suspects.values())
 
-    def _blame(self, digest: bytes, company: bool, request_id: str) -> None:
+    def _blame(self, digest: bytes, accompanied: bool, request_id: str) -> None:
         suspect = self._suspects.pop(digest, None)
         now_s = time.monotonic()
-        if suspect and now_s - suspect.seen_at_s < _ONE_DEATH_S:
-            pass  # the same request was there twice
+        if suspect and now_s - suspect.died_at_s < _SAME_DEATH_S:
+            pass  # two copies of the request were in flight
         elif suspect is None:
             suspect = _Suspect(now_s)
-        elif company:
+        elif accompanied:
             suspect.isolated = True
         else:
             suspect.guilty = True
-            name = self._model.name
-            about = {"model": name, "request_id": request_id}
-            _log.warning("%s: request %s killed its process twice and is in quarantine", name, request_id, extra=about)
-        suspect.seen_at_s = now_s
+            fields = {"model": self._name, "request_id": request_id}
+            message = "%s: request %s killed its process twice and is in quarantine"
+            _log.warning(message, self._name, request_id, extra=fields)
+        suspect.died_at_s = now_s
         self._suspects[digest] = suspect
         if len(self._suspects) > _MAX_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 
 
 def _leave(suspect: _Suspect) -> None:
-    suspect.visits -= 1
+    suspect.in_flight -= 1
 
 
 def _digest(path: str, body: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""The start gate: which models may start side by side.
+"""The start gate: which instances may start at the same time.
 
-A starting model keeps cores busy and takes memory that nobody sees yet, so two of them can starve each other or exhaust
-what each alone would find. The gate lets in as many as cores and memory hold, by rough estimates. It only ever delays:
-a lone model is never held back, whatever the estimate says.
+A starting model keeps cores busy and takes memory that is not yet visible, so two of them can slow each other down or
+run out of memory where each alone would fit. The gate admits as many as cores and memory hold, by rough estimates. An
+instance that would start alone is admitted whatever the estimate.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from servers.telemetry.memory import memory
 
 
 class StartGate:
-    """What the models take that are starting right now, by name."""
+    """The needs of the models that are starting, by name."""
 
     def __init__(self) -> None:
         self._cores = len(os.sched_getaffinity(0))
@@ -24,7 +24,7 @@ class StartGate:
 
     @contextlib.asynccontextmanager
     async def room_for(self, name: str, needs: Needs, on_wait: Callable[[], None]) -> AsyncIterator[None]:
-        """Hold the model back until there is room for it; `on_wait` is called when it must wait."""
+        """Wait until there is room for the model, and hold it through the block; `on_wait` is called for a wait."""
         async with self._changed:
             if not self._has_room(needs):
                 on_wait()
@@ -40,6 +40,6 @@ class StartGate:
     def _has_room(self, needs: Needs) -> bool:
         if not self._starting:
             return True
-        together = [needs, *self._starting.values()]
-        fits = sum(each.memory_bytes for each in together) <= memory().available_bytes
-        return fits and sum(each.cores for each in together) <= self._cores
+        sum_bytes = sum(starting.memory_bytes for starting in (needs, *self._starting.values()))
+        cores = sum(starting.cores for starting in (needs, *self._starting.values()))
+        return sum_bytes <= memory().available_bytes and cores <= self._cores

@@ -1,6 +1,6 @@
-"""What a person sees while models come up: a live table on a terminal, one line a step elsewhere.
+"""The progress of the start for a person: a live table on a terminal, one line a step elsewhere.
 
-It shows states and times that were measured, and at the end the address and a request to try. It changes nothing.
+When all models are up it prints the address and a command to try.
 """
 
 import logging
@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from servers.models.model import Model, State
+from servers.models.instance import State
+from servers.models.model import Model
 
 if TYPE_CHECKING:
     from servers.models.supervisor import Supervisor
@@ -23,14 +24,14 @@ _COLOURS = {State.READY: "green", State.FAILED: "red", State.PULLING: "cyan", St
 
 
 class Progress:
-    """Shows every step of every model; a context manager, because a live table must be taken down again."""
+    """Shows every step of every model; a context manager, since it must take down the live table."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._console = Console(stderr=True)
         self._supervisor: Supervisor | None = None
-        self._begin = time.perf_counter()
-        self._said: dict[str, tuple[State, str]] = {}
+        self._begin_s = time.perf_counter()
+        self._logged: dict[str, tuple[State, str]] = {}
         self._live: Live | None = None
         self._announced = False
 
@@ -48,45 +49,46 @@ class Progress:
             self._live.start()
 
     def changed(self, model: Model) -> None:
-        """A model has made a step."""
+        """Show a step of a model."""
         if self._live is None:
-            self._say(model)
+            self._log(model)
         if self._supervisor and self._supervisor.settled and not self._announced:
             self._announced = True
             self._end_table()
             self._announce(self._supervisor)
 
-    def _say(self, model: Model) -> None:
-        step = (model.state, re.sub(r"\d+ MB", "", model.detail))  # the bytes of a pull change all the time
-        if self._said.get(model.name) == step:
+    def _log(self, model: Model) -> None:
+        instance = model.choose()
+        step = (instance.state, re.sub(r"\d+ MB", "", instance.detail))  # the bytes of a pull change all the time
+        if self._logged.get(model.name) == step:
             return
-        self._said[model.name] = step
-        words = f"{model.name}: {model.state.value} {model.detail}".rstrip()
-        if model.state is State.READY:
-            words += " (" + ", ".join(f"{phase} {spent_s:.1f} s" for phase, spent_s in model.phases_s.items()) + ")"
-        level = logging.ERROR if model.state is State.FAILED else logging.INFO
-        _log.log(level, "%s", words, extra={"model": model.name})
+        self._logged[model.name] = step
+        line = f"{model.name}: {instance.state.value} {instance.detail}".rstrip()
+        if instance.state is State.READY:
+            line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"
+        level = logging.ERROR if instance.state is State.FAILED else logging.INFO
+        _log.log(level, "%s", line, extra={"model": model.name})
 
     def _announce(self, supervisor: "Supervisor") -> None:
         ready = [model for model in supervisor.models.values() if model.state is State.READY]
-        spent_s = time.perf_counter() - self._begin
-        _log.info(
-            "serving %d of %d models at %s after %.1f s", len(ready), len(supervisor.models), self._address, spent_s
-        )
+        start_s = time.perf_counter() - self._begin_s
+        message = "serving %d of %d models at %s after %.1f s"
+        _log.info(message, len(ready), len(supervisor.models), self._address, start_s)
         if self._console.is_terminal:
-            chatty = (model.name for model in ready if model.card and "/v1/chat/completions" in model.card.routes)
-            if name := next(chatty, None):
+            chat_models = (model.name for model in ready if model.card and "/v1/chat/completions" in model.card.routes)
+            if name := next(chat_models, None):
                 self._console.print(f"try: litport chat {name} --url {self._address}", highlight=False)
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         assert self._supervisor is not None
         for model in self._supervisor.models.values():
-            colour = _COLOURS.get(model.state, "white")
-            spent = f"{time.time() - model.since:.0f} s"
-            if model.state is State.READY:
-                spent = f"{sum(model.phases_s.values()):.1f} s"
-            table.add_row(model.name, f"[{colour}]{model.state.value}[/]", spent, model.detail)
+            instance = model.choose()
+            colour = _COLOURS.get(instance.state, "white")
+            step_s = f"{time.time() - instance.since:.0f} s"
+            if instance.state is State.READY:
+                step_s = f"{sum(instance.phases_s.values()):.1f} s"
+            table.add_row(model.name, f"[{colour}]{instance.state.value}[/]", step_s, instance.detail)
         return table
 
     def _end_table(self) -> None:

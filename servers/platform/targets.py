@@ -1,7 +1,6 @@
-"""From what stands on the command line to checked settings: recipes, bare models, LitAPI files.
+"""The targets of the command line (recipes, models, LitAPI files) become checked settings.
 
-`litport serve` and `litport config` share it, so that what is checked is what is started. It starts nothing and pulls
-nothing.
+`litport serve`, `config` and `bench` share this module, so that what is checked is what is started.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +10,18 @@ from typing import Any
 from configs.errors import SettingsError, UserError
 from configs.loading import Loaded
 from configs.loading import load as load_settings
-from configs.settings import LitportSettings, LitServeModel, VllmModel
-from servers.apis import registry
-from servers.engines.vllm import options as vllm_options
+from configs.settings import LitportSettings
+from servers.apis import registry as apis
+from servers.engines import registry
 from servers.gateway.address import is_public
 from servers.gateway.keys import Keyring
-from servers.store import sources, weights
+from servers.store import sources
 from servers.store.catalog import CATALOG
 
 
 def load(targets: Sequence[str], overrides: Sequence[str]) -> Loaded:
     """The settings that recipes, targets, environment and overrides add up to. Raises UserError."""
+    registry.register_installed()
     recipes = [Path(target) for target in targets if _is_recipe(target)]
     models: dict[str, Mapping[str, Any]] = {}
     for target in targets:
@@ -39,7 +39,7 @@ def _is_recipe(target: str) -> bool:
 
 def _model(target: str) -> tuple[str, Mapping[str, Any]]:
     """The name and the settings of a model or an API named on the command line."""
-    if target in registry.BUILT_IN:
+    if target in apis.BUILT_IN:
         return target, {"engine": "litserve", "api": target}
     module, colon, class_name = target.rpartition(":")
     if colon and class_name.isidentifier() and not target.startswith("pypi:"):
@@ -65,31 +65,29 @@ def _name_of(source: sources.Source) -> str:
 
 
 def check(loaded: Loaded) -> Keyring:
-    """Validate what settings alone cannot say: sources, LitAPIs, vLLM's options; SettingsError has all problems.
+    """Check what settings alone cannot say: sources, LitAPIs, vLLM's options. Raises SettingsError with all problems.
 
-    vLLM's options are judged by vLLM's own parser, in a process of its own; its verdict is remembered, so that the next
-    start with the same options does not wait for it. No model is loaded and nothing is pulled. Returns the keys, which
-    have been read for it.
+    vLLM's own parser judges vLLM's options, in a process of its own; a clean outcome is remembered, so that the next
+    start with the same options is quicker. No model is loaded or pulled. Returns the keys that were read for the check.
     """
     settings = loaded.settings
     problems = []
     for name, model in settings.models.items():
-        for field, check_field in (("source", _check_source), ("api", _check_api)):
-            try:
-                check_field(model)
-            except UserError as problem:
-                path = ("models", name, field)
-                problems.append(f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})")
-    keyring, of_keys = _keys(settings)
-    problems += of_keys
-    problems += vllm_options.check_cached(settings.models, settings.server.cache_dir, loaded.origins)
+        for field, problem in registry.kind_of(model).check_model(model):
+            path = ("models", name, field)
+            problems.append(f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})")
+    keyring, key_problems = _keys(settings)
+    problems += key_problems
+    for kind in registry.kinds():
+        models = {name: model for name, model in settings.models.items() if registry.kind_of(model) is kind}
+        problems += kind.check_all(models, settings.server.cache_dir, loaded.origins)
     if keyring is None or problems:
         raise SettingsError(tuple(problems))
     return keyring
 
 
 def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:
-    """The keys, if they can be read, and what is wrong: they must be there where others could call."""
+    """The keys, None if they cannot be read, and the problems; an address that other machines reach needs keys."""
     try:
         keyring = Keyring(settings.auth)
     except SettingsError as error:
@@ -102,32 +100,3 @@ def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:
             "auth.api_keys or auth.keys_file, or --auth.open_to_network true if that is meant"
         )
     return keyring, problems
-
-
-def _check_api(model: VllmModel | LitServeModel) -> None:
-    if isinstance(model, LitServeModel):
-        registry.check(model.api, model.init, has_source=model.source is not None)
-
-
-def _check_source(model: VllmModel | LitServeModel) -> None:
-    if model.source is None:
-        return
-    source = sources.parse(model.source)
-    if isinstance(source, sources.FolderSource):
-        if not source.path.is_dir():
-            raise UserError(f"expected a folder with a model at {source.path}, there is none")
-        if isinstance(model, VllmModel) and not (source.path / "config.json").is_file():
-            raise UserError(f"expected a model that vLLM can load, but {source.path} has no config.json")
-        if isinstance(model, VllmModel) or model.api in registry.BUILT_IN:  # another API knows what it opens
-            _refuse_pickled(source.path)
-    elif isinstance(source, sources.GgufSource) and not source.path.is_file():
-        raise UserError(f"expected a GGUF file at {source.path}, there is none")
-
-
-def _refuse_pickled(folder: Path) -> None:
-    try:
-        weights.refuse_pickled(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
-    except UserError as refusal:
-        raise UserError(f"{folder}: {refusal}") from None

@@ -70,7 +70,7 @@ def names_in(expression: str) -> set[str]:
 
 def _of_litport() -> Iterator[tuple[str, str]]:
     with Sampler({}, interval_s=60) as sampler:
-        for source in (RequestMetrics().registry, ModelCollector({}, {}, "0"), HardwareCollector(sampler)):
+        for source in (RequestMetrics().registry, ModelCollector({}, "0"), HardwareCollector(sampler)):
             for family in source.collect():
                 yield family.name, family.type
 

@@ -1,4 +1,4 @@
-"""The real supervisor and the real front door over tiny servers, on a loop in a thread, for tests that are clients."""
+"""The real platform over tiny servers, on a loop in a thread, for tests that are clients."""
 
 import asyncio
 import contextlib
@@ -8,29 +8,47 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
-from configs.settings import LitportSettings
+from configs.settings import LitportSettings, ModelSettings
+from servers.engines import registry
 from servers.engines.base import Engine
+from servers.engines.kind import EngineKind
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.listing import About
-from servers.gateway.server import Server
 from servers.models.supervisor import Supervisor
-from tests.services.supervision import supervising, until
+from servers.platform.platform import Platform
+from servers.processes.reaper import Reaper
+from tests.services.supervision import until
+
+
+class TinyModel(ModelSettings):
+    """Settings of a model that a tiny server answers for."""
+
+    engine: Literal["tiny"]
 
 
 @dataclass(frozen=True)
 class Door:
-    """The application, its supervisor and its loop, and a client of its address."""
+    """A running platform, its loop, and a client of its address."""
 
-    app: FrontDoor
-    supervisor: Supervisor
+    platform: Platform
     loop: asyncio.AbstractEventLoop
     client: httpx.Client
+
+    @property
+    def app(self) -> FrontDoor:
+        """The application behind the port."""
+        return self.platform.front_door
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The supervisor of its models."""
+        return self.platform.supervisor
 
     @property
     def port(self) -> int:
@@ -47,26 +65,42 @@ def open_door(
 
     `port` 0 is any free one.
     """
+    engine_by_name = {engine.name: engine for engine in engines}
+    registry.register(EngineKind(TinyModel, lambda name, *_: engine_by_name[name]))
+    sections = {
+        "models": {name: {"engine": "tiny", **(model or {})} for name in engine_by_name},
+        "server": {"cache_dir": str(folder)},
+        "telemetry": {"sample_interval_s": None},
+    }
+    tree = LitportSettings.from_layers([settings, sections])
     opened: Future[tuple[Door, asyncio.Event]] = Future()
 
-    async def serve() -> None:
-        async with supervising(folder, *engines, **(model or {})) as supervisor:
-            await until(lambda: supervisor.ready)
-            listener = bind("127.0.0.1", port)
-            tree = LitportSettings.from_layers([settings])
-            url = address_of(listener, tree.server.tls_cert_file is not None)
-            app = FrontDoor(supervisor, tree, Keyring(tree.auth), About("test", url))
-            server = Server(app, tree)
-            serving = asyncio.create_task(server.serve([listener]))
+    async def serve(reaper: Reaper, run_dir: Path) -> None:
+        listener = bind("127.0.0.1", port)
+        url = address_of(listener, tree.server.tls_cert_file is not None)
+        platform = Platform(tree, Keyring(tree.auth), About("test", url), run_dir, reaper)
+        await platform.start(listener)
+        try:
+            await until(lambda: platform.supervisor.ready)
             closing = asyncio.Event()
             with httpx.Client(base_url=url, timeout=20, verify=_trusted(tree)) as client:
-                opened.set_result((Door(app, supervisor, asyncio.get_running_loop(), client), closing))
+                opened.set_result((Door(platform, asyncio.get_running_loop(), client), closing))
                 await closing.wait()
-            server.should_exit = True
-            await serving
-            app.close()
+        finally:
+            await platform.stop()
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    def run() -> None:
+        run_dir = folder / "run"
+        run_dir.mkdir()
+        with Reaper(run_dir) as reaper:
+            try:
+                asyncio.run(serve(reaper, run_dir))
+            except BaseException as problem:
+                if opened.done():
+                    raise
+                opened.set_exception(problem)
+
+    thread = threading.Thread(target=run)
     thread.start()
     door, closing = opened.result(timeout=30)
     try:

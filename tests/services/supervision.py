@@ -8,7 +8,8 @@ from typing import Any
 
 from configs.settings import LitServeModel
 from servers.engines.base import Engine
-from servers.models.model import Model, State
+from servers.models.instance import Instance, State
+from servers.models.model import Model
 from servers.models.supervisor import Supervisor
 from servers.processes.reaper import Reaper
 
@@ -16,11 +17,10 @@ from servers.processes.reaper import Reaper
 @contextlib.asynccontextmanager
 async def supervising(run_dir: Path, *engines: Engine, **settings: Any) -> AsyncIterator[Supervisor]:
     """Start one model for each engine and stop them in the end; `settings` go to every model."""
-    chosen = LitServeModel(engine="litserve", api="echo", **settings)
     sockets = run_dir / "run"
     sockets.mkdir()
     models = {
-        engine.name: Model(engine.name, chosen, engine, sockets / f"{number}.sock", run_dir / f"{number}.log")
+        engine.name: model_of(engine, Instance(sockets / f"{number}.sock", run_dir / f"{number}.log"), **settings)
         for number, engine in enumerate(engines)
     }
     steps: list[str] = []
@@ -31,6 +31,19 @@ async def supervising(run_dir: Path, *engines: Engine, **settings: Any) -> Async
             yield supervisor
         finally:
             await supervisor.stop()
+
+
+def model_of(engine: Engine, *instances: Instance, **settings: Any) -> Model:
+    """A model over this engine, with one instance that is nowhere unless others are given."""
+    nowhere = Instance(Path("/nowhere"), Path("/nowhere"))
+    return Model(engine.name, LitServeModel(engine="litserve", api="echo", **settings), engine, instances or [nowhere])
+
+
+def group_of(model: Model) -> int:
+    """The process group of a model that runs."""
+    group_id = model.choose().group_id
+    assert group_id is not None
+    return group_id
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:

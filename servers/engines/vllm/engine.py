@@ -7,7 +7,7 @@ to be clever on a GPU: there vLLM's own defaults hold.
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import aiohttp
 from configs.settings import VllmModel
 from servers.engines import allocator
 from servers.engines.base import CanaryError, Card, Command, Needs, ask, weight_bytes
-from servers.engines.vllm.options import to_argv, vllm_version
+from servers.engines.kind import EngineKind, Site, check_source
+from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
@@ -179,3 +180,15 @@ def _cpu_environ() -> Mapping[str, str]:
     found = preloads()
     has_tcmalloc = any("tcmalloc" in library.name for library in found)
     return {"LD_PRELOAD": ":".join(map(str, found)), **({} if has_tcmalloc else allocator.environ())}
+
+
+def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
+    models = site.settings.models.values()
+    return VllmEngine(name, settings, siblings=sum(model.engine == settings.engine for model in models))
+
+
+def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
+    return check_source(settings.source, needs_config=True, refuses_pickled=True)
+
+
+VLLM = EngineKind(VllmModel, _make, _check_model, check_cached, harness="benchmarks.rungs.vllm:HARNESS")

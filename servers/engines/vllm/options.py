@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from configs.layer import MASK, shown
 from configs.names import nearest
-from configs.settings import LitServeModel, VllmModel
+from configs.settings import VllmModel
 from configs.shape import sounds_secret
 from servers.processes.interpreter import module_argv
 
@@ -72,12 +72,10 @@ def check(args: Mapping[str, Args], origins: Mapping[tuple[str, ...], str] | Non
 
 
 def check_cached(
-    models: Mapping[str, VllmModel | LitServeModel],
-    cache_dir: Path,
-    origins: Mapping[tuple[str, ...], str] | None = None,
+    models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[tuple[str, ...], str] | None = None
 ) -> list[str]:
-    """Do what `check` does for the vLLM models among `models`, once: a clean outcome is kept under `cache_dir`."""
-    args = {name: model.args for name, model in models.items() if isinstance(model, VllmModel)}
+    """Check the models' options as `check` does, once: a clean outcome is remembered under `cache_dir`."""
+    args = {name: model.args for name, model in models.items()}
     key = json.dumps([vllm_version(), sorted(json.dumps(options, sort_keys=True) for options in args.values())])
     clean = cache_dir / "checked" / hashlib.sha256(key.encode()).hexdigest()
     if clean.exists():

@@ -13,7 +13,8 @@ from servers.errors import ApiError
 from servers.gateway import listing
 from servers.gateway.openapi import docs_page as docs
 from servers.gateway.request import Request
-from servers.models.model import Model, State
+from servers.models.instance import State
+from servers.models.model import Model
 from servers.models.supervisor import Supervisor
 
 PREDICT = "/predict/"
@@ -118,11 +119,12 @@ def is_kept_response(path: str) -> bool:
 
 
 def _check_ready(model: Model) -> None:
-    if model.state is not State.READY:
+    instance = model.choose()
+    if instance.state is not State.READY:
         # What a process said when it broke may hold what somebody asked: that is for /status.
-        step = model.detail.partition(":")[0]
-        message = f"model '{model.name}' is {model.state.value}: {step}".rstrip(": ")
-        headers = {} if model.state is State.FAILED else {"retry-after": str(model.back_in_s)}
+        step = instance.detail.partition(":")[0]
+        message = f"model '{model.name}' is {instance.state.value}: {step}".rstrip(": ")
+        headers = {} if instance.state is State.FAILED else {"retry-after": str(instance.ready_in_s)}
         raise ApiError(503, message, code="model_not_ready", param="model", headers=headers)
 
 

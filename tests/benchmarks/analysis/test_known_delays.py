@@ -76,7 +76,7 @@ def rows_of(door: Door, asked: list[Call], read_as: str, users: int) -> dict[str
 
     def series() -> list[dict[str, float]]:
         own = scrape.parse(generate_latest(door.app.metrics).decode())
-        return [scrape.read("http://model/metrics", model.socket), own]
+        return [scrape.read("http://model/metrics", model.choose().socket), own]
 
     before = series()
     result = generator.generate(str(door.client.base_url).rstrip("/"), read_as, asked, users, 30)

@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from servers.models.model import State
+from servers.models.instance import State
 from tests.services.front_door import Door, open_door
+from tests.services.supervision import group_of
 from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
@@ -39,7 +40,7 @@ def error_of(response: httpx.Response, status: int) -> dict[str, object]:
 def test_a_request_reaches_the_model_that_its_body_names(door: Door) -> None:
     answer = door.client.post(CHAT, json={"model": "org/one", "messages": [{}]}).json()
     assert answer["path"] == CHAT
-    assert answer["pid"] == door.supervisor.models["org/one"].group_id
+    assert answer["pid"] == door.supervisor.models["org/one"].choose().group_id
 
 
 def test_without_a_name_the_only_model_with_that_route_is_meant(door: Door) -> None:
@@ -182,7 +183,7 @@ def test_a_stream_arrives_piece_by_piece_and_unchanged(door: Door) -> None:
 
 
 def test_a_client_that_leaves_is_noticed_by_the_child(door: Door) -> None:
-    note = door.supervisor.models["org/one"].socket.parent / "left"
+    note = door.supervisor.models["org/one"].choose().socket.parent / "left"
     with door.client.stream("POST", CHAT, json={"model": "org/one", "events": 1000, "wait_s": 0.01}) as response:
         next(response.iter_raw())
     deadline = time.monotonic() + 2
@@ -227,8 +228,7 @@ def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is
         model = door.supervisor.models["one"]
 
         def kill() -> None:
-            assert model.group_id is not None
-            os.kill(model.group_id, signal.SIGKILL)
+            os.kill(group_of(model), signal.SIGKILL)
 
         def die_during(body: dict[str, object], restarts: int) -> httpx.Response:
             deadline = time.monotonic() + 20

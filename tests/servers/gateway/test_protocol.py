@@ -98,7 +98,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def left(door: Door) -> Path:
     """The file that the model writes when a client leaves its stream."""
-    note = door.supervisor.models["one"].socket.parent / "left"
+    note = door.supervisor.models["one"].choose().socket.parent / "left"
     note.unlink(missing_ok=True)
     return note
 

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from servers.metrics import children
-from servers.models.model import State
+from servers.models.instance import State
 from servers.models.supervisor import Supervisor
-from tests.services.supervision import supervising, until_state
+from tests.services.supervision import group_of, supervising, until_state
 from tests.services.tiny_engine import TinyEngine
 
 PAGE = """\
@@ -79,8 +79,7 @@ def test_a_process_that_is_gone_has_no_series(tmp_path: Path) -> None:
             await ready(supervisor)
             before = await children.pages(supervisor.models)
             victim = supervisor.models["one"]
-            assert victim.group_id is not None
-            os.kill(victim.group_id, signal.SIGKILL)
+            os.kill(group_of(victim), signal.SIGKILL)
             meanwhile = await children.pages(supervisor.models)
             await asyncio.sleep(0.2)
             await until_state(victim, State.READY)
@@ -98,7 +97,7 @@ def test_a_process_that_does_not_answer_costs_a_second_and_its_own_series_only(t
     async def run() -> tuple[str, float]:
         async with supervising(tmp_path, TinyEngine("one"), TinyEngine("two"), canary_interval_s=None) as supervisor:
             await ready(supervisor)
-            victim = supervisor.models["one"].group_id
+            victim = supervisor.models["one"].choose().group_id
             assert victim is not None
             os.kill(victim, signal.SIGSTOP)
             begin_s = time.monotonic()

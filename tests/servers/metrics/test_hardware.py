@@ -2,13 +2,15 @@
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from configs.settings import Telemetry
-from servers.metrics.hardware import HardwareCollector, sampling
+from servers.metrics.hardware import HardwareCollector, make_sampler
+from servers.telemetry import Sampler
 from tests.servers.telemetry.conftest import Driver
 from tests.services.page_reader import values
 
@@ -75,10 +77,15 @@ def test_every_gpu_is_told_with_what_it_says_and_nothing_else(library: Path, tmp
     assert not [name for name in gpu if "sm_occupancy" in name]
 
 
+def sampling(interval_s: float, processes: Callable[[], Mapping[str, int]]) -> Sampler:
+    sampler = make_sampler(Telemetry(sample_interval_s=interval_s), processes)
+    assert sampler is not None
+    return sampler
+
+
 def test_a_platform_without_a_gpu_tells_of_its_processes_and_of_no_gpu() -> None:
     registry = CollectorRegistry()
-    with sampling(Telemetry(sample_interval_s=0.05), lambda: {"one": os.getpid()}) as sampler:
-        assert sampler is not None
+    with sampling(0.05, lambda: {"one": os.getpid()}) as sampler:
         registry.register(HardwareCollector(sampler))
         found = read(registry)
     one = "[('model', 'one')]"
@@ -92,8 +99,7 @@ def test_a_platform_without_a_gpu_tells_of_its_processes_and_of_no_gpu() -> None
 
 def test_what_was_read_long_ago_is_not_told() -> None:
     registry = CollectorRegistry()
-    with sampling(Telemetry(sample_interval_s=0.02), lambda: {"one": os.getpid()}) as sampler:
-        assert sampler is not None
+    with sampling(0.02, lambda: {"one": os.getpid()}) as sampler:
         registry.register(HardwareCollector(sampler))
     assert "litport_model_processes[('model', 'one')]" in read(registry)
     time.sleep(0.2)  # it samples no more
@@ -110,8 +116,7 @@ def test_reading_goes_on_after_it_has_failed(caplog: pytest.LogCaptureFixture) -
             raise OSError(24, "Too many open files")
         return {"one": os.getpid()}
 
-    with sampling(Telemetry(sample_interval_s=0.02), processes) as sampler:
-        assert sampler is not None
+    with sampling(0.02, processes) as sampler:
         while calls < 8:
             time.sleep(0.01)
         assert time.monotonic() - sampler.samples[-1].t_s < 1

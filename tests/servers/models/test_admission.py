@@ -10,13 +10,18 @@ import pytest
 from configs.settings import VllmModel
 from servers.errors import ApiError
 from servers.models.admission import Admission
+from servers.models.instance import Instance
 from servers.models.model import Model
 from tests.services.tiny_engine import TinyEngine
 
 
 def admission(**limits: int) -> Admission:
-    chosen = VllmModel(engine="vllm", source="nowhere", **limits)
-    return Admission(Model("one", chosen, TinyEngine("one"), Path("/nowhere"), Path("/nowhere")))
+    return limited(**limits).admission
+
+
+def limited(**limits: int) -> Model:
+    settings = VllmModel(engine="vllm", source="nowhere", **limits)
+    return Model("one", settings, TinyEngine("one"), [Instance(Path("/nowhere"), Path("/nowhere"))])
 
 
 class Crowd:
@@ -148,9 +153,7 @@ def test_tokens_in_flight_are_bounded_but_a_lone_request_passes() -> None:
 def test_the_advice_is_how_long_the_waiting_ones_will_take() -> None:
     async def run() -> None:
         now_s = 0.0
-        chosen = VllmModel(engine="vllm", source="nowhere", max_running=2, max_waiting=3)
-        model = Model("one", chosen, TinyEngine("one"), Path("/nowhere"), Path("/nowhere"))
-        gate = Admission(model, lambda: now_s)
+        gate = Admission(limited(max_running=2, max_waiting=3), lambda: now_s)
         async with gate.turn("a", 0):
             now_s += 10
         async with crowd(gate) as people:
@@ -165,11 +168,12 @@ def test_the_advice_is_how_long_the_waiting_ones_will_take() -> None:
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_limit_that_is_raised_counts_at_the_next_request(count: int) -> None:
     async def run() -> None:
-        gate = admission(max_running=1, max_waiting=0)
+        model = limited(max_running=1, max_waiting=0)
+        gate = model.admission
         async with crowd(gate) as people:
             await people.send("a", 2)
             assert people.refused() == 1
-            gate._model.settings = gate._model.settings.model_copy(update={"max_running": 1 + count})
+            model.settings = model.settings.model_copy(update={"max_running": 1 + count})
             await people.send("a", count)
             assert gate.running == 1 + count
 

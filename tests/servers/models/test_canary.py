@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from servers.engines.base import Card
-from servers.models.model import Model, State
+from servers.models.instance import State
+from servers.models.model import Model
 from servers.processes import group as process_group
-from tests.services.supervision import supervising, until, until_state
+from tests.services.supervision import group_of, supervising, until, until_state
 from tests.services.tiny_engine import TinyEngine
 
 QUICK = {"canary_interval_s": 0.3, "canary_timeout_s": 1.0}
@@ -36,11 +37,10 @@ def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) ->
         async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
             model = supervisor.models["one"]
             await until_state(model, State.READY)
-            assert model.group_id is not None
-            worker = next(member for member in process_group.members(model.group_id) if "tiny-worker" in member.title)
-            os.kill(model.group_id if victim == "main" else worker.pid, signal.SIGSTOP)
+            worker = next(member for member in process_group.members(group_of(model)) if "tiny-worker" in member.title)
+            os.kill(group_of(model) if victim == "main" else worker.pid, signal.SIGSTOP)
             await until(lambda: model.restarts == 1)
-            assert "stopped by a signal" in model.detail or "has not answered" in model.detail
+            assert "stopped by a signal" in model.choose().detail or "has not answered" in model.choose().detail
             await until_state(model, State.READY)
         return model
 
@@ -55,7 +55,7 @@ def test_a_model_that_does_not_answer_its_canary_is_replaced(tmp_path: Path) -> 
             await until_state(model, State.READY)
             engine.mute = True
             await until(lambda: model.restarts == 1)
-            assert "has not answered anything for" in model.detail
+            assert "has not answered anything for" in model.choose().detail
             engine.mute = False
             await until_state(model, State.READY)
 
@@ -71,7 +71,7 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
             engine.mute = True
             until_s = time.monotonic() + 3
             while time.monotonic() < until_s:
-                model.answered_at_s = time.monotonic()
+                model.choose().answered_at_s = time.monotonic()
                 await asyncio.sleep(0.05)
             assert model.restarts == 0
 

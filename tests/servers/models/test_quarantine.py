@@ -1,22 +1,17 @@
 """Which requests are refused after deaths, and that their neighbours are not."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from configs.settings import LitServeModel
 from servers.errors import ApiError
-from servers.models.model import Model
 from servers.models.quarantine import Quarantine
-from tests.services.tiny_engine import TinyEngine
 
 DIED = ApiError(503, "it died", code="model_died")
 
 
 def quarantine_of_one() -> Quarantine:
-    chosen = LitServeModel(engine="litserve", api="echo")
-    return Quarantine(Model("one", chosen, TinyEngine("one"), Path("/nowhere"), Path("/nowhere")))
+    return Quarantine("one", lambda: 0)
 
 
 async def send(quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, dies: bool = False) -> None:

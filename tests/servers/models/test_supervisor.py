@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from servers.models.model import Model, State
+from servers.models.instance import State
+from servers.models.model import Model
 from servers.processes import group as process_group
-from tests.services.supervision import supervising, until, until_state
+from tests.services.supervision import group_of, supervising, until, until_state
 from tests.services.tiny_engine import TinyEngine
 
 
@@ -23,7 +24,7 @@ def test_a_model_becomes_ready_only_after_its_canary_came_back(tmp_path: Path) -
             assert not supervisor.ready
             await until_state(model, State.READY)
             assert supervisor.ready
-            assert set(model.phases_s) == {"load", "warm"}
+            assert set(model.choose().phases_s) == {"load", "warm"}
         assert model.state is State.STOPPED
 
     asyncio.run(run())
@@ -35,8 +36,7 @@ def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: 
         async with supervising(tmp_path, TinyEngine("one"), TinyEngine("two")) as supervisor:
             one, two = supervisor.models.values()
             await until(lambda: supervisor.ready)
-            group_id = one.group_id
-            assert group_id is not None
+            group_id = group_of(one)
             worker = next(member for member in process_group.members(group_id) if "tiny-worker" in member.title)
             begin = time.monotonic()
             os.kill(group_id if victim == "main" else worker.pid, signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_model_that_never_came_up_is_not_tried_again_and_says_why(tmp_path: Pa
 
     model = asyncio.run(run())
     assert model.state is State.FAILED
-    assert "ValueError: no such weights" in model.detail
+    assert "ValueError: no such weights" in model.choose().detail
     assert model.restarts == 0
 
 
@@ -70,11 +70,10 @@ def test_a_model_that_keeps_breaking_is_given_up_after_its_restarts(tmp_path: Pa
             model = supervisor.models["one"]
             for _ in range(2):
                 await until_state(model, State.READY)
-                assert model.group_id is not None
-                os.kill(model.group_id, signal.SIGKILL)
+                os.kill(group_of(model), signal.SIGKILL)
                 await until(lambda: model.state is not State.READY)
             await until_state(model, State.FAILED)
-            assert "failed again after 1 restarts" in model.detail
+            assert "failed again after 1 restarts" in model.choose().detail
             assert not supervisor.fatal.is_set(), "it was not required"
 
     asyncio.run(run())
@@ -88,20 +87,20 @@ def test_a_start_that_takes_too_long_fails_with_the_setting_to_change(tmp_path: 
             await asyncio.wait_for(supervisor.fatal.wait(), 20)
             return supervisor.models["one"]
 
-    assert "not ready within 0.3 s (start_timeout_s)" in asyncio.run(run()).detail
+    assert "not ready within 0.3 s (start_timeout_s)" in asyncio.run(run()).choose().detail
 
 
 def test_when_the_supervisor_is_killed_the_reaper_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
 import asyncio
 from pathlib import Path
-from tests.services.supervision import supervising, until
+from tests.services.supervision import group_of, supervising, until
 from tests.services.tiny_engine import TinyEngine
 
 async def run():
     async with supervising(Path({str(tmp_path)!r}), TinyEngine("one"), TinyEngine("two")) as supervisor:
         await until(lambda: supervisor.ready)
-        print(*(model.group_id for model in supervisor.models.values()), flush=True)
+        print(*(group_of(model) for model in supervisor.models.values()), flush=True)
         await asyncio.sleep(60)
 
 asyncio.run(run())
@@ -125,8 +124,7 @@ def test_a_killed_reaper_is_replaced(tmp_path: Path) -> None:
             reaper = supervisor._reaper._process
             reaper.kill()
             reaper.wait()
-            assert model.group_id is not None
-            os.kill(model.group_id, signal.SIGKILL)  # its end and its restart must be told to a reaper
+            os.kill(group_of(model), signal.SIGKILL)  # its end and its restart must be told to a reaper
             await until(lambda: model.restarts == 1 and model.state is State.READY)
             assert supervisor._reaper._process.poll() is None
 

@@ -14,13 +14,13 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from configs.settings import LitServeModel
 from servers.engines.base import Card
 from servers.engines.vllm import engine as vllm
 from servers.gateway.openapi import merge as openapi
 from servers.models.model import Model
 from tests.conftest import REPOSITORY, Platform
 from tests.services import generated
+from tests.services.supervision import model_of
 from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
@@ -42,8 +42,8 @@ def live(small: Platform) -> dict[str, Any]:
 
 def up(name: str, document: Mapping[str, Any], *routes: str, **card: Any) -> Model:
     """A model that is up and documents this of itself."""
-    model = Model(name, LitServeModel(engine="litserve", api="echo"), TinyEngine(name), Path("socket"), Path("log"))
-    model.card = Card(frozenset(routes), openapi=document, **card)
+    model = model_of(TinyEngine(name))
+    model.choose().card = Card(frozenset(routes), openapi=document, **card)
     return model
 
 
@@ -314,7 +314,7 @@ def test_an_apis_own_route_shows_its_own_example_with_the_models_name() -> None:
 
 def test_a_model_that_is_not_up_is_not_in_it(of_vllm: dict[str, Any]) -> None:
     model = chatting("one", of_vllm)
-    model.card = None
+    model.choose().card = None
     assert CHAT not in merged(model)["paths"]
 
 
@@ -340,9 +340,9 @@ def test_it_is_made_anew_only_when_a_card_or_the_keys_have_changed(of_vllm: dict
     assert document.body(models, needs_key=False) == first
     card = models[0].card
     assert card is not None
-    models[0].card = replace(card, routes=frozenset({CHAT}))
+    models[0].choose().card = replace(card, routes=frozenset({CHAT}))
     assert document.body(models, needs_key=False) != first
-    models[0].card = None
+    models[0].choose().card = None
     assert b'"two"' in document.body(models, needs_key=False)
 
 

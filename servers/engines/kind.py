@@ -1,0 +1,78 @@
+"""A kind of engine: all that the platform needs to offer `engine: NAME` in the settings, in one object.
+
+A package of its own can bring a kind, as an entry point of the group `litport.engines`; see docs/plugins.md.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.settings import LitportSettings, ModelSettings
+from configs.shape import TreePath
+from servers.engines.base import Engine
+from servers.store import sources, weights
+
+
+@dataclass(frozen=True)
+class Site:
+    """What surrounds an instance: the settings of the platform, and the socket that the instance listens on.
+
+    Files beside the socket, of the same stem, belong to the instance too; they go when the platform ends.
+    """
+
+    settings: LitportSettings
+    socket: Path
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine as the settings name it.
+
+    `settings` is the class of `models.NAME`; its field `engine` is a Literal of the name. `make` builds the engine of
+    one model from its name, its settings and its site. `check_model` yields a field and a sentence for each problem of
+    one model's settings, without loading a model. `check_all` returns whole lines for the problems that are found for
+    all models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is
+    the import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
+    are measured through Litport only.
+    """
+
+    settings: type[ModelSettings]
+    make: Callable[[str, Any, Site], Engine]
+    check_model: Callable[[Any], Iterable[tuple[str, str]]] = lambda _: ()
+    check_all: Callable[[Mapping[str, Any], Path, Mapping[TreePath, str]], Sequence[str]] = lambda *_: ()
+    harness: str | None = None
+
+
+def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:
+    """The problems of `source` that can be seen without a pull; for `check_model`.
+
+    `needs_config` asks a folder for transformers' config.json; `refuses_pickled` rejects weights that run code.
+    """
+    try:
+        if text is not None:
+            _check_source(sources.parse(text), needs_config, refuses_pickled)
+    except UserError as problem:
+        yield "source", str(problem)
+
+
+def _check_source(source: sources.Source, needs_config: bool, refuses_pickled: bool) -> None:
+    if isinstance(source, sources.FolderSource):
+        if not source.path.is_dir():
+            raise UserError(f"expected a folder with a model at {source.path}, there is none")
+        if needs_config and not (source.path / "config.json").is_file():
+            raise UserError(f"expected a model that vLLM can load, but {source.path} has no config.json")
+        if refuses_pickled:
+            _refuse_pickled(source.path)
+    elif isinstance(source, sources.GgufSource) and not source.path.is_file():
+        raise UserError(f"expected a GGUF file at {source.path}, there is none")
+
+
+def _refuse_pickled(folder: Path) -> None:
+    try:
+        weights.refuse_pickled(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+    except UserError as problem:
+        raise UserError(f"{folder}: {problem}") from None

@@ -1,0 +1,44 @@
+"""The registry of engines: from the name in the settings to the kind of engine."""
+
+import typing
+from importlib.metadata import entry_points
+
+from configs import engines
+from configs.errors import UserError
+from configs.settings import ModelSettings
+from servers.engines.kind import EngineKind
+from servers.engines.litserve.engine import LITSERVE
+from servers.engines.vllm.engine import VLLM
+
+ENTRY_POINT_GROUP = "litport.engines"
+
+_KINDS: dict[str, EngineKind] = {"vllm": VLLM, "litserve": LITSERVE}
+
+
+def register(kind: EngineKind) -> None:
+    """Offer a kind of engine; call it before the settings are loaded."""
+    (name,) = typing.get_args(kind.settings.model_fields["engine"].annotation)
+    engines.register(kind.settings)
+    _KINDS[name] = kind
+
+
+def register_installed() -> None:
+    """Offer the engines that installed packages bring. Raises UserError for one that cannot be imported."""
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            kind = point.load()
+        except Exception as error:  # whatever a package raises at its import
+            raise UserError(f"engine {point.name!r} ({point.value}): {type(error).__name__}: {error}") from error
+        if not isinstance(kind, EngineKind):
+            raise UserError(f"engine {point.name!r}: expected an EngineKind at {point.value}, got {kind!r}")
+        register(kind)
+
+
+def kind_of(settings: ModelSettings) -> EngineKind:
+    """The kind of engine that these settings of a model name."""
+    return _KINDS[settings.engine]
+
+
+def kinds() -> tuple[EngineKind, ...]:
+    """All kinds of engines."""
+    return tuple(_KINDS.values())

@@ -1,0 +1,78 @@
+"""An instance: one place where a model runs. It has a state, and while it runs a connection to its processes.
+
+The supervisor moves an instance through its states; everybody else reads it.
+"""
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import aiohttp
+
+from servers.engines.base import Card
+
+# The estimate of a start that was never measured.
+_UNMEASURED_START_S = 10
+# Clearing up, and the first wait before a restart.
+_BEFORE_START_S = 2.0
+
+
+class State(StrEnum):
+    """Where an instance is in its life. Only `READY` gets requests."""
+
+    PULLING = "pulling"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass
+class Instance:
+    """One process tree that serves a model on the Unix socket `socket` and logs into `log_file`.
+
+    `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start,
+    `start_s` the whole of it without the pull (seconds). `session` connects to the child while one runs, and `card` is
+    what the child offers once it is ready. `deaths` counts the children that broke after they were ready, `in_flight`
+    the requests that the child has, and `answered_at_s` is when a byte of any answer last came (`time.monotonic()`).
+    `transitions` counts the entries into each state, `canaries` their results ("ok", "failed"), and `canary_s` is the
+    sum of the durations of those that were answered.
+    """
+
+    socket: Path
+    log_file: Path
+    state: State = State.STARTING
+    detail: str = "waiting"
+    since: float = field(default_factory=time.time)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    restarts: int = 0
+    card: Card | None = None
+    session: aiohttp.ClientSession | None = None
+    group_id: int | None = None
+    start_s: float | None = None
+    deaths: int = 0
+    in_flight: int = 0
+    answered_at_s: float = 0.0
+    transitions: Counter[State] = field(default_factory=lambda: Counter([State.STARTING]))
+    canaries: Counter[str] = field(default_factory=Counter)
+    canary_s: float = 0.0
+
+    @property
+    def ready_in_s(self) -> int:
+        """Estimated seconds until it is ready, from the duration of its last start."""
+        if self.start_s is None:
+            return _UNMEASURED_START_S
+        elapsed_s = 0.0 if self.state is State.READY else time.time() - self.since
+        return max(1, math.ceil(self.start_s + _BEFORE_START_S - elapsed_s))
+
+    def move(self, state: State, detail: str = "") -> None:
+        """Enter a state, or a new step within it."""
+        if state is not self.state:
+            self.since = time.time()
+            self.transitions[state] += 1
+        self.state = state
+        self.detail = detail

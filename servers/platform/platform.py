@@ -1,0 +1,132 @@
+"""The platform: models, supervisor, front door and metrics, built from the settings and run as one."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.settings import LitportSettings, ModelSettings
+from servers.engines import registry
+from servers.engines.kind import Site
+from servers.gateway.front_door import FrontDoor
+from servers.gateway.keys import Keyring
+from servers.gateway.listing import About
+from servers.gateway.server import Server
+from servers.metrics.hardware import HardwareCollector, make_sampler
+from servers.metrics.models import ModelCollector
+from servers.metrics.page import Page
+from servers.models.instance import Instance
+from servers.models.model import Model
+from servers.models.supervisor import Supervisor
+from servers.processes.reaper import Reaper
+
+_log = logging.getLogger("litport.platform")
+
+# Settings of a model that a reload applies while the model runs.
+_RELOADABLE = {"request_timeout_s", "max_running", "max_waiting", "max_tokens_in_flight"}
+
+
+class Platform:
+    """All parts of one platform; `run_dir` holds the sockets of its instances, and `reaper` ends their processes.
+
+    `on_change` is called after each step of a model. Raises UserError for a certificate or an audit file that cannot
+    be used.
+    """
+
+    def __init__(
+        self,
+        settings: LitportSettings,
+        keyring: Keyring,
+        about: About,
+        run_dir: Path,
+        reaper: Reaper,
+        on_change: Callable[[Model], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._about = about
+        self._stack = contextlib.AsyncExitStack()
+        self._serving: asyncio.Task[None] | None = None
+        self.models = _models(settings, run_dir)
+        self.supervisor = Supervisor(self.models, settings.server.cache_dir, reaper, on_change)
+        self._sampler = make_sampler(settings.telemetry, self._groups)
+        self.front_door = FrontDoor(self.supervisor, settings, keyring, about, self._sampler)
+        self.front_door.metrics.register(ModelCollector(self.models, about.version))
+        if self._sampler is not None:
+            self.front_door.metrics.register(HardwareCollector(self._sampler))
+        self._server = Server(self.front_door, settings)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a required model has failed for good."""
+        return self.supervisor.fatal.is_set()
+
+    async def start(self, listener: socket.socket, metrics_listener: socket.socket | None = None) -> None:
+        """Serve on the listening sockets and begin to start the models."""
+        if self._sampler is not None:
+            self._stack.enter_context(self._sampler)
+        if metrics_listener is not None:
+            await self._stack.enter_async_context(Page(metrics_listener, self.front_door.metrics, self.models))
+            _log.info("metrics at %s", self._about.metrics_address)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        self.supervisor.start()
+
+    async def wait(self) -> None:
+        """Return when a required model has failed for good, or the server has ended."""
+        assert self._serving is not None
+        fatal = asyncio.create_task(self.supervisor.fatal.wait())
+        try:
+            await asyncio.wait((fatal, self._serving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            fatal.cancel()
+
+    async def drain(self) -> None:
+        """Reject new requests and wait for those in flight, at most `server.drain_timeout_s`."""
+        timeout_s = self._settings.server.drain_timeout_s
+        self.supervisor.drain()
+        if self.front_door.in_flight:
+            _log.info("waiting for %d requests in flight, at most %g s", self.front_door.in_flight, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.front_door.drain()
+        except TimeoutError:
+            count = self.front_door.in_flight
+            _log.warning("%d requests were cut off after %g s (server.drain_timeout_s)", count, timeout_s)
+
+    async def stop(self) -> None:
+        """End the models, then the server."""
+        await self.supervisor.stop()
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        self.front_door.close()
+        await self._stack.aclose()
+
+    def reload(self, settings: LitportSettings, keyring: Keyring) -> None:
+        """Apply keys, limits, and each model's limits; requests in flight go on under the old ones."""
+        self.front_door.reload(settings, keyring)
+        self._server.reload(settings.limits)
+        for name, model in self.models.items():
+            if name in settings.models:
+                model.settings = _with_limits(model.settings, settings.models[name])
+
+    def _groups(self) -> dict[str, int]:
+        """The process group of each model that has one."""
+        instances = ((name, model.choose()) for name, model in self.models.items())
+        return {name: instance.group_id for name, instance in instances if instance.group_id is not None}
+
+
+def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
+    models = {}
+    for index, (name, chosen) in enumerate(settings.models.items()):
+        # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
+        instance_socket = run_dir / f"{index}.sock"
+        engine = registry.kind_of(chosen).make(name, chosen, Site(settings, instance_socket))
+        log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"
+        models[name] = Model(name, chosen, engine, [Instance(instance_socket, log_file)])
+    return models
+
+
+def _with_limits(current: ModelSettings, changed: ModelSettings) -> ModelSettings:
+    return current.model_copy(update=changed.model_dump(include=_RELOADABLE & set(type(current).model_fields)))
