@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from clients import documents
-from servers.models.model import State
+from servers.models.instance import State
 from tests.conftest import REPOSITORY
 from tests.services.front_door import open_door
 from tests.services.tiny_engine import TinyEngine
