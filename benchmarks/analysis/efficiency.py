@@ -70,7 +70,7 @@ def _shares(
             layers=layers,
             heads=heads,
             head_dim=head_dim,
-            attended=attended,
+            attention_pairs=attended,
             elapsed_s=spent_s,
             devices=devices,
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
 
 _POLL_S = 0.1
@@ -84,7 +84,7 @@ class ChildProcess:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_END_GRACE_S)
-        process_group.kill(self.pid)
+        ProcessGroup(self.pid).kill()
         self.process.communicate()
         if self._reaper is not None:
             self._reaper.forget(self.pid)

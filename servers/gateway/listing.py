@@ -11,7 +11,7 @@ from typing import Any
 from servers.gateway import hardware
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.telemetry import Sample
 
 
@@ -90,7 +90,7 @@ def paths(model: Model) -> list[str]:
 
 def _status(model: Model) -> dict[str, Any]:
     instance = model.choose()
-    members = process_group.members(instance.group_id) if instance.group_id else []
+    members = ProcessGroup(instance.group_id).members() if instance.group_id else []
     return {
         "name": model.name,
         "kind": model.engine.kind,

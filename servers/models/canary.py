@@ -14,7 +14,7 @@ from servers.engines.base import CanaryError
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
-from servers.processes import group as process_group
+from servers.processes.proc import cpu_s, stopped_pids
 
 # An instance that is silent but keeps a core busy (a long prompt on a CPU) gets this many times its canary's timeout.
 _BUSY_FACTOR = 8
@@ -30,7 +30,7 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
     stopped: set[int] = set()
     while not process.broken.is_set():
         await asyncio.sleep(settings.canary_interval_s)
-        before, stopped = stopped, set(process_group.stopped(process.watched))
+        before, stopped = stopped, set(stopped_pids(process.watched))
         if twice := before & stopped:
             process.give_up(f"its process {min(twice)} was stopped by a signal")
         elif time.monotonic() - instance.answered_at_s < settings.canary_interval_s:
@@ -47,10 +47,10 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
     asked_at_s = time.monotonic()
     try:
         while not canary.done():
-            used_s = process_group.cpu_s(process.watched)
+            used_s = cpu_s(process.watched)
             await asyncio.wait({canary}, timeout=timeout_s / 4)
             silent_s = time.monotonic() - max(asked_at_s, instance.answered_at_s)
-            busy = process_group.cpu_s(process.watched) - used_s > _BUSY_CORES * timeout_s / 4
+            busy = cpu_s(process.watched) - used_s > _BUSY_CORES * timeout_s / 4
             if not canary.done() and silent_s >= timeout_s * (_BUSY_FACTOR if busy else 1):
                 _fail(instance, process, f"it has not answered anything for {silent_s:.0f} s (canary_timeout_s)")
                 return

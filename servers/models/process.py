@@ -20,7 +20,7 @@ from pathlib import Path
 
 from servers.engines.base import Command
 from servers.models.child_log import ChildLog, split_request_id
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.model")
@@ -99,15 +99,15 @@ class ModelProcess:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     if grace_s:
-                        process_group.terminate(self.group_id)
-                    while process_group.members(self.group_id):  # noqa: ASYNC110 # /proc has no events
+                        ProcessGroup(self.group_id).terminate()
+                    while ProcessGroup(self.group_id).members():  # noqa: ASYNC110 # /proc has no events
                         await asyncio.sleep(0.05)
-            if not await asyncio.to_thread(process_group.kill, self.group_id):
+            if not await asyncio.to_thread(ProcessGroup(self.group_id).kill):
                 fields = {"model": self.name}
                 _log.error("%s: processes of group %d outlived SIGKILL", self.name, self.group_id, extra=fields)
             self._reaper.forget(self.group_id)
             await asyncio.wait(self._tasks[1:], timeout=1)  # it was killed: this only collects its exit status
-            process_group.reap(self.group_id)
+            ProcessGroup(self.group_id).reap()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.interpreter import module_argv
 from servers.processes.reaper import Reaper
 
@@ -51,7 +51,7 @@ async def pull(
             on_progress(_describe(event))
         raise PullError(f"the pull of {source} ended with status {await child.wait()}")
     finally:
-        process_group.kill(child.pid)
+        ProcessGroup(child.pid).kill()
         reaper.forget(child.pid)
         await child.wait()
 

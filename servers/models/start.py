@@ -13,7 +13,7 @@ from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.models.pull import PullError, pull
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
 from servers.store import Store
 
@@ -66,7 +66,7 @@ async def start(
     begin_s = time.perf_counter()
     report(State.STARTING, "warming")
     instance.card = await _unless_broken(process, model.engine.warm(instance.session))
-    members = process_group.members(process.group_id)
+    members = ProcessGroup(process.group_id).members()
     process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
 

@@ -18,7 +18,7 @@ from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.models.start import StartError, locate, start
 from servers.models.start_gate import StartGate
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.supervisor")
@@ -71,7 +71,7 @@ class Supervisor:
         """Kill all processes of all models at once."""
         for _, instance in self._instances():
             if instance.group_id is not None:
-                process_group.kill(instance.group_id)
+                ProcessGroup(instance.group_id).kill()
 
     async def stop(self) -> None:
         """End the processes of all models, and wait until they are gone."""

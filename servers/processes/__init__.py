@@ -1,1 +1,1 @@
-"""Process groups, and how they are ended."""
+"""Processes: what /proc says about them, process groups, and the reaper that ends orphans."""

@@ -1,7 +1,7 @@
-"""Our own modules as processes of their own: this interpreter, this environment.
+"""How to start one of our modules as a process, in the same interpreter and environment.
 
-The working directory belongs to whoever runs `litport`; a folder `configs` or `servers` in it must not be taken for
-ours, so it is kept off the import path (`-P`).
+The working directory belongs to the user. A folder `configs` or `servers` in it must not hide ours, so `-P` keeps the
+directory off the import path.
 """
 
 import sys

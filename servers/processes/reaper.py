@@ -1,9 +1,9 @@
 """The reaper: a small process that outlives the supervisor just long enough to clean up after it.
 
 A supervisor that is killed with SIGKILL cannot end its models. The reaper reads lines from the supervisor's pipe
-(`+GROUP` when a model's process group starts, `-GROUP` when it has ended); when the pipe closes, however that came
-about, it ends every group that is left and removes the folder of sockets. It refuses to die of the signals that a
-terminal or an init system sends to everybody.
+(`+GROUP` when a model's process group starts, `-GROUP` when it has ended). When the pipe closes, for whatever reason,
+it ends the remaining groups and removes the folder of sockets. It ignores the signals that a terminal or an init system
+sends to all processes.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from servers.processes.interpreter import module_argv
 
 
 class Reaper:
-    """The supervisor's end of the pipe; used as a context manager around everything that is to be cleaned up."""
+    """The supervisor's end of the pipe: a context manager around everything that needs cleaning up."""
 
     def __init__(self, run_dir: Path) -> None:
         self._argv = module_argv("servers.processes.reaper", str(run_dir))
@@ -37,7 +37,7 @@ class Reaper:
         self._send(f"+{group_id}")
 
     def forget(self, group_id: int) -> None:
-        """The group has ended; its number may belong to somebody else from now on."""
+        """Take a group that has ended off the list; its number may soon belong to another group."""
         self._groups.discard(group_id)
         self._send(f"-{group_id}")
 
@@ -49,7 +49,7 @@ class Reaper:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{line}\n")
-        except BrokenPipeError:  # somebody killed it
+        except BrokenPipeError:  # the reaper was killed
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
             self._process.wait()
@@ -71,7 +71,7 @@ def main() -> None:
         else:
             groups.discard(-signed_id)
     for group_id in groups:
-        process_group.kill(group_id)
+        ProcessGroup(group_id).kill()
     shutil.rmtree(run_dir, ignore_errors=True)
 
 

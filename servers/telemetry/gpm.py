@@ -1,7 +1,7 @@
-"""GPM, the counters of Hopper and newer GPUs: how much of the chip works, where a duty cycle only says that some does.
+"""GPM, the counters of Hopper and newer GPUs: how much of the chip works, while a duty cycle says only that some does.
 
-NVML computes each metric from two samples of the counters. It enables nothing: where NVML says that a GPU has no GPM,
-every metric is None. `ask` stands here because both halves of our NVML reading need it.
+NVML computes each metric from two samples of the counters. On a GPU without GPM every metric is None. `ask` is here, as
+this module and `nvml` both use it.
 
 Source: NVIDIA's NVML API reference, GPM functions.
 """
@@ -32,7 +32,7 @@ class GpmMetrics(NamedTuple):
 
 
 class Gpm:
-    """The two sample buffers of one GPU: the older one is written anew, then the two change places."""
+    """The two sample buffers of one GPU: each reading overwrites the older one and swaps the two."""
 
     def __init__(self, handle: Any) -> None:
         support = ask(pynvml.nvmlGpmQueryDeviceSupport, handle)
@@ -74,7 +74,7 @@ class Gpm:
 
 
 def ask(query: Callable[..., _T], *arguments: Any) -> _T | None:
-    """What NVML answers, or None where it cannot; raises pynvml.NVMLError_GpuIsLost, after which nothing will come."""
+    """The answer of NVML, or None where it has none. Raises pynvml.NVMLError_GpuIsLost for a GPU that is gone."""
     try:
         return query(*arguments)
     except pynvml.NVMLError_GpuIsLost:
@@ -84,5 +84,5 @@ def ask(query: Callable[..., _T], *arguments: Any) -> _T | None:
 
 
 def _value(metric: Any) -> float | None:
-    known = metric.nvmlReturn == pynvml.NVML_SUCCESS and math.isfinite(metric.value)
-    return float(metric.value) if known else None
+    is_valid = metric.nvmlReturn == pynvml.NVML_SUCCESS and math.isfinite(metric.value)
+    return float(metric.value) if is_valid else None

@@ -1,7 +1,6 @@
-"""What this machine has: cores, memory, GPUs and their driver.
+"""The hardware of this machine: cores, memory, GPUs and their driver.
 
-Read from the operating system and, where there is one, from NVIDIA's own `nvidia-smi`. What cannot be read is None,
-never a guess.
+It comes from the operating system and from NVIDIA's `nvidia-smi`, where that is installed.
 """
 
 import os
@@ -32,7 +31,7 @@ class Hardware:
 
 
 def detect() -> Hardware:
-    """Look at the machine; takes up to about a second where a driver is asked."""
+    """Read the hardware; takes up to about a second on a machine with an NVIDIA driver."""
     return Hardware(len(os.sched_getaffinity(0)), *memory(), _gpus())
 
 
@@ -44,6 +43,6 @@ def _gpus() -> tuple[Gpu, ...]:
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()  # the tool is there, a driver is not
+        return ()  # the tool is installed, a driver is not
     rows = (line.rsplit(", ", 2) for line in answer.stdout.splitlines())
     return tuple(Gpu(name, int(memory), driver) for name, memory, driver in rows)

@@ -1,38 +1,39 @@
-"""The memory that there is for us: the machine's, or less where a container's control group allows less."""
+"""The memory that we may use: the machine's, or less where the control group of a container sets a limit."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from servers.telemetry.cgroup import CGROUPS, PROC, folder_with, read
+from servers.processes.proc import PROC, read_text
+from servers.telemetry.cgroup import CGROUPS, folder_with
 
 
 class Memory(NamedTuple):
-    """Bytes in all, and those that can still be had."""
+    """Bytes in total, and bytes that are still available."""
 
     total_bytes: int
     available_bytes: int
 
 
 def memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> Memory:
-    """What there is now. File pages that the kernel can drop count as available, in a control group, too."""
+    """The memory now. File pages that the kernel can drop count as available, in a control group as on the host."""
     host = psutil.virtual_memory()
-    limit, used = _limit(proc, cgroups)
-    if limit is None or limit >= host.total:
+    limit_bytes, used_bytes = _limit(proc, cgroups)
+    if limit_bytes is None or limit_bytes >= host.total:
         return Memory(host.total, host.available)
-    return Memory(limit, max(0, min(host.available, limit - used)))
+    return Memory(limit_bytes, max(0, min(host.available, limit_bytes - used_bytes)))
 
 
 def _limit(proc: Path, cgroups: Path) -> tuple[int | None, int]:
-    """The control group's limit (None: none) and what it uses of that, in bytes."""
+    """The control group's limit (None where there is none) and how much of it is in use, in bytes."""
     for maximum, current, droppable in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         if folder := folder_with("memory", maximum, proc, cgroups):
-            limit, used = read(folder / maximum).strip(), read(folder / current).strip()
-            stat = dict(line.split() for line in read(folder / "memory.stat").splitlines())
-            if limit.isdigit() and used.isdigit():
-                return int(limit), int(used) - int(stat.get(droppable, 0))
+            limit, usage = read_text(folder / maximum).strip(), read_text(folder / current).strip()
+            stat = dict(line.split() for line in read_text(folder / "memory.stat").splitlines())
+            if limit.isdigit() and usage.isdigit():
+                return int(limit), int(usage) - int(stat.get(droppable, 0))
     return None, 0

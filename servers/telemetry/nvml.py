@@ -1,8 +1,8 @@
 """The GPUs, as NVIDIA's management library (NVML, through nvidia-ml-py) sees them.
 
-One reading asks for everything a run's report needs to say how busy a GPU was and whose work that was. A query that a
-GPU or driver does not support gives None for its field, a lost GPU an entry that says so, a machine without a driver
-no GPU at all. It changes no setting of a GPU, and it never gives a duty cycle to a model that shares its GPU.
+One reading queries everything that a report needs to say how busy a GPU was and for which model. A query that a GPU or
+driver does not support gives None for its field; a lost GPU gives an entry with `lost`; a machine without a driver has
+no GPUs. A model that shares its GPU gets no duty cycle. No setting of a GPU is changed.
 
 Source of units and meanings: NVIDIA's NVML API reference.
 """
@@ -31,9 +31,9 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A compute process on a GPU. `model` is None for a stranger: a process in none of our models' trees.
+    """A compute process on a GPU. `model` is None for a process that belongs to none of our models.
 
-    Where a container hides the host's process ids, NVML may name ones that mean nothing inside: strangers, then.
+    In a container, NVML may give the host's process ids, which do not exist inside; those belong to no model either.
     """
 
     pid: int
@@ -54,15 +54,15 @@ class MigSample:
 
 @dataclass(frozen=True)
 class GpuSample:
-    """One GPU at one moment; None is "could not be read".
+    """One GPU at one moment; None means that a value could not be read.
 
     `utilization_percent` is a duty cycle: the share of NVML's last sample period (1/6 to 1 s) in which a kernel ran,
-    however little of the GPU it filled. It is None while MIG is on. `power_w` is a mean over a second on most GPUs.
-    `energy_j` counts from when the driver was loaded. It is 64 bits of millijoules, which 1 kW fills in 580 million
-    years, so a counter that went down did not wrap: it was reset, and what happened in between is unknown.
+    even if it filled little of the GPU. It is None while MIG is on. `power_w` is a mean over a second on most GPUs.
+    `energy_j` counts from when the driver was loaded. It has 64 bits of millijoules, which 1 kW fills in 580 million
+    years, so a counter that fell did not wrap but was reset, and its growth in between is unknown.
     The last three are GPM metrics (Hopper and newer), means over the time since the reading before.
-    `shared` says that the work of more than one model, or of a model and a stranger, is on the GPU; `model` is whose
-    the duty cycle is, and None where it is shared, a stranger's, or nobody's.
+    `shared` says that several models, or a model and another program, use the GPU. `model` is the one to which the duty
+    cycle belongs, and None where the GPU is shared, used by another program, or idle.
     """
 
     index: int
@@ -103,11 +103,11 @@ class Gpus:
             self.error = f"no GPU is measured, as NVIDIA's driver did not answer: {problem}"
 
     def read(self, owners: Mapping[int, str], t_s: float) -> tuple[GpuSample, ...]:
-        """One sample a GPU, by index. `owners` maps process ids to models; `t_s` is now, on a monotonic clock."""
+        """One sample a GPU, by index. `owners` maps process ids to models; `t_s` is the time on a monotonic clock."""
         return tuple(device.read(owners, t_s) for device in self._devices)
 
     def close(self) -> None:
-        """Give back what NVML lent; reading is over. Safe to call twice."""
+        """End the reading and free NVML's resources. Can be called twice."""
         for device in self._devices:
             device.close()
         self._devices = []
@@ -180,7 +180,7 @@ class _Device:
 
 
 def _mig(handle: Any) -> bool | None:
-    """Whether the GPU is cut into instances; None where NVML does not tell, and then nothing may rely on it."""
+    """Whether the GPU is divided into instances; None where NVML does not tell."""
     try:
         return bool(pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE)
     except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
@@ -192,35 +192,35 @@ def _mig(handle: Any) -> bool | None:
 
 
 def _instances(handle: Any, owners: Mapping[int, str]) -> tuple[MigSample, ...]:
-    found = []
+    samples = []
     for index in range(ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
         instance = ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
-        if instance is not None:  # the numbers have gaps
+        if instance is not None:  # the indexes have gaps
             memory = ask(pynvml.nvmlDeviceGetMemoryInfo, instance, pynvml.nvmlMemory_v2)
-            used, total = (None, None) if memory is None else (memory.used, memory.total)
+            used_bytes, total_bytes = (None, None) if memory is None else (memory.used, memory.total)
             uuid = ask(pynvml.nvmlDeviceGetUUID, instance)
-            found.append(MigSample(index, uuid, used, total, _processes(instance, owners)))
-    return tuple(found)
+            samples.append(MigSample(index, uuid, used_bytes, total_bytes, _processes(instance, owners)))
+    return tuple(samples)
 
 
 def _processes(handle: Any, owners: Mapping[int, str]) -> tuple[GpuProcess, ...] | None:
-    found = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
-    if found is None:
+    entries = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
+    if entries is None:
         return None
-    return tuple(GpuProcess(entry.pid, owners.get(entry.pid), entry.usedGpuMemory) for entry in found)
+    return tuple(GpuProcess(entry.pid, owners.get(entry.pid), entry.usedGpuMemory) for entry in entries)
 
 
 def _union(parts: Iterable[tuple[GpuProcess, ...] | None]) -> tuple[GpuProcess, ...] | None:
-    known: list[GpuProcess] = []
+    processes: list[GpuProcess] = []
     for part in parts:
         if part is None:
             return None
-        known.extend(part)
-    return tuple(known)
+        processes.extend(part)
+    return tuple(processes)
 
 
 def _reasons(bits: int | None) -> tuple[str, ...] | None:
-    """The names of the bits that are set; a bit that nvidia-ml-py has no name for keeps its number."""
+    """The names of the bits that are set; a bit without a name in nvidia-ml-py gives its number."""
     if bits is None:
         return None
     return tuple(_REASONS.get(1 << i, f"{1 << i:#x}") for i in range(bits.bit_length()) if bits >> i & 1)

@@ -1,7 +1,7 @@
 """The OpenTelemetry SDK, set up to send spans to a collector: one provider a process.
 
-Spans leave in batches from a thread of their own, so no request waits for them. A collector that is away costs spans
-and one line in the log; it never costs a request, a flood of lines, or more than a moment at the end.
+A thread of its own sends spans in batches, so no request waits for them. When the collector is down, spans are lost and
+the log gets one line; requests are not affected, and the process ends at most a second later.
 """
 
 import logging
@@ -17,45 +17,44 @@ from servers.telemetry import tracing
 
 _log = logging.getLogger("litport.traces")
 
-# The SDK's own default is five seconds, which a process that is told to end does not have.
+# The SDK's own default of five seconds is too long for a process that shall end.
 _SCHEDULE_MS = 500
 _TIMEOUT_S = 2.0
 _END_S = 1.0
 
 
 def provider(process: str, level: int = logging.WARNING) -> TracerProvider:
-    """A source of tracers for this process, which its spans name as `litport.process`.
+    """A source of tracers; each span has the attribute `litport.process` with this value.
 
-    That the collector is away is logged on `level`. Raises UserError when the variables ask for a protocol that nobody
-    here speaks.
+    Logs on `level` that the collector is down. Raises UserError when the variables name an unknown protocol.
     """
     tracing.quieten()
     attributes = {"litport.process": process}
-    if named := tracing.service(os.environ):
-        attributes[SERVICE_NAME] = named["OTEL_SERVICE_NAME"]
-    made = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+    if service := tracing.service(os.environ):
+        attributes[SERVICE_NAME] = service["OTEL_SERVICE_NAME"]
+    tracer_provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
     delay_ms = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else _SCHEDULE_MS
     exporter = _Terse(_exporter(), tracing.endpoint(os.environ), level)
-    made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms))
-    return made
+    tracer_provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms))
+    return tracer_provider
 
 
-def shut_down(made: TracerProvider) -> None:
-    """Send what is left, for at most a second."""
-    # In a thread, since the SDK waits for half a minute and cannot be told otherwise.
-    ending = threading.Thread(target=made.shutdown, name="traces-end", daemon=True)
+def shut_down(tracer_provider: TracerProvider) -> None:
+    """Send the remaining spans, for at most a second."""
+    # In a thread, as the SDK waits for half a minute and has no option for less.
+    ending = threading.Thread(target=tracer_provider.shutdown, name="traces-end", daemon=True)
     ending.start()
     ending.join(_END_S)
 
 
 class _Terse(SpanExporter):
-    """Says once that the collector does not take spans, and once that it does again."""
+    """Logs once when the collector stops taking spans, and once when it takes them again."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str, level: int) -> None:
         self._exporter = exporter
         self._endpoint = endpoint
         self._level = level
-        self._lost: int | None = None
+        self._lost_spans: int | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch."""
@@ -65,29 +64,31 @@ class _Terse(SpanExporter):
             _log.debug("spans could not be sent: %r", problem)
             result = SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
-            if self._lost is not None:
-                _log.log(self._level, "traces are taken by %s again; %d spans were lost", self._endpoint, self._lost)
-            self._lost = None
-        elif self._lost is None:
-            self._lost = len(spans)
+            if self._lost_spans is not None:
+                _log.log(
+                    self._level, "traces are taken by %s again; %d spans were lost", self._endpoint, self._lost_spans
+                )
+            self._lost_spans = None
+        elif self._lost_spans is None:
+            self._lost_spans = len(spans)
             _log.log(self._level, "traces are not taken by %s; spans are lost until it answers", self._endpoint)
         else:
-            self._lost += len(spans)
+            self._lost_spans += len(spans)
         return result
 
     def shutdown(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is held back here."""
+        """Flush the exporter; this class keeps no spans itself."""
         return self._exporter.force_flush(timeout_millis)
 
 
 def _exporter() -> SpanExporter:
     timeouts = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
     timeout_s = None if any(os.environ.get(name) for name in timeouts) else _TIMEOUT_S
-    # Everything else (address, headers, certificates, compression) they read from the environment themselves.
+    # The exporters read everything else (address, headers, certificates, compression) from the environment.
     if tracing.protocol(os.environ) == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 

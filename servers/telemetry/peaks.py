@@ -1,8 +1,7 @@
-"""What a GPU could do at most, and how close a run came: MFU, MBU, tokens per joule, cost.
+"""The limits of GPUs, and how close a run comes to them: MFU, MBU, tokens per joule, cost.
 
-A throughput says little until it is held against the hardware's limit. The limits are the vendor's own figures, dense
-(without the sparsity that doubles them in datasheets), for BF16 or FP16 with FP32 accumulation. Nothing is guessed: a
-GPU that is not in the table, or a figure that was not measured, gives None.
+The limits are the vendor's figures for BF16 or FP16 with FP32 accumulation, dense (without the sparsity that doubles
+them in datasheets). A GPU that is not in the table, or a figure that was not measured, gives None.
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Peak:
-    """A GPU's limits: dense BF16/FP16 tensor FLOP/s, memory bandwidth in bytes/s, and whose figures they are."""
+    """A GPU's limits: dense BF16/FP16 tensor FLOP/s, memory bandwidth in bytes/s, and the source of both."""
 
     flops_per_s: float
     memory_bytes_per_s: float
@@ -39,7 +38,7 @@ PEAKS = {
 
 
 def peak(device: str | None) -> Peak | None:
-    """The limits of a GPU by the name that NVML gives it; None for one that is not in the table (a MIG slice, too)."""
+    """The limits of a GPU by its name in NVML; None for one that is not in the table, such as a MIG slice."""
     return None if device is None else PEAKS.get(device.removeprefix("NVIDIA "))
 
 
@@ -51,23 +50,24 @@ def mfu(
     layers: int,
     heads: int,
     head_dim: int,
-    attended: float | None,
+    attention_pairs: float | None,
     elapsed_s: float | None,
     devices: int = 1,
 ) -> float | None:
     """Model FLOPs utilization of a forward pass: a fraction (1.0 is the peak), or None.
 
-    (2 x active_parameters x tokens + 4 x layers x heads x head_dim x attended) / (elapsed_s x devices x peak FLOP/s).
+    FLOPs are 2 x active_parameters x tokens + 4 x layers x heads x head_dim x attention_pairs; the result is
+    FLOPs / (elapsed_s x devices x peak FLOP/s).
 
-    `tokens` counts those that went through the model, prompt and output; `active_parameters` those that one token
-    meets (all of a dense model, the routed part of a mixture of experts); `attended` is the sum, over the forward
-    passes, of query length x context length. Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix B, its
-    6N + 12LHQT of training taken for the forward pass alone.
+    `tokens` are those that went through the model, prompt and output; `active_parameters` are those that one token
+    passes (all of a dense model, the routed part of a mixture of experts); `attention_pairs` is the sum, over the
+    forward passes, of query length x context length. Source: Chowdhery et al. 2022 (PaLM, arXiv:2204.02311), appendix
+    B: its 6N + 12LHQT for training, of which the forward pass is a third.
     """
     limit = peak(device)
-    if limit is None or tokens is None or attended is None or not elapsed_s:
+    if limit is None or tokens is None or attention_pairs is None or not elapsed_s:
         return None
-    flops = 2 * active_parameters * tokens + 4 * layers * heads * head_dim * attended
+    flops = 2 * active_parameters * tokens + 4 * layers * heads * head_dim * attention_pairs
     return flops / (elapsed_s * devices * limit.flops_per_s)
 
 
@@ -82,7 +82,7 @@ def mbu(
     """Model bandwidth utilization of a decoding step: a fraction (1.0 is the peak), or None.
 
     (weight_bytes + kv_bytes) / (step_s x devices x peak bytes/s): one step reads all weights, and the keys and values
-    of every sequence in the batch, `kv_bytes` together. Source: Agarwal et al. 2023, "LLM Inference Performance
+    of all sequences in the batch (`kv_bytes`). Source: Agarwal et al. 2023, "LLM Inference Performance
     Engineering: Best Practices" (Databricks).
     """
     limit = peak(device)
@@ -92,10 +92,10 @@ def mbu(
 
 
 def tokens_per_joule(tokens: float | None, energy_j: float | None) -> float | None:
-    """Tokens for each joule; None where either is not known, or no energy was counted."""
+    """Tokens for each joule; None where a value is unknown or the energy is 0."""
     return None if tokens is None or not energy_j else tokens / energy_j
 
 
 def cost_per_million_tokens(price_per_hour: float | None, tokens_per_s: float | None) -> float | None:
-    """What a million tokens cost, in the price's currency; None where either is not known, or no token came."""
+    """The cost of a million tokens, in the price's currency; None where a value is unknown or there were no tokens."""
     return None if price_per_hour is None or not tokens_per_s else price_per_hour / 3600 / tokens_per_s * 1e6

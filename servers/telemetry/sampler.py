@@ -1,49 +1,35 @@
-"""How busy the hardware was: samples taken in the background, and what they say about a stretch of time.
+"""Samples of the hardware, taken in the background, and their summary over a window of time.
 
-A result says nothing while nobody knows whether the machine was working, waiting or throttled. The sampler reads the
-models' processes, the host and the GPUs in a thread of its own. It judges nothing: what the numbers mean is the
-report's affair. On a machine without a GPU the list of GPUs is empty, and `nvml_error` says why.
+A benchmark result needs them to tell whether the machine worked, waited or was throttled. The sampler reads the models'
+processes, the host and the GPUs in a thread of its own. It does not judge the numbers; the report does. On a machine
+without a GPU the list of GPUs is empty, and `nvml_error` says why.
 """
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from servers.telemetry.cpu import Host, HostSample, ModelSample, Processes
+from servers.telemetry.cpu import Host, Processes
+from servers.telemetry.sample import Sample
 from servers.telemetry.window import summarise
 
-if TYPE_CHECKING:
-    from servers.telemetry.nvml import GpuSample
-
-
-# Intervals without a sample after which the last one is no longer true.
-_MISSED = 5
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Everything that was read at one moment: `t_s` on the clock of time.monotonic()."""
-
-    t_s: float
-    models: Mapping[str, ModelSample]
-    host: HostSample
-    gpus: "tuple[GpuSample, ...]"
+_FRESH_INTERVALS = 5  # the last sample is out of date after this many intervals
 
 
 class Sampler:
-    """Samples every `interval_s` seconds from entering the block to leaving it, one sample at each end included.
+    """Samples every `interval_s` seconds from entering the block to leaving it, with one sample at each end.
 
-    `processes` maps a model to the id of its root process or process group, or is a function that returns this map
-    and is called for every sample, after the first from a thread of the sampler's. `max_samples` keeps only the latest,
-    for one that runs as long as a platform does; None keeps all. Context switches cost a file a thread to read, so they
-    are read less often. What goes wrong in the thread ends it and is raised on leaving; where there is `on_failure`, it
-    is told, and sampling goes on.
+    `processes` maps a model to the id of its root process or process group. It may be a function that returns this map;
+    the sampler's thread then calls it for every sample after the first. `max_samples` keeps only the latest samples, as
+    a platform runs for long; None keeps all. Context switches cost a file a thread to read, so the sampler reads them
+    less often. An exception in the thread ends it and is raised on leaving the block; with `on_failure`, that function
+    gets the exception and sampling goes on.
 
-    Measured without a GPU, for 12 processes among 83 on the host: 1.1 ms of CPU a sample, and 1.5 (with 24 threads) or
-    9.3 (with 492) where the context switches are read, too: 0.6 and 0.9 % of one core at two samples a second.
+    Measured without a GPU, for 12 processes among 83 on the host: 1.1 ms of CPU a sample, and 1.5 ms (24 threads) or
+    9.3 ms (492 threads) with context switches: 0.6 and 0.9 % of one core at two samples a second.
     """
 
     def __init__(
@@ -69,9 +55,8 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def __enter__(self) -> Self:
-        from servers.telemetry.nvml import (
-            Gpus,
-        )  # the driver's library is opened here, not where the command line is read
+        # Imported here, as the command line shall not load the driver's library.
+        from servers.telemetry.nvml import Gpus
 
         self._reader = Processes()
         self._host = Host()
@@ -96,14 +81,14 @@ class Sampler:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """The samples so far, oldest first. May be asked for while sampling goes on."""
+        """The samples so far, oldest first. Can be read while sampling goes on."""
         return tuple(self._samples)
 
     @property
     def fresh(self) -> tuple[Sample, ...]:
-        """The samples, or none once reading has failed for a while: what was read long ago says nothing of now."""
+        """The samples; none when reading has failed for a while, as old samples do not describe the present."""
         samples = self.samples
-        return samples if samples and time.monotonic() - samples[-1].t_s <= _MISSED * self.interval_s else ()
+        return samples if samples and time.monotonic() - samples[-1].t_s <= _FRESH_INTERVALS * self.interval_s else ()
 
     @property
     def nvml_error(self) -> str | None:
@@ -111,9 +96,9 @@ class Sampler:
         return self._nvml_error
 
     def summary(self, start_s: float, end_s: float) -> dict[str, Any]:
-        """What the samples say about the time from `start_s` to `end_s` (time.monotonic()), ready for JSON.
+        """The summary of the time from `start_s` to `end_s` (time.monotonic()), ready for JSON.
 
-        See `servers.telemetry.window.summarise`; `nvml_error` is added.
+        It is that of `servers.telemetry.window.summarise`, and `nvml_error`.
         """
         return {**summarise(self.samples, start_s, end_s), "nvml_error": self._nvml_error}
 

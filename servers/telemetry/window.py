@@ -1,9 +1,9 @@
-"""What a series of telemetry samples says about a window of time.
+"""The summary of telemetry samples over a window of time.
 
-Counters (CPU time, energy, context switches, throttled time) are taken at the window's two ends by drawing a straight
-line between the neighbouring samples. Percentages that a sample gives for the time since the one before it count for
-that stretch; gauges (duty cycle, power, memory) are those of the samples inside. It fills no gap: where nothing was
-measured the answer is None, and `covered_s` says how much of the window was.
+Counters (CPU time, energy, context switches, throttled time) are interpolated linearly at the two ends of the window. A
+percentage describes the time since the sample before and has the weight of that time. Gauges (duty cycle, power,
+memory) are those of the samples inside the window. Where nothing was measured the value is None; `covered_s` is how
+much of the window lies between samples.
 """
 
 import math
@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from servers.telemetry import Sample
     from servers.telemetry.cpu import ModelSample
-    from servers.telemetry.nvml import GpuSample
+    from servers.telemetry.nvml import GpuSample, MigSample
+    from servers.telemetry.sample import Sample
 
 _Points = Sequence[tuple[float, float | None]]
 
@@ -50,7 +50,7 @@ def summarise(samples: "Sequence[Sample]", start_s: float, end_s: float) -> dict
 
 
 class _Growth(NamedTuple):
-    """How much a counter grew, over how many known seconds of those that were sampled."""
+    """How much a counter grew, the seconds in which that is known, and the seconds between samples."""
 
     amount: float
     known_s: float
@@ -72,7 +72,7 @@ class _Window(NamedTuple):
         return max(0.0, min(self.end_s, end_s) - max(self.start_s, start_s))
 
     def growth(self, points: _Points) -> _Growth:
-        """A counter's growth; a stretch over which it fell was a reset: nobody knows what it counted there."""
+        """A counter's growth. A counter that fell was reset, so its growth between those two points is unknown."""
         amount = known_s = 0.0
         for (before_s, before), (after_s, after) in pairwise([(t_s, x) for t_s, x in points if x is not None]):
             share_s = self.overlap(before_s, after_s)
@@ -82,23 +82,23 @@ class _Window(NamedTuple):
         return _Growth(amount, known_s, self.overlap(points[0][0], points[-1][0]) if points else 0.0)
 
     def mean_since(self, points: _Points) -> float | None:
-        """The mean of values that each speak of the time since the point before."""
+        """The mean of values that each describe the time since the point before."""
         shares = [(self.overlap(before[0], t_s), value) for before, (t_s, value) in pairwise(points)]
-        known = [(share_s, value) for share_s, value in shares if share_s and value is not None]
-        return (
-            sum(share_s * value for share_s, value in known) / sum(share_s for share_s, _ in known) if known else None
-        )
+        weights = [(share_s, value) for share_s, value in shares if share_s and value is not None]
+        if not weights:
+            return None
+        return sum(share_s * value for share_s, value in weights) / sum(share_s for share_s, _ in weights)
 
 
 def _model(window: _Window, samples: "Sequence[Sample]", inside: "Sequence[Sample]", name: str) -> dict[str, Any]:
     def growth(field: "Callable[[ModelSample], float | None]") -> _Growth:
         return window.growth([(sample.t_s, field(sample.models[name])) for sample in samples if name in sample.models])
 
-    seen = [sample.models[name] for sample in inside if name in sample.models]
+    model_samples = [sample.models[name] for sample in inside if name in sample.models]
     return {
         "cpu_cores": growth(lambda model: model.cpu_s).per_s(),
-        "max_resident_bytes": _max(model.resident_bytes for model in seen),
-        "max_processes": _max(model.processes for model in seen),
+        "max_resident_bytes": _max(model.resident_bytes for model in model_samples),
+        "max_processes": _max(model.processes for model in model_samples),
         "voluntary_switches_per_s": growth(lambda model: model.voluntary_switches).per_s(),
         "involuntary_switches_per_s": growth(lambda model: model.involuntary_switches).per_s(),
         "max_gpu_memory_bytes": _max(_gpu_memory_bytes(sample, name) for sample in inside),
@@ -106,9 +106,9 @@ def _model(window: _Window, samples: "Sequence[Sample]", inside: "Sequence[Sampl
 
 
 def _gpu_memory_bytes(sample: "Sample", name: str) -> int | None:
-    parts = [entry.memory_bytes for gpu in sample.gpus for entry in gpu.processes or () if entry.model == name]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known and len(known) == len(parts) else None
+    sizes = [entry.memory_bytes for gpu in sample.gpus for entry in gpu.processes or () if entry.model == name]
+    measured_sizes = [size for size in sizes if size is not None]
+    return sum(measured_sizes) if sizes and len(measured_sizes) == len(sizes) else None
 
 
 def _host(window: _Window, samples: "Sequence[Sample]") -> dict[str, Any]:
@@ -122,61 +122,62 @@ def _host(window: _Window, samples: "Sequence[Sample]") -> dict[str, Any]:
 
 
 def _gpu(window: _Window, samples: "Sequence[Sample]", inside: "Sequence[Sample]", index: int) -> dict[str, Any]:
-    """One GPU: who it is, whose work it did, means of what varies, and `energy_j` of the covered part of the window.
+    """One GPU: its identity, the model that used it, means of what varies, and `energy_j` of the covered time.
 
-    `shared` is True if it ever was; `model` is set where all of the work was that one model's, and only then may
-    `utilization_percent` be given to it. `energy_j` is None if for a part of it the counter was not known, or was
-    reset. `lost` is True if the GPU ever was; means are then over the samples before.
+    `shared` is True if it was shared in any sample. `model` is set where that model did all of the work; only then is
+    `utilization_percent` the model's. `energy_j` is None if the counter was unknown or reset at any time. `lost` is
+    True if the GPU was lost in any sample; means are then over the samples before.
     """
 
     def points(field: "Callable[[GpuSample], float | None]") -> _Points:
         return [(sample.t_s, field(gpu)) for sample in samples for gpu in sample.gpus if gpu.index == index]
 
-    seen = [gpu for sample in inside for gpu in sample.gpus if gpu.index == index]
-    reasons = [gpu.throttle_reasons for gpu in seen if gpu.throttle_reasons is not None]
-    shared = [gpu.shared for gpu in seen]
-    models = {gpu.model for gpu in seen if not gpu.lost}
+    gpus = [gpu for sample in inside for gpu in sample.gpus if gpu.index == index]
+    reasons = [gpu.throttle_reasons for gpu in gpus if gpu.throttle_reasons is not None]
+    sharing = [gpu.shared for gpu in gpus]
+    models = {gpu.model for gpu in gpus if not gpu.lost}
     return {
         "index": index,
-        "uuid": _first(gpu.uuid for gpu in seen),
-        "name": _first(gpu.name for gpu in seen),
-        "lost": any(gpu.lost for gpu in seen),
-        "mig": _first(gpu.mig for gpu in seen),
-        "shared": True if True in shared else _first(shared),
+        "uuid": _first(gpu.uuid for gpu in gpus),
+        "name": _first(gpu.name for gpu in gpus),
+        "lost": any(gpu.lost for gpu in gpus),
+        "mig": _first(gpu.mig for gpu in gpus),
+        "shared": True if True in sharing else _first(sharing),
         "model": models.pop() if len(models) == 1 else None,
-        "utilization_percent": _mean(gpu.utilization_percent for gpu in seen),
-        "power_w": _mean(gpu.power_w for gpu in seen),
+        "utilization_percent": _mean(gpu.utilization_percent for gpu in gpus),
+        "power_w": _mean(gpu.power_w for gpu in gpus),
         "energy_j": window.growth(points(lambda gpu: gpu.energy_j)).total(),
-        "max_memory_used_bytes": _max(gpu.memory_used_bytes for gpu in seen),
-        "memory_total_bytes": _first(gpu.memory_total_bytes for gpu in seen),
-        "max_temperature_c": _max(gpu.temperature_c for gpu in seen),
-        "sm_clock_mhz": _mean(gpu.sm_clock_mhz for gpu in seen),
-        "mem_clock_mhz": _mean(gpu.mem_clock_mhz for gpu in seen),
+        "max_memory_used_bytes": _max(gpu.memory_used_bytes for gpu in gpus),
+        "memory_total_bytes": _first(gpu.memory_total_bytes for gpu in gpus),
+        "max_temperature_c": _max(gpu.temperature_c for gpu in gpus),
+        "sm_clock_mhz": _mean(gpu.sm_clock_mhz for gpu in gpus),
+        "mem_clock_mhz": _mean(gpu.mem_clock_mhz for gpu in gpus),
         "throttle_reasons": sorted({name for names in reasons for name in names}) if reasons else None,
         "sm_util_percent": window.mean_since(points(lambda gpu: gpu.sm_util_percent)),
         "sm_occupancy_percent": window.mean_since(points(lambda gpu: gpu.sm_occupancy_percent)),
         "dram_bandwidth_percent": window.mean_since(points(lambda gpu: gpu.dram_bandwidth_percent)),
-        "mig_instances": _mig_instances(seen),
+        "mig_instances": _mig_instances(gpus),
     }
 
 
-def _mig_instances(seen: "Sequence[GpuSample]") -> list[dict[str, Any]]:
-    instances = [instance for gpu in seen for instance in gpu.mig_instances]
-    by_index = {number: [each for each in instances if each.index == number] for number in {i.index for i in instances}}
+def _mig_instances(gpus: "Sequence[GpuSample]") -> list[dict[str, Any]]:
+    by_index: dict[int, list[MigSample]] = {}
+    for sample in (sample for gpu in gpus for sample in gpu.mig_instances):
+        by_index.setdefault(sample.index, []).append(sample)
     return [
         {
-            "index": number,
-            "uuid": _first(each.uuid for each in group),
-            "max_memory_used_bytes": _max(each.memory_used_bytes for each in group),
-            "memory_total_bytes": _first(each.memory_total_bytes for each in group),
+            "index": index,
+            "uuid": _first(sample.uuid for sample in samples),
+            "max_memory_used_bytes": _max(sample.memory_used_bytes for sample in samples),
+            "memory_total_bytes": _first(sample.memory_total_bytes for sample in samples),
         }
-        for number, group in sorted(by_index.items())
+        for index, samples in sorted(by_index.items())
     ]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _max(values: Iterable[int | None]) -> int | None:

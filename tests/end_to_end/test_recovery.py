@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.conftest import Platform, serving
 from tests.services.page_reader import Reader, metrics_url, state
 
@@ -222,7 +222,7 @@ class Fault:
 
 def _of_litserve(group_id: int) -> dict[str, int]:
     """The processes of a LitServe child; it starts them in this order."""
-    members = sorted(process_group.members(group_id), key=lambda member: member.pid)
+    members = sorted(ProcessGroup(group_id).members(), key=lambda member: member.pid)
     children = [member.pid for member in members if "resource_tracker" not in member.title]
     return dict(zip(("main process", "manager", "worker", "API server"), children, strict=True))
 
@@ -235,12 +235,12 @@ def _group(platform: Platform, model: str) -> int:
 
 def _process(group_id: int, title: str) -> int:
     """The process of the group with that word in its command line."""
-    return next(member.pid for member in process_group.members(group_id) if title in member.title)
+    return next(member.pid for member in ProcessGroup(group_id).members() if title in member.title)
 
 
 def _until_gone(group_id: int, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while left := process_group.members(group_id):
+    while left := ProcessGroup(group_id).members():
         assert time.monotonic() < deadline, f"orphaned: {left}"
         time.sleep(0.05)
 

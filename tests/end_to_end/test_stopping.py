@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.conftest import LITPORT, REPOSITORY, Platform, litport, serving
 
 CHAT = "smollm2-135m-instruct"
@@ -43,7 +43,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     assert refused.status_code == 503
     assert len(texts) == len(threads)
     assert all(text.endswith("data: [DONE]\n\n") and '"completion_tokens":200' in text for text in texts), texts
-    assert not [member for group in groups if isinstance(group, int) for member in process_group.members(group)]
+    assert not [member for group in groups if isinstance(group, int) for member in ProcessGroup(group).members()]
 
 
 def test_a_port_in_use_is_told_before_any_model_is_started() -> None:
@@ -77,7 +77,7 @@ def test_a_killed_platform_leaves_no_process_within_five_seconds(tmp_path: Path)
         assert isinstance(group, int)
         os.kill(platform.process.pid, signal.SIGKILL)
         deadline = time.monotonic() + 5
-        while process_group.members(group):
+        while ProcessGroup(group).members():
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.conftest import Platform
 from tests.withstand.processes import role
 
@@ -128,7 +128,7 @@ class Killer:
         members = [
             (name, member)
             for name, group in sorted(self._watch.groups.copy().items())
-            for member in sorted(process_group.members(group), key=lambda member: member.pid)
+            for member in sorted(ProcessGroup(group).members(), key=lambda member: member.pid)
         ]
         if not members:
             return

@@ -7,12 +7,12 @@ swapped. It refuses to guess: what ends while it is looked at is left out.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-_PROC = Path("/proc")
+from servers.processes.proc import PROC, Stat, read_title, stats
+
 _KEPT = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 
 
@@ -48,7 +48,7 @@ def read(root_pid: int, groups: Mapping[int, str]) -> Moment:
     processes: dict[str, Reading] = {}
     zombies = 0
     for process in descendants(root_pid):
-        if process.state in "ZX":
+        if process.is_dead:
             zombies += process.pid != root_pid
         elif reading := _reading(process, root_pid, groups):
             processes[reading.key] = reading
@@ -63,23 +63,13 @@ def read(root_pid: int, groups: Mapping[int, str]) -> Moment:
     return Moment(processes, zombies)
 
 
-class Process(NamedTuple):
-    """A line of the process table (proc_pid_stat(5))."""
-
-    pid: int
-    state: str
-    parent_pid: int
-    group_id: int
-    started: int
-
-
-def descendants(root_pid: int) -> list[Process]:
+def descendants(root_pid: int) -> list[Stat]:
     """The process and all that descends from it, the dead included."""
-    table = list(_table())
-    found = [process for process in table if process.pid == root_pid]
-    for ancestor in found:  # grows while it is walked
-        found += [process for process in table if process.parent_pid == ancestor.pid]
-    return found
+    table = list(stats())
+    family = [process for process in table if process.pid == root_pid]
+    for ancestor in family:  # grows while it is walked
+        family += [process for process in table if process.parent_pid == ancestor.pid]
+    return family
 
 
 def role(title: str, leads: bool) -> str:
@@ -102,10 +92,10 @@ _ROLES = {
 }
 
 
-def _reading(process: Process, root_pid: int, groups: Mapping[int, str]) -> Reading | None:
-    folder = _PROC / str(process.pid)
+def _reading(process: Stat, root_pid: int, groups: Mapping[int, str]) -> Reading | None:
+    folder = PROC / str(process.pid)
+    title = read_title(process.pid)
     try:
-        title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         fields = [line.split() for line in (folder / "smaps_rollup").read_text().splitlines()[1:]]
         memory_bytes = sum(int(field[1]) * 1024 for field in fields if field[0] in _KEPT)
         descriptors = len(os.listdir(folder / "fd"))  # noqa: PTH208 # a name each; a Path each would cost more
@@ -114,14 +104,4 @@ def _reading(process: Process, root_pid: int, groups: Mapping[int, str]) -> Read
         return None
     owner = groups.get(process.group_id, "litport")
     name = "front door" if process.pid == root_pid else role(title, process.pid == process.group_id)
-    return Reading(f"{owner}/{name} {process.pid}.{process.started}", memory_bytes, descriptors, threads)
-
-
-def _table() -> Iterator[Process]:
-    for folder in _PROC.iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            yield Process(int(folder.name), fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
+    return Reading(f"{owner}/{name} {process.pid}.{process.start_ticks}", memory_bytes, descriptors, threads)

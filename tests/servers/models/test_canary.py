@@ -12,7 +12,7 @@ import pytest
 from servers.engines.base import Card
 from servers.models.instance import State
 from servers.models.model import Model
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.services.supervision import group_of, supervising, until, until_state
 from tests.services.tiny_engine import TinyEngine
 
@@ -37,7 +37,7 @@ def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) ->
         async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
             model = supervisor.models["one"]
             await until_state(model, State.READY)
-            worker = next(member for member in process_group.members(group_of(model)) if "tiny-worker" in member.title)
+            worker = next(member for member in ProcessGroup(group_of(model)).members() if "tiny-worker" in member.title)
             os.kill(group_of(model) if victim == "main" else worker.pid, signal.SIGSTOP)
             await until(lambda: model.restarts == 1)
             assert "stopped by a signal" in model.choose().detail or "has not answered" in model.choose().detail

@@ -12,7 +12,7 @@ import pytest
 
 from servers.models.instance import State
 from servers.models.model import Model
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.services.supervision import group_of, supervising, until, until_state
 from tests.services.tiny_engine import TinyEngine
 
@@ -37,7 +37,7 @@ def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: 
             one, two = supervisor.models.values()
             await until(lambda: supervisor.ready)
             group_id = group_of(one)
-            worker = next(member for member in process_group.members(group_id) if "tiny-worker" in member.title)
+            worker = next(member for member in ProcessGroup(group_id).members() if "tiny-worker" in member.title)
             begin = time.monotonic()
             os.kill(group_id if victim == "main" else worker.pid, signal.SIGKILL)
             await until(lambda: one.state is not State.READY)
@@ -45,7 +45,7 @@ def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: 
             assert two.state is State.READY
             await until_state(one, State.READY)
             assert one.restarts == 1
-            assert not process_group.members(group_id), "the rest of the broken tree is gone"
+            assert not ProcessGroup(group_id).members(), "the rest of the broken tree is gone"
 
     asyncio.run(run())
 
@@ -108,10 +108,12 @@ asyncio.run(run())
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout is not None
         groups = [int(word) for word in supervisor.stdout.readline().split()]
-        assert all(process_group.members(group_id) for group_id in groups)
+        assert all(ProcessGroup(group_id).members() for group_id in groups)
         supervisor.kill()
     deadline = time.monotonic() + 5
-    while (alive := [m for group_id in groups for m in process_group.members(group_id)]) or (tmp_path / "run").exists():
+    while (alive := [m for group_id in groups for m in ProcessGroup(group_id).members()]) or (
+        tmp_path / "run"
+    ).exists():
         assert time.monotonic() < deadline, f"left behind: {alive}"
         time.sleep(0.05)
 

@@ -37,7 +37,14 @@ def test_every_peak_names_its_source() -> None:
 def test_mfu_counts_the_weights_and_the_attention() -> None:
     """2 x 1e9 x 1000 = 2e12; 4 x 10 x 8 x 64 x 1e6 = 2.048e10; an L4 does 121e12 a second."""
     used = mfu(
-        "NVIDIA L4", active_parameters=1e9, tokens=1000, layers=10, heads=8, head_dim=64, attended=1e6, elapsed_s=2
+        "NVIDIA L4",
+        active_parameters=1e9,
+        tokens=1000,
+        layers=10,
+        heads=8,
+        head_dim=64,
+        attention_pairs=1e6,
+        elapsed_s=2,
     )
     assert used == pytest.approx((2e12 + 2.048e10) / (2 * 121e12))
 
@@ -51,7 +58,7 @@ def test_mfu_on_two_gpus_is_half() -> None:
             layers=1,
             heads=1,
             head_dim=1,
-            attended=0,
+            attention_pairs=0,
             elapsed_s=1,
             devices=devices,
         )
@@ -62,10 +69,10 @@ def test_mfu_on_two_gpus_is_half() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "attended", "elapsed_s"), [(None, 1.0, 1.0), (1.0, None, 1.0), (1.0, 1.0, None), (1.0, 1.0, 0.0)]
+    ("tokens", "attention_pairs", "elapsed_s"), [(None, 1.0, 1.0), (1.0, None, 1.0), (1.0, 1.0, None), (1.0, 1.0, 0.0)]
 )
 def test_mfu_of_what_was_not_measured_is_unknown(
-    tokens: float | None, attended: float | None, elapsed_s: float | None
+    tokens: float | None, attention_pairs: float | None, elapsed_s: float | None
 ) -> None:
     used = mfu(
         "NVIDIA L4",
@@ -74,7 +81,7 @@ def test_mfu_of_what_was_not_measured_is_unknown(
         layers=1,
         heads=1,
         head_dim=1,
-        attended=attended,
+        attention_pairs=attention_pairs,
         elapsed_s=elapsed_s,
     )
     assert used is None

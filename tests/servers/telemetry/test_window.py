@@ -7,7 +7,7 @@ import pytest
 
 from servers.telemetry.cpu import HostSample, ModelSample
 from servers.telemetry.nvml import GpuProcess, GpuSample, MigSample
-from servers.telemetry.sampler import Sample
+from servers.telemetry.sample import Sample
 from servers.telemetry.window import summarise
 
 IDLE = HostSample(None, None, None, None)

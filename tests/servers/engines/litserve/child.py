@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
@@ -84,7 +84,7 @@ def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill the child's group, if anything of it is left."""
-    process_group.kill(process.pid)
+    ProcessGroup(process.pid).kill()
     process.wait()
 
 

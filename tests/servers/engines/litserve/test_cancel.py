@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, Child, await_that, running
 
@@ -134,7 +134,7 @@ def test_work_that_does_not_yield_ends_its_worker_after_the_grace(tmp_path: Path
     with running(tmp_path, api=f"{SLOW}:SlowAPI", cancel_grace_s=0.5) as child:
         pid = child.predict(**_request(tmp_path, "before")).json()["pid"]
         _ask_and_leave(child, _request(tmp_path, "left", how))
-        _await(lambda: pid not in {member.pid for member in process_group.members(child.process.pid)}, child)
+        _await(lambda: pid not in {member.pid for member in ProcessGroup(child.process.pid).members()}, child)
         said = "litserve_main: error: work went on for 0.5 s after its request was cancelled; its worker is replaced"
         assert said in child.log_file.read_text().splitlines()
 
