@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         if words[:1] == ["serve"] or tuple(words[:2]) in _TAKE_SETTINGS:
-            from configs.layers import split
+            from configs.sources import split_overrides
 
-            words, overrides = split(words)
+            words, overrides = split_overrides(words)
         arguments = _parser().parse_args(words)
         arguments.overrides = overrides
         return int(arguments.run(arguments) or 0)

@@ -24,14 +24,14 @@ from benchmarks.rungs import scrape
 from benchmarks.rungs.base import ServerRung
 from benchmarks.rungs.process import RungError
 from configs.errors import UserError
-from configs.loading import Loaded
+from configs.loading import LoadedSettings
 from configs.settings import VllmModel
 
 # Of the tables where there is no terminal, whose width would be 80.
 _WIDTH = 150
 
 
-def run_recipe(loaded: Loaded, out: Path, *, require_parity: bool, confirm: bool) -> int:
+def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confirm: bool) -> int:
     """Climb the ladder of the recipe's model and write the result into the folder `out`."""
     settings = loaded.settings
     plan = Plan(settings, run.choose(settings), sys.argv, require_parity, confirm)
@@ -44,7 +44,7 @@ def run_recipe(loaded: Loaded, out: Path, *, require_parity: bool, confirm: bool
     return _finish(found, out)
 
 
-def load_url(loaded: Loaded, url: str, *, model: str, key: str | None, body: Any, out: Path | None) -> int:
+def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, body: Any, out: Path | None) -> int:
     """Load somebody's server and print its figures; they go into the folder `out`, too, if one is given."""
     bench = loaded.settings.bench
     base, path, form = target(url, bench.workload.kind)

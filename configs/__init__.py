@@ -1,4 +1,4 @@
-"""The settings layer: one typed tree, read once from recipe, environment and command line.
+"""The settings: one typed tree, read once from recipes, secret files, environment and command line.
 
-Imports nothing of ours.
+This package imports no other package of ours.
 """

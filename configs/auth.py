@@ -1,7 +1,7 @@
-"""The keys file: who may call, by name, with the rights and limits of each, as checked entries.
+"""The keys file: the callers by name, each with a key, rights and limits, read into checked entries.
 
-It exists so that a caller is named, limited and shut out by one entry of one file, which may hold hashes in place of
-keys. It repeats no key: not in a message, nor any text that is long enough to be one.
+One entry names, limits or shuts out one caller. An entry may hold the hash of a key in place of the key. No message
+repeats a key, nor any text that is long enough to be one.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _EXPECTED = {
 
 
 class Grant(Section):
-    """What stands under one name: its key, in clear or as a hash, the models it may call, and its limits."""
+    """The entry of one caller: its key, in clear or as a hash, the models that it may call, and its limits."""
 
     key: SecretStr | None = Field(None, description="The key, 16 or more visible ASCII characters.")
     key_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = Field(
@@ -63,8 +63,8 @@ class Grant(Section):
 
     @field_validator("key_sha256")
     @classmethod
-    def _is_not_of_nothing(cls, key_sha256: str | None) -> str | None:
-        # What a script makes of a variable that is not set: every caller without a key would fit it.
+    def _is_not_of_empty_text(cls, key_sha256: str | None) -> str | None:
+        # A script that hashes a variable that is not set writes this; callers without a key would then match it.
         if key_sha256 is not None and bytes.fromhex(key_sha256) == hashlib.sha256(b"").digest():
             raise ValueError("expected the SHA-256 of a key, got that of no text at all")
         return key_sha256
@@ -72,8 +72,8 @@ class Grant(Section):
     @model_validator(mode="after")
     def _has_one_key(self) -> "Grant":
         if (self.key is None) == (self.key_sha256 is None):
-            got = "neither" if self.key is None else "both"
-            raise ValueError(f"expected a key or a key_sha256, got {got}")
+            actual = "neither" if self.key is None else "both"
+            raise ValueError(f"expected a key or a key_sha256, got {actual}")
         return self
 
     @property
@@ -86,7 +86,7 @@ class Grant(Section):
 
 
 class Entry(NamedTuple):
-    """One name of the file, where it stands (`keys.yaml:3`), and what it grants."""
+    """One name of the file, its place there (`keys.yaml:3`), and what it grants."""
 
     name: str
     origin: str
@@ -94,23 +94,23 @@ class Entry(NamedTuple):
 
 
 class KeysFile:
-    """A keys file, read: its good entries, and one line for each problem."""
+    """The content of a keys file: its valid entries, and one line for each problem."""
 
     def __init__(self, path: Path) -> None:
         self.entries: list[Entry] = []
         self.problems: list[str] = []
         self._path = path
-        text = self._text()
+        text = self._read_text()
         if text is not None:
-            self._read(text)
+            self._parse(text)
 
-    def _text(self) -> str | None:
-        """What the file says, if it may be used; it is looked at first, as opening a pipe could wait for ever."""
+    def _read_text(self) -> str | None:
+        """The text of the file, if it may be used. The kind of file is checked first: opening a pipe can block."""
         try:
             mode = self._path.stat().st_mode
             if not stat.S_ISREG(mode):
-                got = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-                self._problem(f"expected a file of keys (auth.keys_file), got {got}; give the path of a YAML file")
+                actual = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+                self._problem(f"expected a file of keys (auth.keys_file), got {actual}; give the path of a YAML file")
                 return None
             text = self._path.read_text(encoding="utf-8")
         except OSError as error:
@@ -129,7 +129,7 @@ class KeysFile:
             )
         return text
 
-    def _read(self, text: str) -> None:
+    def _parse(self, text: str) -> None:
         try:
             node = document.compose(text)
         except MalformedError as error:
@@ -140,54 +140,54 @@ class KeysFile:
         if node is None or (isinstance(node, yaml.MappingNode) and not node.value):
             self._problem("expected at least one name with its key, got an empty file; unset auth.keys_file for none")
         elif not isinstance(node, yaml.MappingNode):
-            got = _told(document.typed(node), secret=True)
-            self._problem(f"expected a mapping of names to keys, got {got}", document.line_of(node))
+            actual = _describe(document.text_value(node), secret=True)
+            self._problem(f"expected a mapping of names to keys, got {actual}", document.line_of(node))
         else:
             for name, (line, value) in self._fields(node, "").items():
                 if not _NAME.fullmatch(name):
-                    got = repr(name) if len(name) <= 64 else f"{len(name)} characters"
+                    actual = repr(name) if len(name) <= 64 else f"{len(name)} characters"
                     expected = "expected a name of 1 to 64 letters, digits, '.', '_' and '-'"
-                    self._problem(f"{expected}, got {got}", line)
+                    self._problem(f"{expected}, got {actual}", line)
                 else:
                     self._entry(name, line, value)
 
     def _fields(self, node: yaml.MappingNode, within: str) -> dict[str, tuple[int, Node]]:
-        """The values of a mapping, each with the line of its key; a key that is there twice is a problem."""
-        found: dict[str, tuple[int, Node]] = {}
+        """The values of a mapping, each with the line of its key; a repeated key is a problem."""
+        fields: dict[str, tuple[int, Node]] = {}
         for key, value in node.value:
             line = document.line_of(key)
             if not isinstance(key, yaml.ScalarNode) or key.tag == document.MERGE:
                 self._problem(f"{within}expected a name before the colon, got a merge or a compound key", line)
-            elif key.value in found:
+            elif key.value in fields:
                 name = key.value if len(key.value) <= 64 else f"a name of {len(key.value)} characters"
-                self._problem(f"{within}{name}: set before, on line {found[key.value][0]}; keep one of the two", line)
+                self._problem(f"{within}{name}: set before, on line {fields[key.value][0]}; keep one of the two", line)
             else:
-                found[key.value] = line, value
-        return found
+                fields[key.value] = line, value
+        return fields
 
     def _entry(self, name: str, line: int, node: Node) -> None:
         if not isinstance(node, yaml.MappingNode):
-            got = _told(document.typed(node), secret=True)
-            told = f"{name}: " if len(name) < _SHORTEST_KEY else ""  # `KEY: name` is easily written
-            self._problem(f"{told}expected a mapping with a key or a key_sha256, got {got}", line)
+            actual = _describe(document.text_value(node), secret=True)
+            label = f"{name}: " if len(name) < _SHORTEST_KEY else ""  # somebody may write `KEY: name`
+            self._problem(f"{label}expected a mapping with a key or a key_sha256, got {actual}", line)
             return
         problem_count = len(self.problems)
         fields = self._fields(node, f"{name}.")
         unknown = [field for field in fields if field not in Grant.model_fields]
         for field in unknown:
-            meant = nearest(field, Grant.model_fields)
-            advice = f"did you mean {meant}?" if meant else f"there are {', '.join(Grant.model_fields)}"
-            told = field if len(field) < _SHORTEST_KEY or meant else f"a name of {len(field)} characters"
-            self._problem(f"{name}.{told}: no such setting of a key; {advice}", fields[field][0])
-        known = {field: document.typed(value) for field, (_, value) in fields.items() if field not in unknown}
+            suggestion = nearest(field, Grant.model_fields)
+            advice = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(Grant.model_fields)}"
+            label = field if len(field) < _SHORTEST_KEY or suggestion else f"a name of {len(field)} characters"
+            self._problem(f"{name}.{label}: no such setting of a key; {advice}", fields[field][0])
+        values = {field: document.text_value(value) for field, (_, value) in fields.items() if field not in unknown}
         try:
-            grant = Grant.model_validate(known)
+            grant = Grant.model_validate(values)
         except ValidationError as error:
             for details in {details["loc"][:1]: details for details in error.errors(include_url=False)}.values():
                 if details["loc"]:
                     field = str(details["loc"][0])
                     self._problem(f"{name}.{field}: {_explain(details, field)}", fields[field][0])
-                elif not unknown:  # a key that is missing may well be there, under a name that was refused
+                elif not unknown:  # the missing key may be the one with the unknown name
                     self._problem(f"{name}: {details['ctx']['error']}", line)
         else:
             if len(self.problems) == problem_count:
@@ -198,18 +198,18 @@ class KeysFile:
 
 
 def digest_of(key: str) -> bytes:
-    """The SHA-256 of a key: of one size, whatever the key's, and the only form in which keys are kept."""
+    """The SHA-256 of a key, the only form in which Litport keeps keys: all have one length."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def _explain(details: ErrorDetails, field: str) -> str:
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
-    return f"{_EXPECTED[field]}, got {_told(details['input'], secret=field in _SECRETS)}"
+    return f"{_EXPECTED[field]}, got {_describe(details['input'], secret=field in _SECRETS)}"
 
 
-def _told(value: Any, secret: bool) -> str:
-    """A value for a message; text that may be a key, being secret or as long as one, by its length only."""
+def _describe(value: Any, secret: bool) -> str:
+    """A value for a message; text that is secret, or as long as a key, is described by its length only."""
     if value is None:
         return "nothing"
     if isinstance(value, str):

@@ -1,7 +1,6 @@
-"""What a benchmark measures: the workload, how it arrives, what counts as valid, which rungs of the ladder run.
+"""The settings of a benchmark: the workload, its arrivals, what counts as valid, and the rungs of the ladder.
 
-It stands in the same tree as what is served, so that one recipe says both, and the same file serves and is measured.
-It refuses to know how anything is measured: that is `benchmarks`.
+They are part of the settings tree, so one recipe serves and measures a model. `benchmarks` measures.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ _NUMBER = r"\d+(?:\.\d+)?"
 LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")
 
 
-def _length(text: str) -> str:
+def _check_length(text: str) -> str:
     match = LENGTH.fullmatch(text)
     if match is None:
         raise ValueError("expected a number such as 64, uniform(LEAST, MOST), or lognormal(MEDIAN, SIGMA)")
-    fixed, least, most, median, _ = match.groups()
-    if int(fixed or least or float(median)) < 1 or (least and int(least) > int(most)):
+    constant, least, most, median, _ = match.groups()
+    if int(constant or least or float(median)) < 1 or (least and int(least) > int(most)):
         raise ValueError("expected lengths of 1 token or more, the least before the most")
     return text
 
 
-def _rung(name: str) -> str:
+def _check_rung(name: str) -> str:
     if name not in {*LLM_RUNGS, *GENERIC_RUNGS} and not re.match(r"https?://[^/]+", name):
-        known = ", ".join(dict.fromkeys((*LLM_RUNGS, *GENERIC_RUNGS)))
-        raise ValueError(f"expected {known}, or the URL of somebody else's server")
+        names = ", ".join(dict.fromkeys((*LLM_RUNGS, *GENERIC_RUNGS)))
+        raise ValueError(f"expected {names}, or the URL of somebody else's server")
     return name
 
 
-Length = Annotated[str, AfterValidator(_length)]
-Rung = Annotated[str, AfterValidator(_rung)]
+Length = Annotated[str, AfterValidator(_check_length)]
+Rung = Annotated[str, AfterValidator(_check_rung)]
 
 
 class Workload(Section):
@@ -68,7 +67,7 @@ class Workload(Section):
 
     @field_validator("path")
     @classmethod
-    def _is_there(cls, path: Path | None) -> Path | None:
+    def _exists(cls, path: Path | None) -> Path | None:
         if path is not None and not path.exists():
             raise ValueError("expected a file or folder that exists")
         return path
@@ -99,7 +98,7 @@ class Load(Section):
 
     @field_validator("rate_per_s")
     @classmethod
-    def _has_a_use(cls, rate_per_s: float | None, info: ValidationInfo) -> float | None:
+    def _has_a_rate(cls, rate_per_s: float | None, info: ValidationInfo) -> float | None:
         if rate_per_s is None and info.data.get("shape") in ("poisson", "constant", "bursts"):
             raise ValueError(f"expected a number for shape {info.data['shape']}")
         return rate_per_s

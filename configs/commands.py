@@ -1,7 +1,4 @@
-"""What `litport config` tells about settings: every value with its origin, and the JSON schema.
-
-It exists so that the command line holds no logic. It refuses to show a secret.
-"""
+"""The output of `litport config`: every setting with its value and origin, secrets masked, and the JSON schema."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from configs.layer import MASK, SECRET_ORIGIN
-from configs.loading import Loaded
+from configs.loading import LoadedSettings
 from configs.settings import LitportSettings
 from configs.shape import TreePath, sounds_secret
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
-def show(loaded: Loaded) -> None:
-    """Print every setting; on a terminal, those left at their default are dim."""
+def show(loaded: LoadedSettings) -> None:
+    """Print every setting; on a terminal, those with their default value are dim."""
     sys.stdout.write(listing(loaded, colour=sys.stdout.isatty()) + "\n")
 
 
-def listing(loaded: Loaded, *, colour: bool = False) -> str:
+def listing(loaded: LoadedSettings, *, colour: bool = False) -> str:
     """Return one line for each setting: name, value, origin."""
     rows = []
     for path, value in _leaves(loaded.settings.model_dump(mode="json")):
@@ -51,7 +48,7 @@ def _leaves(value: Any, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
         yield path, value
 
 
-def _origin(loaded: Loaded, path: TreePath) -> str:
-    """Return the origin of a leaf, or of the mapping above it that was set as a whole."""
+def _origin(loaded: LoadedSettings, path: TreePath) -> str:
+    """Return the origin of a leaf, or of the mapping above it where a source sets the whole mapping."""
     candidates = (path[:length] for length in range(len(path), 0, -1))
     return next((loaded.origins[above] for above in candidates if above in loaded.origins), "default")

@@ -1,8 +1,7 @@
-"""YAML text as nodes that know their line, and nodes as plain values.
+"""YAML text as nodes with line numbers, and nodes as plain values.
 
-It exists because origins need line numbers and errors one line, and because a setting should mean the same in a
-recipe, in the environment and on the command line: its text, as it was written. It builds no Python objects from
-tags, and no dates.
+Origins need line numbers, and errors must fit one line. A typed setting is read as the text that the user wrote, so it
+means the same in a recipe, in the environment and on the command line. Tags build no Python objects, and no dates.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class MalformedError(Exception):
-    """The text is no YAML; the message is one line, `line` counts from 1."""
+    """The text is not YAML; the message is one line, `line` counts from 1."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -38,7 +37,7 @@ def compose(text: str) -> Node | None:
     try:
         node = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        raise _malformed(error) from error
+        raise _malformed_error(error) from error
     except yaml.YAMLError as error:
         raise MalformedError("found a character that YAML does not allow", 1) from error
     except RecursionError as error:
@@ -53,23 +52,23 @@ def line_of(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def typed(node: Node) -> Any:
-    """Return the value for a setting with a type: text as written, None, and lists and mappings of these."""
+def text_value(node: Node) -> Any:
+    """Return the value for a setting that has a type: text as written, None, and lists and mappings of these."""
     if isinstance(node, yaml.SequenceNode):
-        return [typed(item) for item in node.value]
+        return [text_value(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(typed(key)): typed(value) for key, value in node.value}
+        return {str(text_value(key)): text_value(value) for key, value in node.value}
     return None if node.tag == NULL else node.value
 
 
-def free(node: Node) -> Any:
+def yaml_value(node: Node) -> Any:
     """Return the value for a setting of any type, as YAML reads it; raises MalformedError."""
     loader = _Loader("")
     try:
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        raise _malformed(error) from error
-    except ValueError as error:  # SafeLoader lets impossible numbers such as 0o9 through to int()
+        raise _malformed_error(error) from error
+    except ValueError as error:  # SafeLoader passes impossible numbers such as 0o9 to int()
         raise MalformedError(f"found a value that YAML cannot read: {error}", line_of(node)) from error
 
 
@@ -82,8 +81,8 @@ def _measure(node: Node, depth: int = 1) -> None:
                 _measure(below, depth + 1)
 
 
-def _malformed(error: yaml.MarkedYAMLError) -> MalformedError:
+def _malformed_error(error: yaml.MarkedYAMLError) -> MalformedError:
     mark = error.problem_mark or error.context_mark
-    # An unquoted secret that begins with * or & reads as the name of an alias or an anchor: never repeat it.
+    # An unquoted secret that begins with * or & reads as the name of an alias or an anchor: do not repeat it.
     problem = re.sub(r"(alias|anchor) .*", r"\1", error.problem or "cannot be read")
     return MalformedError(" ".join(problem.split()), mark.line + 1 if mark else 1)

@@ -1,8 +1,4 @@
-"""The one exception that means the user, not Litport, made the mistake.
-
-It exists so that the command line can print a line instead of a traceback. It carries text only: no codes, no
-nesting.
-"""
+"""The exceptions for mistakes of the user. The command line prints their text in place of a traceback."""
 
 
 class UserError(Exception):
@@ -10,7 +6,7 @@ class UserError(Exception):
 
 
 class SettingsError(UserError):
-    """Settings that cannot be used: one line a problem, naming key, value, source and what would be right."""
+    """Settings that cannot be used: one line a problem, with key, value, source and what is expected."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))

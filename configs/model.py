@@ -1,7 +1,7 @@
-"""A model's settings, of either engine.
+"""The settings of a model, for either engine.
 
-They exist to be checked before a process starts: what an engine takes minutes to refuse, this refuses at once. What
-vLLM's own options mean is vLLM's to say: here only those are refused that Litport sets itself.
+They are checked before a process starts, so that a mistake shows at once and not after minutes. Of vLLM's own options,
+only those that Litport sets itself are errors here; vLLM checks the values.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 @dataclass(frozen=True)
 class Keys:
-    """How the free keys of a mapping are spelt, so that every source names the same entry the same way."""
+    """How the free keys of a mapping are spelt, so that every source gives an entry the same name."""
 
     spell: Callable[[str], str]
 
 
 class Section(BaseModel):
-    """A part of the tree: nothing unknown is let in, nothing changes after loading, no number is infinite."""
+    """A part of the tree: unknown keys are errors, values do not change after loading, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def option_name(key: str) -> str:
-    """Return a vLLM option as vLLM spells it, without its dashes; refuse with ValueError those Litport sets itself."""
-    name, dot, rest = key.partition(".")
+    """Return a vLLM option as vLLM spells it, without its dashes; raises ValueError for one that Litport sets."""
+    name, dot, subkey = key.partition(".")
     name = name.removeprefix("--").replace("_", "-")
     if advice := _advice_on_owned_option(name):
         raise ValueError(f"Litport sets this option of vLLM itself; {advice}")
-    return name + dot + rest
+    return name + dot + subkey
 
 
 def _variable_name(name: str) -> str:

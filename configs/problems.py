@@ -1,7 +1,6 @@
-"""What pydantic found wrong with the merged settings, as one line a setting: key, expectation, value, origin.
+"""Pydantic's errors on the merged settings, as one line a setting: key, expectation, value, origin; secrets masked.
 
-It exists because pydantic's own report is several lines long, names Python types, and knows nothing of origins. It
-never shows a secret.
+Pydantic's own report has several lines a setting, names Python types, and does not know the origins.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from configs.layer import Value, shown
+from configs.layer import Value, describe_value
 from configs.names import RECIPE, Models, UnknownNameError, nearest, variant
 from configs.shape import Group, Leaf, Shape, Table, TreePath, tree
 
 KEY = "[key]"
-"""The last part of pydantic's location when it is the key of a mapping that is wrong."""
-
+"""The last part of pydantic's location when the key of a mapping is wrong."""
 
 MISSING = ("missing", "union_tag_not_found")
 
@@ -27,14 +25,14 @@ def describe(
 ) -> Iterator[str]:
     """Yield one line for each setting that is wrong, in the order of the tree.
 
-    `skip_missing` leaves out what is not there at all: it may well be there under a name that was refused.
+    `skip_missing` leaves out missing settings, as one may be there under a wrong name that is a problem already.
     """
-    told: set[TreePath] = set()
+    paths: set[TreePath] = set()
     for details in error.errors(include_url=False):
         path, shape = _locate(details, models)
-        if path in told or (skip_missing and details["type"] in MISSING):
+        if path in paths or (skip_missing and details["type"] in MISSING):
             continue
-        told.add(path)
+        paths.add(path)
         yield f"{RECIPE.write(path)}: {_explain(details, path, shape, values, models)}"
 
 
@@ -70,28 +68,30 @@ def _explain(
 ) -> str:
     value = values.get(path)
     origin = value.origin if value else _origin_near(path, values)
+    empty = "nothing" if isinstance(shape, Leaf) else "a mapping"
+    actual = describe_value(value.value, value.secret) if value else empty
     if details["type"] == "extra_forbidden" and isinstance(shape, Group):
-        why = RECIPE.explain(UnknownNameError(path[:-1], shape, path[-1]), models)
-        return f"{why} (value {shown(value.value, value.secret) if value else 'a mapping'}, from {origin})"
+        reason = RECIPE.explain(UnknownNameError(path[:-1], shape, path[-1]), models)
+        return f"{reason} (value {actual}, from {origin})"
     if value is None and details["type"] in MISSING:
         expected = f"expected {shape.expected}. {shape.description}" if isinstance(shape, Leaf) else "set it"
         return f"missing; {expected} (from {origin})"
-    got = shown(value.value, value.secret) if value else "nothing" if isinstance(shape, Leaf) else "a mapping"
     if details["loc"][-1] == KEY:
-        got = repr(path[-1])
+        actual = repr(path[-1])
     if details["type"] == "value_error":
-        return f"{details['ctx']['error']}; got {got} (from {origin})"
+        return f"{details['ctx']['error']}; got {actual} (from {origin})"
     if not isinstance(shape, Leaf):
-        return f"expected a mapping of names to values, got {got} (from {origin})"
-    meant = nearest(str(value.value), shape.choices) if value and shape.choices and not value.secret else None
-    return f"expected {shape.expected}, got {got}{f'; did you mean {meant}?' if meant else ''} (from {origin})"
+        return f"expected a mapping of names to values, got {actual} (from {origin})"
+    suggestion = nearest(str(value.value), shape.choices) if value and shape.choices and not value.secret else None
+    hint = f"; did you mean {suggestion}?" if suggestion else ""
+    return f"expected {shape.expected}, got {actual}{hint} (from {origin})"
 
 
 def _origin_near(path: TreePath, values: Mapping[TreePath, Value]) -> str:
-    """Return where the nearest setting that was given came from: one below, or else beside the path."""
+    """Return the origin of the nearest setting that a source sets: one below the path, or else one beside it."""
     while path:
-        for other, value in values.items():
-            if other[: len(path)] == path:
+        for candidate, value in values.items():
+            if candidate[: len(path)] == path:
                 return value.origin
         path = path[:-1]
     return "default"

@@ -1,7 +1,6 @@
 """The reference page and the JSON schema, written from the models: `python -m configs.reference`.
 
-It exists so that the documentation cannot say anything else than the code; a test fails when they differ. It holds no
-description of any setting: those are with the models.
+A test fails when the documentation differs from the code. The descriptions of the settings are in the models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The settings tree: every setting Litport has, its type, its bounds and its description, in one place.
 
-It exists so that the command line, the environment, the recipes, the JSON schema and the reference page all come from
-one declaration. It refuses to look at the machine beyond the paths it is given: whether a model loads is for others.
+The command line, the environment, the recipes, the JSON schema and the reference page all come from this declaration.
+Of the machine it checks paths only; whether a model loads is checked elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The shape of the settings tree, read from the models: sections, mappings with free keys, and leaves.
+"""The shape of the settings tree, read from the pydantic models: sections, mappings with free keys, and leaves.
 
-It exists so that names from every source are looked up, and values described, by one mechanism instead of one for each
-source. It holds no values and knows no source.
+All sources look up names in it, and messages and the reference page describe values by it. It holds no values.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ TreePath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value. `expected` says in words what it may be; a `free` one is any JSON and may be set key by key."""
+    """One value. `expected` describes the allowed values in words; a `free` leaf is any JSON, also set key by key."""
 
     expected: str
     choices: tuple[str, ...] = ()
@@ -43,7 +42,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping whose keys the user chooses; `spell` brings a key into its one spelling (ValueError: no such key)."""
+    """A mapping whose keys the user chooses. `spell` returns the one spelling of a key, or raises ValueError."""
 
     value: Shape
     spell: Callable[[str], str] | None = None
@@ -52,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Group:
-    """A section. A model's has `variants`, one for each engine, and as `fields` the fields of all of them."""
+    """A section. That of a model has a variant for each engine, and in `fields` the fields of all variants."""
 
     fields: Mapping[str, Shape]
     description: str = ""
@@ -69,7 +68,7 @@ def tree() -> Group:
 
 
 def walk(shape: Shape, path: TreePath = ()) -> Iterator[tuple[TreePath, Leaf]]:
-    """Yield every leaf with its path; a free key is `<name>`, a variant's fields follow those of the one before."""
+    """Yield every leaf with its path; a free key is `<name>`, the fields of the variants follow each other."""
     if isinstance(shape, Leaf):
         yield path, shape
     elif isinstance(shape, Table):
@@ -80,12 +79,12 @@ def walk(shape: Shape, path: TreePath = ()) -> Iterator[tuple[TreePath, Leaf]]:
 
 
 def holds_secrets(shape: Shape) -> bool:
-    """Whether any leaf below keeps a secret, so that a value put in the wrong place there is not shown either."""
+    """Whether any leaf below is a secret; a value in the wrong place there is then masked, too."""
     return any(leaf.secret for _, leaf in walk(shape))
 
 
 def sounds_secret(name: str) -> bool:
-    """Whether a free or unknown name is one that people give to secrets: `HF_TOKEN`, `api-key`, `password`."""
+    """Whether a free or unknown name sounds like that of a secret: `HF_TOKEN`, `api-key`, `password`."""
     anywhere, last = r"auth|secrets?|pass(word|wd|phrase)?|credentials?", r"(api)?keys?|token"
     return re.search(rf"(^|[^a-z])(({anywhere})($|[^a-z])|({last})($|\.|__))", name.lower()) is not None
 
@@ -138,14 +137,14 @@ def _shape(annotation: Any, metadata: tuple[Any, ...], description: str) -> Shap
 def _expected(annotation: Any, metadata: tuple[Any, ...]) -> str:
     annotation, metadata = _bare(annotation, metadata)
     if _is_union(annotation):
-        words = [_expected(member, ()) for member in typing.get_args(annotation)]
-        return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+        parts = [_expected(member, ()) for member in typing.get_args(annotation)]
+        return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
     if typing.get_origin(annotation) is Literal:
         choices = [str(choice) for choice in typing.get_args(annotation)]
         return ("one of " if len(choices) > 1 else "") + ", ".join(choices)
     if typing.get_origin(annotation) is list:
         return f"a list, each item {_expected(typing.get_args(annotation)[0], ())}"
-    words_by_type: dict[Any, str] = {
+    text_by_type: dict[Any, str] = {
         bool: "true or false",
         int: "a whole number",
         float: "a number",
@@ -154,7 +153,7 @@ def _expected(annotation: Any, metadata: tuple[Any, ...]) -> str:
         Path: "a path",
         types.NoneType: "null",
     }
-    return words_by_type.get(annotation, "any JSON value") + _bounds(metadata)
+    return text_by_type.get(annotation, "any JSON value") + _bounds(metadata)
 
 
 def _bounds(metadata: tuple[Any, ...]) -> str:
@@ -171,7 +170,7 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
 
 
 def _bare(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """Take Annotated and Field apart: the bare type, and all of its metadata flat."""
+    """Unpack Annotated and Field into the bare type and one flat tuple of metadata."""
     while typing.get_origin(annotation) is Annotated:
         annotation, *more = typing.get_args(annotation)
         metadata = (*metadata, *more)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from configs.errors import SettingsError, UserError
-from configs.loading import Loaded
+from configs.loading import LoadedSettings
 from servers.gateway.keys import Keyring
 from servers.platform.platform import Platform
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("litport.reload")
 class Reload:
     """Called without arguments for each SIGHUP; `keyring` holds the keys in force."""
 
-    def __init__(self, platform: Platform, keyring: Keyring, load_again: Callable[[], Loaded]) -> None:
+    def __init__(self, platform: Platform, keyring: Keyring, load_again: Callable[[], LoadedSettings]) -> None:
         self._platform = platform
         self._keyring = keyring
         self._load_again = load_again

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from configs.errors import UserError
-from configs.loading import Loaded
+from configs.loading import LoadedSettings
 from configs.settings import Telemetry
 from servers.gateway.address import address_of, bind
 from servers.gateway.keys import Keyring
@@ -33,7 +33,7 @@ from servers.processes.reaper import Reaper
 _log = logging.getLogger("litport.platform")
 
 
-def serve(loaded: Loaded, load_again: Callable[[], Loaded], version: str) -> int:
+def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], version: str) -> int:
     """Serve until a signal; the exit status is 0, or 1 when a required model failed for good.
 
     `load_again` reads the settings anew, for SIGHUP. Raises UserError when the address is not available, SettingsError
@@ -66,7 +66,7 @@ async def _run(
     build: Callable[[], Platform],
     progress: Progress,
     keyring: Keyring,
-    load_again: Callable[[], Loaded],
+    load_again: Callable[[], LoadedSettings],
     listener: socket.socket,
     metrics_listener: socket.socket | None,
 ) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import SettingsError, UserError
-from configs.loading import Loaded
+from configs.loading import LoadedSettings
 from configs.loading import load as load_settings
 from configs.settings import LitportSettings
 from servers.apis import registry as apis
@@ -19,7 +19,7 @@ from servers.store import sources
 from servers.store.catalog import CATALOG
 
 
-def load(targets: Sequence[str], overrides: Sequence[str]) -> Loaded:
+def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
     """The settings that recipes, targets, environment and overrides add up to. Raises UserError."""
     registry.register_installed()
     recipes = [Path(target) for target in targets if _is_recipe(target)]
@@ -64,7 +64,7 @@ def _name_of(source: sources.Source) -> str:
             return source.name
 
 
-def check(loaded: Loaded) -> Keyring:
+def check(loaded: LoadedSettings) -> Keyring:
     """Check what settings alone cannot say: sources, LitAPIs, vLLM's options. Raises SettingsError with all problems.
 
     vLLM's own parser judges vLLM's options, in a process of its own; a clean outcome is remembered, so that the next

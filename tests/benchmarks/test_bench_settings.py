@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import layers
+from configs import sources
 from configs.bench import Bench
 from configs.errors import SettingsError
 from configs.loading import load
@@ -15,7 +15,7 @@ RUNGS = "expected transformers, transformers-batched, vllm-offline, fastapi, lit
 
 @pytest.fixture(autouse=True)
 def _no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(layers, "DOCKER_SECRETS", tmp_path / "no-secrets")
+    monkeypatch.setattr(sources, "DOCKER_SECRETS", tmp_path / "no-secrets")
 
 
 def bench(folder: Path, text: str, *overrides: str) -> Bench:

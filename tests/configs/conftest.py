@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from configs import layers
-from configs.loading import Loaded, load
+from configs import sources
+from configs.loading import LoadedSettings, load
 
-Load = Callable[..., Loaded]
+Load = Callable[..., LoadedSettings]
 
 RECIPE = """\
 models:
@@ -35,7 +35,7 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.fixture
 def load_two(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
     """Load that recipe and whatever else a test gives."""
-    monkeypatch.setattr(layers, "DOCKER_SECRETS", tmp_path / "no-secrets")
+    monkeypatch.setattr(sources, "DOCKER_SECRETS", tmp_path / "no-secrets")
 
     def loaded(
         *overrides: str,
@@ -43,7 +43,7 @@ def load_two(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> L
         environ: Mapping[str, str] | None = None,
         models: Mapping[str, Mapping[str, Any]] | None = None,
         recipes: Sequence[Path] = (),
-    ) -> Loaded:
+    ) -> LoadedSettings:
         if more is not None:
             later = tmp_path / "later.yaml"
             later.write_text(more, encoding="utf-8")

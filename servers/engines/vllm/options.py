@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from configs.layer import MASK, shown
+from configs.layer import MASK, describe_value
 from configs.names import nearest
 from configs.settings import VllmModel
 from configs.shape import sounds_secret
@@ -45,7 +45,7 @@ def check(args: Mapping[str, Args], origins: Mapping[tuple[str, ...], str] | Non
     """Return one line for each option, of any model, that vLLM would not start with; `args` is by model name.
 
     vLLM is imported in a process of its own, because that takes seconds and prints. `origins` are those of
-    `configs.loading.Loaded`, to say where a wrong option came from.
+    `configs.loading.LoadedSettings`, to say where a wrong option came from.
     """
     if vllm_version() is None:
         advice = "expected vLLM to be installed, found none; install litport[cpu] or litport[cuda]"
@@ -153,7 +153,7 @@ def _problems(args: Mapping[str, Args]) -> Iterator[tuple[str, str | None, str]]
 
 def _wrong(parser: Any, option: str, value: Any, seen: dict[str, str]) -> str | None:
     """Return what is wrong with one option, or None; `seen` maps what was set to the option that set it."""
-    got = shown(value, sounds_secret(option))
+    got = describe_value(value, sounds_secret(option))
     flag = _words(option, True)[0].partition(".")[0]
     action = parser._option_string_actions.get(flag)
     if action is None or flag.startswith("--no-"):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import SettingsError
-from configs.layers import split
 from configs.loading import load
 from configs.settings import LitportSettings, LitServeModel, VllmModel
+from configs.sources import split_overrides
 from tests.configs.conftest import Load
 
 SMOL = ("models", "smollm2-135m-instruct")
@@ -177,7 +177,7 @@ def test_the_process_environment_is_read_only_by_load(monkeypatch: pytest.Monkey
 
 
 def test_overrides_are_told_from_a_commands_own_words() -> None:
-    words = [
+    argv = [
         "serve",
         "--server.port",
         "1",
@@ -187,8 +187,8 @@ def test_overrides_are_told_from_a_commands_own_words() -> None:
         "--limits.max_body_bytes=5",
         "x",
     ]
-    own, overrides = split(words)
-    assert own == ["serve", "demo.yaml", "--json", "x"]
+    arguments, overrides = split_overrides(argv)
+    assert arguments == ["serve", "demo.yaml", "--json", "x"]
     assert overrides == ["--server.port", "1", "--models.a.stream", "--limits.max_body_bytes=5"]
 
 
