@@ -1,9 +1,8 @@
 """Keeps `.venv` equal to a lock; every make target that needs Python runs it first.
 
-A `.venv` is either exactly what its stamp says or it is built anew, so a set-up that was killed half way
-needs no repair. This runs before anything is installed, hence the standard library only, on any Python from
-3.8 on. It refuses to mix flavours: the CPU and the CUDA build of vLLM bring the same modules, so another
-flavour means a new `.venv`.
+A `.venv` that differs from its stamp is built anew, so a set-up that was killed half way needs no repair. This runs
+before anything is installed, so it uses the standard library only, on any Python from 3.8 on. The CPU and the CUDA
+build of vLLM install the same modules, so another flavour means a new `.venv`.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ REQUIREMENTS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "litport-setup.json"
-# Asked for torch alone, and only when pip's own configuration has no CPU build: an index that is added for
-# every package is also searched, and retried where it cannot be reached, for every package.
+# Used for torch alone, and only when pip's own configuration has no CPU build: pip searches an additional index
+# for every package, and tries it again for every package where it cannot be reached.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FLAVOURS = ("cpu", "cuda")
 EXTRAS = {"playground": "the playground", "dev": "the tests"}
-LOCKED = ("--require-hashes", "--only-binary=:all:", "-r")
+PIP_LOCK_OPTIONS = ("--require-hashes", "--only-binary=:all:", "-r")
 
 
 class SetupError(Exception):
@@ -46,8 +45,8 @@ def main() -> int:
     parser.add_argument("--playground", action="store_true", help="also what the playground needs")
     parser.add_argument("--dev", action="store_true", help="also what the tests need, the playground included")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip is ended, too
-    # The open folder is the lock file. A pip that outlives a killed set-up inherits it: the next one waits.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip ends, too
+    # The open folder is the lock file. The pip of a killed set-up keeps it open, so the next set-up waits for it.
     turn = os.open(REQUIREMENTS, os.O_RDONLY)
     try:
         _wait_for(turn)
@@ -81,8 +80,8 @@ def set_up(flavour: str | None, extras: tuple[str, ...], turn: int) -> None:
     for extra in extras:
         extra_lock = REQUIREMENTS / f"{extra}.txt"
         if stamp.get(extra) != _digest(extra_lock):
-            STAMP.unlink()  # a half-written package looks installed: killed here, start afresh
-            _pip(f"{_count(extra_lock)} packages for {EXTRAS[extra]}", turn, *LOCKED, str(extra_lock))
+            STAMP.unlink()  # a half-written package looks installed, so a set-up that is killed here starts anew
+            _pip(f"{_count(extra_lock)} packages for {EXTRAS[extra]}", turn, *PIP_LOCK_OPTIONS, str(extra_lock))
             stamp = _write_stamp({**stamp, extra: _digest(extra_lock)})
     if stamp.get("project") != _digest(pyproject):
         _pip("litport itself", turn, "--no-build-isolation", "-e", ".")
@@ -102,16 +101,16 @@ def _build(flavour: str, lock: Path, turn: int) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         machine = f"{platform.system()} on {platform.machine()}"
         raise SetupError(f"the locks are for Linux on x86_64 and this is {machine}: use a container")
-    create = _venv_command()  # found before the old .venv goes: it may be the one that is active
+    create = _venv_command()  # before the old .venv is removed, which may hold the Python that runs this
     print(f"Setting up .venv ({flavour}); once, a few minutes", flush=True)
-    STAMP.unlink(missing_ok=True)  # first: what is half removed is no longer what it says
+    STAMP.unlink(missing_ok=True)  # first, as it is not true of a half-removed .venv
     shutil.rmtree(VENV, ignore_errors=True)
-    made = _quiet(*create)
-    if made.returncode != 0:
-        raise SetupError(f"`{' '.join(create)}` failed:\n{made.stdout}")
+    creation = _quiet(*create)
+    if creation.returncode != 0:
+        raise SetupError(f"`{' '.join(create)}` failed:\n{creation.stdout}")
     if flavour == "cpu":
         _install_torch(lock, turn)
-    _pip(f"{_count(lock)} packages", turn, *LOCKED, str(lock))
+    _pip(f"{_count(lock)} packages", turn, *PIP_LOCK_OPTIONS, str(lock))
 
 
 def _install_torch(lock: Path, turn: int) -> None:
@@ -121,31 +120,33 @@ def _install_torch(lock: Path, turn: int) -> None:
     only_torch = VENV / "torch.txt"
     only_torch.write_text(match[0].rstrip(" \\") + "\n", encoding="utf-8")
     try:
-        _pip("torch", turn, *LOCKED, str(only_torch))
-    except SetupError as plain:
+        _pip("torch", turn, *PIP_LOCK_OPTIONS, str(only_torch))
+    except SetupError as error:
         try:
-            _pip("torch, from PyTorch's index", turn, "--index-url", TORCH_CPU_INDEX, *LOCKED, str(only_torch))
-        except SetupError as indexed:
-            raise SetupError(f"{plain}\n{indexed}") from None
+            _pip(
+                "torch, from PyTorch's index", turn, "--index-url", TORCH_CPU_INDEX, *PIP_LOCK_OPTIONS, str(only_torch)
+            )
+        except SetupError as index_error:
+            raise SetupError(f"{error}\n{index_error}") from None
 
 
 def _venv_command() -> list[str]:
     probe = "import sys, ensurepip, venv; print(sys.base_prefix); sys.exit(sys.version_info[:2] != (3, 11))"
     for python in (sys.executable, "python3.11", "python3"):
         if shutil.which(python):
-            found = _quiet(python, "-c", probe)
-            if found.returncode == 0:
-                return [f"{found.stdout.strip()}/bin/python3.11", "-m", "venv", str(VENV)]
+            result = _quiet(python, "-c", probe)
+            if result.returncode == 0:
+                return [f"{result.stdout.strip()}/bin/python3.11", "-m", "venv", str(VENV)]
     if shutil.which("uv"):
         return ["uv", "venv", "--seed", "--python", "3.11", str(VENV)]
     raise SetupError("Python 3.11 was not found: install python3.11 and python3.11-venv (or uv), and try again")
 
 
 def _pip(label: str, turn: int, *arguments: str) -> None:
-    """Run `pip install`, showing one line that counts; pip's own words come out only when it fails."""
+    """Run `pip install` and show one line with a count; pip's own output appears only when it fails."""
     start_s = time.perf_counter()
     output = []
-    collected = 0
+    package_count = 0
     _show(label)
     with subprocess.Popen(
         [str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar=off", *arguments],
@@ -162,8 +163,8 @@ def _pip(label: str, turn: int, *arguments: str) -> None:
             for line in pip.stdout or ():
                 output.append(line)
                 if line.startswith("Collecting "):
-                    collected += 1
-                    _show(f"{label}: downloading {collected}")
+                    package_count += 1
+                    _show(f"{label}: downloading {package_count}")
                 elif line.startswith("Installing "):
                     _show(f"{label}: unpacking")
         except BaseException:
@@ -176,7 +177,7 @@ def _pip(label: str, turn: int, *arguments: str) -> None:
 
 
 def _show(text: str) -> None:
-    """Redraw the current line on a terminal; elsewhere print only what ends a step."""
+    """Redraw the current line on a terminal; elsewhere print only the last line of a step."""
     if sys.stdout.isatty():
         print(f"\r\033[K  {text}", end="", flush=True)
     elif text.endswith("\n"):

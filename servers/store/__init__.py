@@ -1,7 +1,6 @@
 """The model store: turns a source, such as a catalog name or a hub id, into a local folder to serve from.
 
-It exists so that serving never has to think about where weights come from. It refuses to deliver pickled weights or
-code: a folder from the store holds safetensors, configuration, tokenizers and licences.
+A folder of the store holds safetensors, configuration, tokenizers and licences; no pickled weights and no code.
 """
 
 from servers.store.manifest import StoredModel

@@ -1,7 +1,7 @@
 """`python -m servers.store SOURCE --cache-dir DIR`: one pull as a child process.
 
-It exists so that a supervisor can watch, and end, a pull. Standard output holds one JSON object a line: the events of
-the pull, then `{"path": ...}` or `{"error": ...}` (exit status 1). It never asks anything.
+The supervisor watches and ends a pull this way. Standard output holds one JSON object a line: the events of the pull,
+then `{"path": ...}`, or `{"error": ...}` with exit status 1.
 """
 
 import argparse
@@ -27,12 +27,12 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = sys.stdout
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # libraries print, too
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print to standard output, too
             path = Store(arguments.cache_dir).pull(arguments.source, partial(_print_progress, lines))
     except UserError as error:
         _print(lines, {"error": str(error)})
         return 1
-    except Exception as error:  # ours: the reader of the lines gets a last one all the same
+    except Exception as error:  # a bug of ours; the reader still gets a last line
         traceback.print_exc()
         _print(lines, {"error": f"{type(error).__name__}: {error}"})
         return 1

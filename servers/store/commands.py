@@ -1,7 +1,6 @@
-"""`litport models list|pull|rm|path`: what the command line calls.
+"""The commands `litport models list|pull|rm|path`.
 
-It exists to show the store to people: a bar on a terminal, plain lines elsewhere. Results go to standard output,
-progress to standard error. It never decides anything about a pull.
+Results go to standard output, progress to standard error: as a bar on a terminal, as plain lines elsewhere.
 """
 
 import sys
@@ -18,15 +17,15 @@ from servers.store.store import Store
 
 
 def list_models(cache_dir: Path) -> None:
-    """Print the catalog and what is in the store, a model a line."""
+    """Print the catalog and the models of the store, one a line."""
     from rich.console import Console
     from rich.table import Table
 
-    stored = {model.source: model for model in Store(cache_dir).list()}
+    stored_models = {model.source: model for model in Store(cache_dir).list()}
     rows = [
         (
             entry.name,
-            *_state(stored.get(entry.name)),
+            *_state(stored_models.get(entry.name)),
             f"{entry.engine} {entry.api}" if entry.api else entry.engine,
             entry.licence,
             entry.description,
@@ -35,7 +34,7 @@ def list_models(cache_dir: Path) -> None:
     ]
     rows += [
         (model.source, *_state(model), "", "", f"pulled {model.pulled_at[:10]}")
-        for model in stored.values()
+        for model in stored_models.values()
         if model.source not in CATALOG
     ]
     heading = ("MODEL", "ON DISK", "REVISION", "ENGINE", "LICENCE", "WHAT")
@@ -52,14 +51,14 @@ def list_models(cache_dir: Path) -> None:
 
 
 def pull_model(source: str, cache_dir: Path) -> None:
-    """Pull `source`, or mend it, showing how far it is, and print its folder. Raises UserError."""
-    with _shown() as report:
+    """Pull or mend `source` with a display of the progress, and print its folder. Raises UserError."""
+    with _progress_display() as report:
         path = Store(cache_dir).pull(source, report, mend=True)
     sys.stdout.write(f"{path}\n")
 
 
 def remove_model(source: str, cache_dir: Path) -> None:
-    """Remove `source` from the store and print what that freed. Raises UserError when it is not there."""
+    """Remove `source` from the store and print the freed space. Raises UserError when it is not there."""
     sys.stdout.write(f"removed {source}, {disk.human(Store(cache_dir).remove(source))} freed\n")
 
 
@@ -72,7 +71,7 @@ def model_path(source: str, cache_dir: Path) -> None:
 
 
 def _state(model: StoredModel | None) -> tuple[str, str]:
-    """What is on the disk, and which commit or version of it; a start takes this one until it is removed."""
+    """The size on disk, and the commit or version; every start uses this one until it is removed."""
     if model is None:
         return "not pulled", ""
     size = "damaged" if damage.in_stored(model.path, model.files) else disk.human(model.size_bytes)
@@ -81,7 +80,7 @@ def _state(model: StoredModel | None) -> tuple[str, str]:
 
 
 @contextmanager
-def _shown() -> Iterator[Report]:
+def _progress_display() -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _plain_lines()
         return
@@ -103,19 +102,19 @@ def _shown() -> Iterator[Report]:
 
 
 def _plain_lines() -> Callable[[Progress], None]:
-    """Every message, and a line whenever another tenth has arrived."""
-    shown_tenths = 0
+    """Write every message, and a line for each tenth of the bytes."""
+    printed_tenths = 0
 
     def show(event: Progress) -> None:
-        nonlocal shown_tenths
+        nonlocal printed_tenths
         if event.message:
-            shown_tenths = 0
+            printed_tenths = 0
             sys.stderr.write(f"{event.message}\n")
         if event.done_bytes is None or not event.total_bytes:
             return
         tenths = 10 * event.done_bytes // event.total_bytes
-        if tenths > shown_tenths:
-            shown_tenths = tenths
+        if tenths > printed_tenths:
+            printed_tenths = tenths
             sys.stderr.write(f"{disk.human(event.done_bytes)} of {disk.human(event.total_bytes)}\n")
 
     return show

@@ -1,7 +1,7 @@
-"""Weights of another format become safetensors, once, in a process of their own.
+"""Converts GGUF and pickled weights to safetensors, once, in a process of its own.
 
-It exists because vLLM and the built-in APIs load safetensors only, and because nobody else should pay for importing
-torch. It refuses pickles that hold more than tensors (`weights_only=True`).
+vLLM and the built-in APIs load safetensors only. The extra process keeps torch out of the process that pulls. Pickles
+that hold more than tensors are rejected (`weights_only=True`).
 """
 
 import argparse
@@ -18,30 +18,30 @@ from servers.processes.interpreter import module_argv
 from servers.store import child, disk
 from servers.store.progress import Progress, Report
 
-# How torch names what a pickle asks for and may not have.
+# Torch's message about a global that a pickle needs and may not load.
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def run(kind: Literal["gguf", "pickled"], source: Path, target: Path, report: Report) -> None:
     """Convert `source` into the folder `target`, which may hold side files already, in a child process.
 
-    Raises UserError that names the cause, and OSError when the disk was full; `target` is gone then.
+    Raises UserError with the cause, and OSError when the disk is full; both remove `target`.
     """
     report(Progress("converting", f"converting {source.name} to safetensors, once"))
     argv = module_argv("servers.store.convert", kind, str(source), str(target))
-    # Everything needed is here: a tokenizer that looks for more on the hub would only wait.
+    # All files are here; without this, a tokenizer looks for more on the hub and waits.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     try:
         child.run(argv, environment=environment, on_tick=lambda: report(Progress("converting")))
     except BaseException as error:
-        shutil.rmtree(target, ignore_errors=True)  # half a model, of which nothing can be used
+        shutil.rmtree(target, ignore_errors=True)  # an incomplete model is of no use
         if isinstance(error, child.ChildError):
             raise UserError(f"{source.name} could not be converted to safetensors: {error}") from None
         raise
 
 
 def convert_gguf(source: Path, target: Path) -> None:
-    """Write the model and the tokenizer of a GGUF file as bfloat16 safetensors, and see that they load again.
+    """Write the model and the tokenizer of a GGUF file as bfloat16 safetensors, and check that they load again.
 
     Raises UserError when the result does not fit on the disk or is incomplete.
     """
@@ -63,13 +63,13 @@ def convert_gguf(source: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, trust_remote_code=False)
     tokenizer.save_pretrained(target)
     _, report = AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16, output_loading_info=True)
-    if lost := sorted(report["missing_keys"]):
-        raise UserError(f"{len(lost)} weights were lost, such as {lost[0]}")
+    if missing_keys := sorted(report["missing_keys"]):
+        raise UserError(f"{len(missing_keys)} weights were lost, such as {missing_keys[0]}")
     AutoTokenizer.from_pretrained(target)
 
 
 def convert_pickled(source: Path, target: Path) -> None:
-    """Write a pickled state dictionary as safetensors, names kept. Raises UserError when it holds anything else."""
+    """Write a pickled state dictionary as safetensors with the same names. Raises UserError for anything else."""
     import torch
     from safetensors.torch import save_file
 
@@ -77,26 +77,26 @@ def convert_pickled(source: Path, target: Path) -> None:
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if found := _FOREIGN.search(str(error)):
+        if match := _FOREIGN.search(str(error)):
             raise UserError(
-                f"expected a dictionary of tensors; it names {found[1]}, and loading what a pickle names can run "
+                f"expected a dictionary of tensors; it names {match[1]}, and loading what a pickle names can run "
                 "code: refused, nothing of it was run"
             ) from None
         raise UserError(refusal) from None
     except (OSError, MemoryError):
         raise
-    except Exception:  # over bytes that are no pickle, or a program (TorchScript), it stumbles in many ways
+    except Exception:  # bytes that are no pickle, or TorchScript, raise many kinds of errors
         raise UserError(refusal) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(refusal)
-    # Safetensors takes neither views nor tensors that share memory, hence the copies.
+    # Copies, as safetensors takes neither views nor tensors that share memory.
     disk.require_space(target, sum(value.numel() * value.element_size() for value in state.values()))
     copies = {name: value.clone().contiguous() for name, value in state.items()}
     save_file(copies, target / "model.safetensors")
 
 
 def main() -> None:
-    """The child: convert, or say in the last line of standard error why not."""
+    """The child: convert, or write the reason for a failure as the last line of standard error."""
     parser = argparse.ArgumentParser(prog="python -m servers.store.convert")
     parser.add_argument("kind", choices=("gguf", "pickled"))
     parser.add_argument("source", type=Path)

@@ -1,7 +1,7 @@
-"""What is wrong with a folder of weights, as far as can be seen without reading the weights.
+"""Finds damage in a folder of weights, in most cases without reading the weights.
 
-It exists so that a cut file is named before an engine stumbles over it with an error that names none: sizes, and the
-headers of safetensors, cost milliseconds whatever the size of the model. It never repairs anything.
+An engine's own error about a cut file often does not name the file. Checking sizes and the headers of safetensors takes
+milliseconds, whatever the size of the model.
 """
 
 import json
@@ -18,9 +18,9 @@ _INDEX = "model.safetensors.index.json"
 
 
 def in_folder(folder: Path) -> str | None:
-    """The first thing that is wrong in this folder, in words that name the file; None when nothing was seen.
+    """The first damage in this folder, in words that name the file; None when there is none.
 
-    It looks at `config.json`, at the list of shards and at the header of each safetensors file, in the folder itself.
+    It checks `config.json`, the list of shards and the header of each safetensors file, in the folder itself.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())
@@ -42,7 +42,7 @@ def in_folder(folder: Path) -> str | None:
 
 
 def in_stored(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
-    """As `in_folder`, after comparing sizes with those that were noted when the model was pulled."""
+    """As `in_folder`, after comparing sizes with those in the manifest."""
     for name, file in files.items():
         try:
             size_bytes = (folder / name).stat().st_size
@@ -56,9 +56,9 @@ def in_stored(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
 
 
 def in_content(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
-    """As `in_stored`, and then read everything and compare hashes, which takes seconds a gigabyte."""
-    if seen := in_stored(folder, files):
-        return seen
+    """As `in_stored`, and then compares the hashes of all files, which takes seconds a gigabyte."""
+    if problem := in_stored(folder, files):
+        return problem
     for name, file in files.items():
         try:
             if disk.sha256(folder / name) != file.sha256:

@@ -1,8 +1,4 @@
-"""Room on the disk, and what of it is taken.
-
-It exists so that a pull fails before it starts when it cannot fit, and is really on the disk when it is done. It never
-deletes anything.
-"""
+"""Disk space, sizes and hashes of files, and writing them through to the disk."""
 
 import hashlib
 import os

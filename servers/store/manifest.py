@@ -1,7 +1,6 @@
-"""What the store knows of a model that is there: the small file `litport.json` in its folder.
+"""The manifest of a stored model: the small file `litport.json` in its folder.
 
-It exists because a folder counts as a model only once this file is in it; it is written last. It never describes a
-folder that the store did not make.
+It is written last, and a folder counts as a model only when it has one.
 """
 
 import dataclasses
@@ -17,10 +16,10 @@ FILE_NAME = "litport.json"
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A folder that a source has filled, not yet a model of the store.
+class FetchedModel:
+    """A folder that a source has filled and that is not yet a model of the store.
 
-    `sha256` holds what was checked, by file name, before any conversion; `revision` is the hub's commit.
+    `sha256` holds the checked hashes by file name, from before any conversion; `revision` is the hub's commit.
     """
 
     folder: Path
@@ -39,10 +38,10 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model of the store. `source` is what was asked for, `used_source` where it came from, `pulled_at` ISO 8601.
+    """A model of the store, pulled as `source` and fetched from `used_source`; `pulled_at` is ISO 8601.
 
-    `sha256` holds what was checked on the way here, `files` what came of it, by path below the folder; it is empty in
-    what was pulled before files were noted.
+    `sha256` holds the hashes that were checked during the download. `files` are those of the folder by their path, and
+    empty for a model that an old version of Litport pulled.
     """
 
     path: Path
@@ -60,27 +59,25 @@ class StoredModel:
         return self.path.name
 
 
-def write(fetched: Fetched, source: str) -> None:
-    """Make the fetched folder a model: write its manifest."""
-    own = fetched.folder / FILE_NAME  # there already when an earlier attempt ended right here
-    paths = [path for path in sorted(fetched.folder.rglob("*")) if path.is_file() and path != own]
-    files = {
-        str(path.relative_to(fetched.folder)): StoredFile(path.stat().st_size, disk.sha256(path)) for path in paths
-    }
+def write(model: FetchedModel, source: str) -> None:
+    """Make the folder a model of the store: write its manifest."""
+    manifest_file = model.folder / FILE_NAME  # exists already when an earlier attempt ended right here
+    paths = [path for path in sorted(model.folder.rglob("*")) if path.is_file() and path != manifest_file]
+    files = {str(path.relative_to(model.folder)): StoredFile(path.stat().st_size, disk.sha256(path)) for path in paths}
     manifest = {
         "source": source,
-        "used_source": fetched.source,
-        "revision": fetched.revision,
-        "sha256": dict(fetched.sha256),
+        "used_source": model.source,
+        "revision": model.revision,
+        "sha256": dict(model.sha256),
         "size_bytes": sum(file.size_bytes for file in files.values()),
         "pulled_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {name: dataclasses.asdict(file) for name, file in files.items()},
     }
-    own.write_text(json.dumps(manifest, indent=2) + "\n")
+    manifest_file.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def read(folder: Path) -> StoredModel | None:
-    """The model in this folder; None when there is none, that is, no whole manifest."""
+    """The model in this folder; None when it has no complete manifest."""
     try:
         entries = json.loads((folder / FILE_NAME).read_text())
         files = {name: StoredFile(**file) for name, file in entries.pop("files", {}).items()}

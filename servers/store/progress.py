@@ -1,18 +1,15 @@
-"""What a pull tells whoever waits for it.
-
-It exists so that a terminal, a supervisor and a test hear the same events. It never decides how they are shown.
-"""
+"""The events of a pull, for a terminal, a supervisor or a test."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-TICK_S = 0.5  # how often bytes are counted while something is on its way
+TICK_S = 0.5  # time between two counts of the bytes during a download
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One event of a pull. `message` comes when there is news; the byte counts every `TICK_S`."""
+    """One event of a pull. `message` is set for a new step; the byte counts come every `TICK_S`."""
 
     phase: Literal["checking", "downloading", "converting", "ready"]
     message: str | None = None
@@ -21,4 +18,4 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Called from the thread that pulls, never from another one."""
+"""A function that gets the events; always called from the thread that pulls."""

@@ -1,7 +1,6 @@
-"""Where a model comes from, read from one string.
+"""The sources of a model, as values of one class for each kind, parsed from text.
 
-It exists so that every part of the store works on a value whose kind is known. It never touches the network, and the
-disk only to look at a GGUF file's size and date.
+Parsing does not use the network. It reads the disk only for the size and date of a GGUF file.
 """
 
 import difflib
@@ -82,7 +81,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class GgufSource:
-    """A GGUF file on this machine, which is converted into the store."""
+    """A GGUF file on this machine; the store keeps its conversion."""
 
     path: Path
 
@@ -98,13 +97,13 @@ class GgufSource:
 
 
 StoredSource = CatalogSource | HubSource | WheelSource | GgufSource
-"""What gets a folder in the store."""
+"""The sources whose models get a folder in the store."""
 
 Source = StoredSource | FolderSource
 
 
 def parse(text: str) -> Source:
-    """Read a source. Raises UserError that names what came, what was expected and the nearest name."""
+    """Parse a source. Raises UserError with the text, the expected forms and the nearest name."""
     if text in CATALOG:
         return CatalogSource(text)
     if text.startswith("pypi:"):

@@ -1,8 +1,8 @@
 """The store itself: `<cache_dir>/models/<name>/`, one folder a model.
 
-It exists to make a pull all or nothing. Everything is fetched below `models/.partial/`, under a lock, and renamed into
-place last, so that a killed pull leaves no model and two pulls of one source do the work once. It never looks for newer
-versions of what is already there: remove it, or name a revision.
+A pull is all or nothing: it fetches below `models/.partial/`, under a lock, and renames the folder last. A killed pull
+leaves no model, and two pulls of one source do the work once. A pull does not look for newer versions of a stored
+model; for a newer one, remove the model or name a revision.
 """
 
 import builtins
@@ -24,37 +24,37 @@ from servers.store.sources import FolderSource, GgufSource, HubSource, Source, S
 
 
 class Store:
-    """The models below `cache_dir`. Creating one touches nothing; several processes may use one folder."""
+    """The models below `cache_dir`. The constructor touches no file; several processes may use one folder."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._root = cache_dir.expanduser().resolve() / "models"
         self._partial = self._root / ".partial"
 
     def find(self, source: str) -> Path | None:
-        """The ready folder of `source`, without network; None when a pull has to bring it, or to say what is wrong.
+        """The ready folder of `source`, without network; None when it needs a pull, which also reports any problem.
 
-        Raises UserError when `source` cannot be read.
+        Raises UserError when `source` cannot be parsed.
         """
-        parsed = parse(source)
-        if isinstance(parsed, FolderSource):
-            return None if damage.in_folder(parsed.path) else parsed.path
+        parsed_source = parse(source)
+        if isinstance(parsed_source, FolderSource):
+            return None if damage.in_folder(parsed_source.path) else parsed_source.path
         try:
-            model = manifest.read(self._root / parsed.slug)
-        except OSError:  # the GGUF file itself is not there, or what is there may not be read
+            model = manifest.read(self._root / parsed_source.slug)
+        except OSError:  # the GGUF file does not exist, or may not be read
             return None
         return model.path if model and not damage.in_stored(model.path, model.files) else None
 
     def pull(self, source: str, on_progress: Report | None = None, *, mend: bool = False) -> Path:
-        """Bring `source` here, unless it is, and return its folder. Blocks, for minutes if need be.
+        """Pull `source`, unless it is in the store, and return its folder. Blocks, for minutes if needed.
 
-        With `mend`, what is here is compared with its hashes, and pulled again where it is damaged: at the commit that
-        it had. Raises UserError when the source cannot be read, found or reached, when it holds nothing safe to load,
-        when it is damaged, and when the disk is full or may not be written to.
+        With `mend`, the hashes of a stored model are compared, and a damaged one is pulled again at the same commit.
+        Raises UserError when the source cannot be parsed, found or reached, when it holds nothing safe to load, when it
+        is damaged, and when the disk is full or may not be written to.
         """
         report = on_progress or _ignore
-        parsed = parse(source)
+        parsed_source = parse(source)
         try:
-            path = self._pull(parsed, report, mend=mend)
+            path = self._pull(parsed_source, report, mend=mend)
         except SourceError as error:
             raise UserError(f"{source}: {error}") from None
         except OSError as error:
@@ -63,18 +63,18 @@ class Store:
         return path
 
     def remove(self, source: str) -> int:
-        """Remove the models that were pulled as `source` (or carry this name in the store); returns the bytes freed.
+        """Remove the models that were pulled as `source`, or have this name in the store; returns the freed bytes.
 
-        What a broken-off pull of it left goes too. Raises UserError when there is nothing of it in the store.
+        The files of an interrupted pull are removed, too. Raises UserError when the store has nothing of this source.
         """
         names = {model.name for model in self.list() if source == model.name}
         if not names:
-            parsed = parse(source)
-            if isinstance(parsed, FolderSource):
+            parsed_source = parse(source)
+            if isinstance(parsed_source, FolderSource):
                 raise UserError(f"{source} is a folder of your own, not of the store; remove it yourself")
-            names = {model.name for model in self.list() if str(parsed) == model.source}
-            if not isinstance(parsed, GgufSource):
-                names.add(parsed.slug)
+            names = {model.name for model in self.list() if str(parsed_source) == model.source}
+            if not isinstance(parsed_source, GgufSource):
+                names.add(parsed_source.slug)
         freed_bytes = sum(self._remove(name) for name in names)
         if not freed_bytes:
             raise UserError(f"{source} is not in the store ({self._root})")
@@ -90,37 +90,38 @@ class Store:
             raise UserError(f"the store cannot be read: {self._explain(error)}") from error
         return [model for model in models if model]
 
-    def _pull(self, parsed: Source, report: Report, *, mend: bool) -> Path:
-        if isinstance(parsed, FolderSource):
-            return _checked_folder(parsed.path)
-        slug = parsed.slug
+    def _pull(self, source: Source, report: Report, *, mend: bool) -> Path:
+        if isinstance(source, FolderSource):
+            _check_folder(source.path)
+            return source.path
+        slug = source.slug
         path = self._root / slug
-        if self._is_whole(path, parsed, mend=mend):
+        if self._is_whole(path, source, mend=mend):
             return path
-        with self._locked(slug, report):
-            if self._is_whole(path, parsed, mend=mend):  # another process pulled it while this one waited
+        with self._lock(slug, report):
+            if self._is_whole(path, source, mend=mend):  # another process pulled it while this one waited
                 return path
             work_dir = self._partial / slug
             work_dir.mkdir(exist_ok=True)
-            fetched = fetch(_pinned(parsed, manifest.read(path)), work_dir, report)
-            manifest.write(fetched, str(parsed))
-            disk.sync(fetched.folder)
+            model = fetch(_pin(source, manifest.read(path)), work_dir, report)
+            manifest.write(model, str(source))
+            disk.sync(model.folder)
             if path.exists():  # damaged, or without a manifest and so no model
                 shutil.rmtree(path)
-            fetched.folder.rename(path)
+            model.folder.rename(path)
             disk.sync_one(self._root)
             shutil.rmtree(work_dir)
         return path
 
-    def _is_whole(self, path: Path, parsed: StoredSource, *, mend: bool) -> bool:
-        """Whether the model is here; one that is damaged is not when it is to be mended, and a UserError otherwise."""
+    def _is_whole(self, path: Path, source: StoredSource, *, mend: bool) -> bool:
+        """Whether the model is in the store without damage. Raises UserError for damage, unless with `mend`."""
         model = manifest.read(path)
         if model is None:
             return False
-        seen = damage.in_content(path, model.files) if mend else damage.in_stored(path, model.files)
-        if seen and not mend:
-            raise UserError(f"{parsed}: {seen} (in {path}); to pull it again, run: litport models pull {parsed}")
-        return not seen
+        problem = damage.in_content(path, model.files) if mend else damage.in_stored(path, model.files)
+        if problem and not mend:
+            raise UserError(f"{source}: {problem} (in {path}); to pull it again, run: litport models pull {source}")
+        return not problem
 
     def _explain(self, error: OSError) -> str:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -132,7 +133,7 @@ class Store:
         path, work_dir = self._root / slug, self._partial / slug
         if not path.exists() and not work_dir.exists():
             return 0
-        with self._locked(slug, _ignore):
+        with self._lock(slug, _ignore):
             work_dir.mkdir(exist_ok=True)
             if path.exists():
                 # Renamed first: a half-removed model must not be taken for a whole one.
@@ -142,7 +143,7 @@ class Store:
         return freed_bytes
 
     @contextmanager
-    def _locked(self, slug: str, report: Report) -> Iterator[None]:
+    def _lock(self, slug: str, report: Report) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         self._partial.mkdir(parents=True, exist_ok=True)
@@ -158,20 +159,19 @@ class Store:
             lock.release()
 
 
-def _checked_folder(path: Path) -> Path:
+def _check_folder(path: Path) -> None:
     if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise UserError(f"{path}: expected a folder or a .gguf file, there is {found}")
-    if seen := damage.in_folder(path):
-        raise UserError(f"{path}: {seen}")
-    return path
+        actual = "a file" if path.exists() else "nothing"
+        raise UserError(f"{path}: expected a folder or a .gguf file, there is {actual}")
+    if problem := damage.in_folder(path):
+        raise UserError(f"{path}: {problem}")
 
 
-def _pinned(parsed: StoredSource, damaged: StoredModel | None) -> StoredSource:
-    """What mends a model: the same source, at the commit that it had."""
-    if isinstance(parsed, HubSource) and damaged:
-        return dataclasses.replace(parsed, revision=damaged.revision)
-    return parsed
+def _pin(source: StoredSource, model: StoredModel | None) -> StoredSource:
+    """The source at the commit of the damaged model that the pull mends."""
+    if isinstance(source, HubSource) and model:
+        return dataclasses.replace(source, revision=model.revision)
+    return source
 
 
 def _ignore(_: Progress) -> None:

