@@ -24,6 +24,11 @@ models:
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sources, "DOCKER_SECRETS", tmp_path / "no-secrets")
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """A recipe with a vLLM model and a LitServe model whose name has a slash, a dot and a dash."""
@@ -33,9 +38,8 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load_two(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
+def load_two(recipe: Path, tmp_path: Path) -> Load:
     """Load that recipe and whatever else a test gives."""
-    monkeypatch.setattr(sources, "DOCKER_SECRETS", tmp_path / "no-secrets")
 
     def loaded(
         *overrides: str,

@@ -4,18 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from configs import sources
 from configs.bench import Bench
 from configs.errors import SettingsError
 from configs.loading import load
 
 MODELS = "models: {a: {engine: litserve, api: echo}}\n"
 RUNGS = "expected transformers, transformers-batched, vllm-offline, fastapi, litserve, vllm, litport, model"
-
-
-@pytest.fixture(autouse=True)
-def _no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "DOCKER_SECRETS", tmp_path / "no-secrets")
 
 
 def bench(folder: Path, text: str, *overrides: str) -> Bench:
