@@ -1,6 +1,8 @@
 """The hub as a source, against a small one over real HTTP."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,31 @@ SMALL = {
     "pytorch_model.bin": noise(5000),
 }
 BIG_BYTES = 25_000_000  # huggingface-hub writes in steps of 10 MiB
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silent_pulls(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[list[Future[tuple[str, float]]]]":
+    """The error of a pull whose listing, and of one whose download, is never answered, and the time to it.
+
+    They take eleven seconds and hardly any processor time, so they run beside the other tests of this file.
+    """
+    folder = tmp_path_factory.mktemp("silent")
+    with ThreadPoolExecutor(2) as pool, Hub() as listing, Hub() as download:
+        listing.silent_at = "/api/"
+        download.silent_at = "/cdn/"
+        download.repositories["org/tiny"] = Repository(SMALL)
+        with (
+            Pull("org/tiny", folder / "a", HF_ENDPOINT=listing.url) as first,
+            # For downloads six tries of 10 s each, unless the environment says otherwise.
+            Pull("org/tiny", folder / "b", HF_ENDPOINT=download.url, HF_HUB_DOWNLOAD_TIMEOUT="1") as second,
+        ):
+            begin_s = time.monotonic()
+            yield [pool.submit(_error_and_time, running, begin_s) for running in (first, second)]
+
+
+def _error_and_time(running: Pull, begin_s: float) -> tuple[str, float]:
+    error: str = running.result()["error"]
+    return error, time.monotonic() - begin_s
 
 
 def test_a_pull_takes_safetensors_and_records_the_commit(hub: Hub, tmp_path: Path) -> None:
@@ -157,18 +184,11 @@ def test_a_hub_that_breaks_off_its_answer_is_named(hub: Hub, tmp_path: Path) -> 
     assert error.startswith("org/tiny: it broke off its answer (RemoteProtocolError); check the network")
 
 
-def test_a_hub_that_accepts_and_never_answers_is_given_up(hub: Hub, tmp_path: Path) -> None:
-    hub.silent_at = "/api/"
-    begin = time.monotonic()
-    with Hub() as other:
-        other.repositories["org/tiny"] = Repository(SMALL)
-        other.silent_at = "/cdn/"
-        # For downloads six tries of 10 s each, unless the environment says otherwise.
-        downloading = Pull("org/tiny", tmp_path / "b", HF_ENDPOINT=other.url, HF_HUB_DOWNLOAD_TIMEOUT="1")
-        with Pull("org/tiny", tmp_path / "a", HF_ENDPOINT=hub.url) as asking, downloading:
-            errors = [asking.result()["error"], downloading.result()["error"]]
-    assert time.monotonic() - begin < 30
-    assert [error.partition(";")[0] for error in errors] == ["org/tiny: it did not answer in time (ReadTimeout)"] * 2
+def test_a_hub_that_accepts_and_never_answers_is_given_up(silent_pulls: "list[Future[tuple[str, float]]]") -> None:
+    for future in silent_pulls:
+        error, elapsed_s = future.result()
+        assert elapsed_s < 30
+        assert error.partition(";")[0] == "org/tiny: it did not answer in time (ReadTimeout)"
 
 
 def test_without_hub_and_index_both_are_named_with_their_causes(tmp_path: Path) -> None:
