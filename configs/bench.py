@@ -42,7 +42,7 @@ Rung = Annotated[str, AfterValidator(_check_rung)]
 
 
 class Workload(Section):
-    """What is asked; the same for every rung, and the same again for the same seed."""
+    """The requests; the same for every rung, and the same again for the same seed."""
 
     kind: Literal["tokens", "shared-prefix", "chat", "file", "images", "example"] | None = Field(
         None,
@@ -57,7 +57,7 @@ class Workload(Section):
     output_tokens: Length = Field("32", description="Tokens of an answer, likewise; the end of text is ignored.")
     inputs_per_request: Count = Field(1, description="Texts in one embedding request.")
     prefixes: Count = Field(1, description="Different prefixes that shared-prefix draws from.")
-    prefix_tokens: Count = Field(256, description="Tokens of a shared prefix, in front of `input_tokens` of its own.")
+    prefix_tokens: Count = Field(256, description="Tokens of a shared prefix, in front of `input_tokens` more.")
     turns: Count = Field(4, description="Turns of a chat; each waits for the answer to the one before.")
     path: Path | None = Field(
         None,
@@ -112,7 +112,7 @@ class Load(Section):
 
 
 class Slo(Section):
-    """What counts as a good answer, for goodput; what is null is not asked."""
+    """The limits of a good answer, for goodput; null is no limit."""
 
     ttft_s: Seconds | None = Field(None, description="Longest time to first token, in seconds.")
     tpot_s: Seconds | None = Field(None, description="Longest time per output token after the first, in seconds.")
@@ -120,7 +120,7 @@ class Slo(Section):
 
 
 class Validity(Section):
-    """When a measurement is not one."""
+    """The limits beyond which a measurement is not valid."""
 
     max_generator_load: Seconds = Field(
         0.5, le=1, description="Largest share of its own ceiling that the load generator may have run at."
@@ -133,16 +133,18 @@ class Validity(Section):
     max_drift: Seconds = Field(
         0.3, description="Largest share by which throughput may differ between the two halves of a measurement."
     )
-    max_throttled: Seconds = Field(0.05, description="Largest share of the time that the CPU quota may hold us back.")
+    max_throttled: Seconds = Field(
+        0.05, description="Largest share of the time in which the CPU quota may throttle Litport."
+    )
 
 
 class Bench(Section):
-    """What `litport bench run` measures, and against what."""
+    """What `litport bench run` measures, and what it compares with."""
 
-    model: Text | None = Field(None, description="The model to measure; the only one need not be named.")
+    model: Text | None = Field(None, description="The model to measure; not needed where there is only one.")
     rungs: list[Rung] = Field(
         [],
-        description="Rungs of the ladder, the baseline first; a URL is somebody else's server. By default all that "
+        description="Rungs of the ladder, the baseline first; a URL is another server. By default all that "
         "the model's engine has.",
     )
     passes: Count = Field(2, description="Times that the ladder is climbed, every second time from the top down.")

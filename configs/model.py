@@ -59,16 +59,16 @@ class ModelSettings(Section):
         None, description="Longest a whole request may take, in seconds; null for limits.request_timeout_s."
     )
     max_running: Count | None = Field(
-        None, description="Most requests that the model works on at a time; null for what the engine can batch."
+        None, description="Most requests that the model handles at a time; null for what the engine can batch."
     )
     max_waiting: int = Field(
         256, ge=0, description="Most requests that wait for their turn; further ones are refused with 429."
     )
     canary_interval_s: Seconds | None = Field(
-        4, description="How often a model at rest is asked whether it still answers, in seconds; null for never."
+        4, description="Time between two checks whether an idle model still answers, in seconds; null for none."
     )
     canary_timeout_s: Seconds = Field(
-        8, description="How long a model may owe any answer before it counts as stuck and is restarted, in seconds."
+        8, description="How long a model may give no answer before it counts as stuck and is restarted, in seconds."
     )
     env: dict[Annotated[str, AfterValidator(_variable_name)], Annotated[str, Field(pattern=r"^[^\x00]*$")]] = Field(
         {}, description="Environment variables added for this model's process."

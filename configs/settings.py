@@ -104,7 +104,7 @@ class Limits(Section):
         "its header X-Request-Timeout, and a model may have a limit of its own.",
     )
     max_connections: int = Field(
-        4096, ge=1, description="Most connections at a time; beyond them the one longest at rest is closed."
+        4096, ge=1, description="Most connections at a time; beyond them the one that is idle the longest is closed."
     )
     max_header_bytes: int = Field(
         32 * 2**10, ge=1024, description="Largest head of a request (its path and headers), in bytes."
@@ -122,7 +122,7 @@ class Limits(Section):
         60, description="How long a client may leave an answer unread before it is cut off, in seconds."
     )
     keep_alive_timeout_s: Seconds = Field(
-        75, description="How long a connection may rest between two requests, in seconds."
+        75, description="How long a connection may be idle between two requests, in seconds."
     )
 
 
@@ -155,7 +155,7 @@ class Auth(Section):
 
 
 class Telemetry(Section):
-    """What Litport tells about itself."""
+    """Logs, metrics and hardware samples."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message logged.")
     log_format: Literal["auto", "text", "json"] = Field(
@@ -163,13 +163,13 @@ class Telemetry(Section):
     )
     metrics_host: str = Field(
         LOOPBACK,
-        description="Address of the Prometheus metrics; they need no key, so open it to nobody but Prometheus.",
+        description="Address of the Prometheus metrics; they need no key, so open it to Prometheus only.",
     )
     metrics_port: int | None = Field(
         9464, ge=0, le=65535, description="Port of the Prometheus metrics; 0 takes any free one, null for none."
     )
     sample_interval_s: Seconds | None = Field(
-        2, description="How often processes, host and GPUs are read, in seconds; null for never."
+        2, description="Time between two samples of processes, host and GPUs, in seconds; null for none."
     )
     audit_file: File | None = Field(
         None, description="File for one JSON line a request: who, which model, tokens, status; never its content."
