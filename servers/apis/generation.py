@@ -1,8 +1,8 @@
 """Text generation with a plain transformers model: batched, left-padded, with a KV cache.
 
-It is the honest baseline that servers like vLLM are measured against: no paging, no joining of a running batch, but
-nothing wasted either. Rows that are done leave the batch, and only the last position's logits are computed. It knows no
-HTTP and no LitServe.
+It is the baseline for servers such as vLLM. It has no paging, and no request joins a running batch, but it does no
+needless work: finished rows leave the batch, and logits are computed for the last position only. It does not depend on
+HTTP or LitServe.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from servers.apis.text_stream import TextStream
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to generate for one row. `temperature` 0 is greedy; `seed` makes sampling repeatable, whatever the batch."""
+    """One row and its options. `temperature` 0 is greedy; `seed` makes sampling repeatable in any batch."""
 
     token_ids: Sequence[int]
     max_tokens: int
@@ -31,7 +31,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward gave one row: its token and the text that is now certain. The last has a finish_reason."""
+    """The result of one forward for one row: its token and the text that is now final. The last has a finish_reason."""
 
     token_id: int
     text: str
@@ -48,7 +48,7 @@ class Generation:
         self._arguments = inspect.signature(model.forward).parameters
 
     def steps(self, prompts: Sequence[Prompt]) -> Iterator[list[Step | None]]:
-        """Generate for all prompts at once; each item holds one entry a prompt, None for those that are done."""
+        """Generate for all prompts at once; each item holds one entry for each prompt, None for finished ones."""
         rows = [_Row(prompt, self._eos, self._tokenizer, self._model.device) for prompt in prompts]
         live = list(range(len(rows)))
         ids, mask = self._pad(prompts)
@@ -62,18 +62,18 @@ class Generation:
             for row, token in zip(live, tokens, strict=True):
                 steps[row] = rows[row].take(token)
             yield steps
-            keep = [index for index, row in enumerate(live) if not rows[row].done]
+            keep = [index for index, row in enumerate(live) if not rows[row].is_finished]
             if keep and len(keep) < len(live):
-                kept = torch.tensor(keep, device=mask.device)
-                mask, positions = mask[kept], positions[kept]
-                cache.batch_select_indices(kept)
+                indices = torch.tensor(keep, device=mask.device)
+                mask, positions = mask[indices], positions[indices]
+                cache.batch_select_indices(indices)
             live = [live[index] for index in keep]
             ids = torch.tensor([[tokens[index]] for index in keep], device=mask.device)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
             positions = positions[:, -1:] + 1
 
     def _pad(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-        # On the left, so that every row's next token stands in the same column.
+        # On the left, so that the next token of every row is in the same column.
         width = max(len(prompt.token_ids) for prompt in prompts)
         ids = torch.full((len(prompts), width), self._tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(ids)
@@ -84,7 +84,7 @@ class Generation:
 
     @torch.inference_mode()
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        # Not every architecture takes positions (ALiBi) or can leave out logits; all of a prompt's take much memory.
+        # Some architectures take no positions (ALiBi) or always return all logits, which need much memory.
         optional = {"position_ids": positions, "logits_to_keep": 1}
         output = self._model(
             input_ids=ids,
@@ -98,7 +98,7 @@ class Generation:
 
 class _Row:
     def __init__(self, prompt: Prompt, eos: frozenset[int], tokenizer: Any, device: torch.device) -> None:
-        self.done = False
+        self.is_finished = False
         self._prompt = prompt
         self._eos = frozenset() if prompt.ignore_eos else eos
         self._text = TextStream(tokenizer, prompt.stop)
@@ -110,16 +110,16 @@ class _Row:
             self._random.manual_seed(prompt.seed)
 
     def choose(self, logits: Tensor, greedy: int) -> int:
-        """The next token: the likeliest, `greedy`, or one drawn by its logits (vocabulary), float32."""
+        """The next token: `greedy`, the likeliest, or a sample by the logits (vocabulary), float32."""
         if self._prompt.temperature == 0:
             return greedy
         shares, tokens = torch.softmax(logits / self._prompt.temperature, dim=-1).sort(descending=True)
-        # The fewest tokens whose probabilities reach top_p: those before which it is not reached yet.
+        # Keep the fewest tokens whose probabilities add up to top_p.
         shares[shares.cumsum(dim=-1) - shares >= self._prompt.top_p] = 0
         return int(tokens[torch.multinomial(shares, 1, generator=self._random)])
 
     def take(self, token: int) -> Step:
-        """Count the token as generated and say what it means."""
+        """Count the token as generated, and return its step."""
         self._count += 1
         text = self._text.push(token)
         reason: Literal["stop", "length"] | None = None
@@ -128,13 +128,13 @@ class _Row:
         elif self._count >= self._prompt.max_tokens:
             reason = "length"
         if reason:
-            self.done = True
+            self.is_finished = True
             text += self._text.finish()
         return Step(token, text, "stop" if self._text.stopped else reason)
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     ids = {tokenizer.eos_token_id}
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids.update(configured if isinstance(configured, list) else [configured])
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    ids.update(eos if isinstance(eos, list) else [eos])
     return frozenset(ids - {None})

@@ -1,8 +1,8 @@
 """Picture classification: the likeliest labels of a picture, uploaded as a file or sent as base64 in JSON.
 
-Takes an EfficientNet-Lite0 folder or any folder that transformers can load for image classification. Pictures are
-decoded in the worker, so that a slow decode holds up neither the API server nor other models. It never fetches a
-picture from an address.
+It takes an EfficientNet-Lite0 folder or any folder that transformers can load for image classification. Pictures are
+decoded in the worker, so a slow decode delays neither the API server nor other models. A picture is never fetched from
+an address.
 """
 
 import json
@@ -16,7 +16,7 @@ from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import UploadFile
 
 from servers.apis import pictures, pretrained
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ _LITE0_ARCHITECTURES = ("efficientnet_lite0", "tf_efficientnet_lite0")  # the wh
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """One picture as it came, and how many labels are wanted."""
+    """One encoded picture, and the number of labels in the answer."""
 
     image: bytes
     top_k: int
@@ -110,24 +110,24 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
 
     def decode_request(
         self, request: Annotated[PictureRequest, Depends(read_request)]
-    ) -> "tuple[Tensor, int] | Refusal":
+    ) -> "tuple[Tensor, int] | Rejection":
         """The picture as a tensor (3, height, width) of the model's size, and top_k."""
         try:
             return self._classifier.prepare(pictures.decode(request.image)), request.top_k
         except ValueError as error:
-            return Refusal(f"image: {error}", status=422)
+            return Rejection(f"image: {error}", status=422)
 
     def predict(self, x: Any) -> Any:
-        """One forward for all pictures; a refused request stays in its place."""
+        """One forward for all pictures; a Rejection stays in its place."""
         requests = x if self.max_batch_size > 1 else [x]
-        wanted = [request for request in requests if not isinstance(request, Refusal)]
-        answers = iter(self._classify(wanted))
-        results = [request if isinstance(request, Refusal) else next(answers) for request in requests]
+        valid = [request for request in requests if not isinstance(request, Rejection)]
+        answers = iter(self._classify(valid))
+        results = [request if isinstance(request, Rejection) else next(answers) for request in requests]
         return results if self.max_batch_size > 1 else results[0]
 
     def encode_response(self, output: Any) -> Any:
-        """The predictions as JSON, or the refusal as its 4xx."""
-        return output.response() if isinstance(output, Refusal) else {"predictions": output}
+        """The predictions as JSON, or the rejection as its 4xx."""
+        return output.response() if isinstance(output, Rejection) else {"predictions": output}
 
     def _classify(self, requests: Sequence["tuple[Tensor, int]"]) -> list[list[dict[str, Any]]]:
         import torch
@@ -162,8 +162,8 @@ def _load(model_dir: Path, device: str) -> _Classifier:
     if config.get("architecture") in _LITE0_ARCHITECTURES:
         return _lite0(model_dir, config, device)
     if "architecture" in config:
-        known = " or ".join(_LITE0_ARCHITECTURES)
-        raise ValueError(f"expected the architecture {known}, or a transformers folder; got {config['architecture']}")
+        names = " or ".join(_LITE0_ARCHITECTURES)
+        raise ValueError(f"expected the architecture {names}, or a transformers folder; got {config['architecture']}")
     return _transformers(model_dir, device)
 
 

@@ -1,7 +1,7 @@
-"""Pictures from outside: from base64 text to bytes, and from bytes to an upright RGB image.
+"""Pictures from clients: from base64 text to bytes, and from bytes to an upright RGB image.
 
-Whatever arrives here was sent by a stranger, so only common bitmap formats are opened, nothing is fetched, no path is
-read, and a picture is measured before it is unpacked. Every refusal is a ValueError with a text for the client.
+The data is untrusted: only common bitmap formats are opened, nothing is fetched, no path is read, and the size of a
+picture is checked before it is decoded. Each problem is a ValueError with a text for the client.
 """
 
 import base64
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 50_000_000  # 8000 x 6250: any ordinary camera's picture, 150 MB unpacked
+MAX_PIXELS = 50_000_000  # 8000 x 6250, more than an ordinary camera has; 150 MB decoded
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes of base64 text or of a `data:` URL. Raises ValueError when it is neither."""
+    """The bytes of base64 text or of a `data:` URL. Raises ValueError for any other text."""
     if text.startswith(("http://", "https://")):
         raise ValueError("expected base64 or a data URL, got a web address: this server fetches nothing")
     if text.startswith("data:"):
@@ -31,7 +31,7 @@ def from_base64(text: str) -> bytes:
 
 
 def decode(data: bytes) -> "Image":
-    """An RGB image, turned upright by its EXIF note. Raises ValueError when the bytes are no picture, or too large."""
+    """An RGB image, turned upright by its EXIF data. Raises ValueError if it is no picture, or too large."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not data:
@@ -42,10 +42,10 @@ def decode(data: bytes) -> "Image":
             if width * height > MAX_PIXELS:
                 raise ValueError(f"expected at most {MAX_PIXELS:,} pixels, got {width} x {height}")
             return ImageOps.exif_transpose(image).convert("RGB")
-    except Image.DecompressionBombError as error:  # Pillow's own limit, far above ours, is met before ours is read
+    except Image.DecompressionBombError as error:  # Pillow's own, higher limit, checked before ours
         raise ValueError(f"expected at most {MAX_PIXELS:,} pixels: {error}") from error
     except UnidentifiedImageError as error:
         expected = ", ".join(_FORMATS)
         raise ValueError(f"expected a picture ({expected}), got {len(data)} bytes that are none") from error
-    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's readers raise for broken and truncated files
+    except (OSError, SyntaxError, EOFError) as error:  # from Pillow's readers, for broken and truncated files
         raise ValueError(f"the picture is broken: {error}") from error

@@ -1,8 +1,8 @@
 """Any transformers pipeline as a service: the task and its options come from the settings.
 
-Bodies have the shape of the hub's inference API. Pipelines trust their caller: they open texts as paths and addresses
-where they want a picture or a sound, and `generate` runs code that a parameter names. A client is not trusted so far:
-media must come as base64, and only listed parameters pass.
+Bodies have the shape of the hub's inference API. Pipelines trust their caller: they open a text as a path or address
+where they expect a picture or a sound, and `generate` runs code that a parameter names. Clients are not trusted like
+that: media must come as base64, and only listed parameters are accepted.
 """
 
 import base64
@@ -18,9 +18,9 @@ import litserve
 from pydantic import BaseModel, ConfigDict
 
 from servers.apis import pictures
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 
-# What a client may set; everything else that pipelines take can open files, start processes or load code.
+# A client may set these; other parameters of pipelines can open files, start processes or load code.
 _CLIENT_PARAMETERS = frozenset({
     "aggregation_strategy", "candidate_labels", "do_sample", "function_to_apply",
     "hypothesis_template", "max_new_tokens", "multi_label", "num_beams",
@@ -28,7 +28,7 @@ _CLIENT_PARAMETERS = frozenset({
     "temperature", "threshold", "top_k", "top_p",
 })  # fmt: skip
 _SOUND_TASKS = ("audio-classification", "automatic-speech-recognition", "zero-shot-audio-classification")
-_TEXT_KEYS = frozenset({"candidate_labels", "question", "text"})  # what may stand beside `image` or `audio`
+_TEXT_KEYS = frozenset({"candidate_labels", "question", "text"})  # allowed beside `image` or `audio`
 
 
 class PipelineRequest(BaseModel):
@@ -85,29 +85,29 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         self._pipeline = pipeline(self._task, model=self._model_dir, device=device, **self._pipeline_kwargs)
         tokenizer = self._pipeline.tokenizer
         if tokenizer is not None and tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token  # without one, transformers refuses every batch
+            tokenizer.pad_token = tokenizer.eos_token  # without one, transformers rejects every batch
 
     def decode_request(self, request: PipelineRequest) -> Any:
-        """The inputs with their base64 unpacked, or a Refusal."""
-        if refused := request.parameters.keys() - self._client_parameters:
-            allowed = ", ".join(sorted(self._client_parameters))
-            return Refusal(f"parameters: {', '.join(sorted(refused))} cannot be set by a request, only {allowed}", 422)
+        """The inputs with their base64 decoded, or a Rejection."""
+        if surplus := request.parameters.keys() - self._client_parameters:
+            names = ", ".join(sorted(self._client_parameters))
+            return Rejection(f"parameters: {', '.join(sorted(surplus))} cannot be set by a request, only {names}", 422)
         inputs = request.inputs
-        # A list of objects is one conversation, not many inputs.
+        # A list of objects is one conversation and not several inputs.
         is_list = isinstance(inputs, list) and not all(isinstance(item, dict) for item in inputs)
         try:
             items = [_unpack(item, self._medium) for item in (inputs if is_list else [inputs])]
         except ValueError as error:
-            return Refusal(f"inputs: {error}", 422)
+            return Rejection(f"inputs: {error}", 422)
         return _Call(items, is_list, request.parameters)
 
     def predict(self, x: Any) -> Any:
-        """Requests with the same parameters go through the pipeline together; a refused one stays in its place."""
+        """Run requests with the same parameters together; a Rejection stays in its place."""
         calls = x if self.max_batch_size > 1 else [x]
         results = list(calls)
         groups: dict[str, list[int]] = {}
         for row, call in enumerate(calls):
-            if not isinstance(call, Refusal):
+            if not isinstance(call, Rejection):
                 groups.setdefault(json.dumps(call.parameters, sort_keys=True), []).append(row)
         for rows in groups.values():
             for row, result in zip(rows, self._run([calls[row] for row in rows]), strict=True):
@@ -115,25 +115,29 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         return results if self.max_batch_size > 1 else results[0]
 
     def encode_response(self, output: Any) -> Any:
-        """The result as JSON, or the refusal as its 4xx."""
-        return output.response() if isinstance(output, Refusal) else to_json(output)
+        """The result as JSON, or the rejection as its 4xx."""
+        return output.response() if isinstance(output, Rejection) else to_json(output)
 
     def _run(self, calls: Sequence[_Call]) -> list[Any]:
         options = self._call_kwargs | calls[0].parameters
-        # Copies, because some pipelines take their inputs' objects apart, and the calls may be run again one by one.
+        # Copies, because some pipelines change the objects of their inputs, and a call may run again by itself.
         items = [copy(item) for call in calls for item in call.items]
         try:
-            # A list in, a list out, one entry an item, whatever the task.
+            # For a list of inputs, every task returns a list with one entry for each item.
             results = iter(self._pipeline(items, batch_size=len(items), **options))
             return [[next(results) for _ in call.items] if call.is_list else next(results) for call in calls]
-        except (TypeError, ValueError, KeyError) as error:  # what pipelines raise for what they cannot use
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:  # from a pipeline, for unusable inputs
             if len(calls) == 1:
-                return [Refusal(f"the pipeline {self._task} cannot use these inputs or parameters: {error}")]
+                return [Rejection(f"the pipeline {self._task} cannot use these inputs or parameters: {error}")]
             return [result for call in calls for result in self._run([call])]
 
 
 def to_json(value: Any) -> Any:
-    """Numpy and torch values as plain numbers and lists, pictures as PNG data URLs, the rest as it is."""
+    """Numpy and torch values as plain numbers and lists, pictures as PNG data URLs, other values unchanged."""
     from PIL.Image import Image
 
     if isinstance(value, dict):
@@ -162,7 +166,7 @@ def _unpack(item: Any, medium: str) -> Any:
 
 
 def _sound(text: str) -> Any:
-    """A WAV file of 16 bits a sample as float32 samples; others stay bytes, which transformers gives to ffmpeg."""
+    """A 16-bit WAV file as float32 samples; other files stay bytes, which transformers decodes with ffmpeg."""
     import numpy as np
 
     data = pictures.from_base64(text)

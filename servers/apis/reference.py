@@ -1,8 +1,8 @@
-"""Where an API comes from, read without running it.
+"""References to an API, and what its source says about it, read without running it.
 
-A reference names a LitAPI: `./file.py:Class` or `package.module:Class`. Its source is parsed, never imported, so that
-settings can be checked in milliseconds and a plug-in that is broken at import breaks only its own process. What cannot
-be told from the source (a class built at run time, a base from a compiled module) is not judged here.
+A reference names a LitAPI: `./file.py:Class` or `package.module:Class`. Its source is parsed and not imported, so the
+settings are checked in milliseconds, and a plug-in that fails at import fails only its own process. A class that the
+source does not show (built at run time, or with a base from a compiled module) passes the check.
 """
 
 import ast
@@ -30,7 +30,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Constructor:
-    """The keyword arguments that a class takes. `is_open` when it takes any, or when the source does not tell."""
+    """The keyword arguments of a class. `is_open`: it takes any others as well, or the source does not show them."""
 
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Constructor:
 
 @dataclass(frozen=True)
 class Source:
-    """A class as its source shows it: the texts it declares and the arguments that its constructor takes."""
+    """A class as its source shows it: the texts that it declares and the arguments of its constructor."""
 
     summary: str
     texts: dict[str, str]
@@ -47,42 +47,42 @@ class Source:
 
 
 def parse(text: str) -> Reference:
-    """Read `./file.py:Class` or `package.module:Class`. Raises UserError when it is neither."""
-    where, colon, class_name = text.rpartition(":")
+    """Read `./file.py:Class` or `package.module:Class`. Raises UserError for any other text."""
+    place, colon, class_name = text.rpartition(":")
     if not colon or not class_name.isidentifier():
         raise UserError(f"api {text!r}: expected ./file.py:Class or package.module:Class")
-    if where.endswith(".py"):
-        file = Path(where).absolute()
+    if place.endswith(".py"):
+        file = Path(place).absolute()
         return Reference(text, file.stem, class_name, file)
-    if not all(part.isidentifier() for part in where.split(".")):
-        raise UserError(f"api {text!r}: {where!r} is neither a .py file nor a module's name")
-    return Reference(text, where, class_name)
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise UserError(f"api {text!r}: {place!r} is neither a .py file nor a module's name")
+    return Reference(text, place, class_name)
 
 
 def read(reference: Reference) -> Source:
-    """The class as its source shows it. Raises UserError when it is not there, or is no LitAPI."""
+    """The class as its source shows it. Raises UserError if it does not exist, or is no LitAPI."""
     file = reference.file or _module_file(reference.module, reference.text)
-    if file is None:  # found, but not as Python source
+    if file is None:  # the module exists, but not as Python source
         return Source("", {}, Constructor(is_open=True))
-    classes, imported = _scope(file, reference.text)
+    classes, imports = _scope(file, reference.text)
     if reference.class_name in classes:
         return _source(classes[reference.class_name], classes)
-    if reference.class_name in imported:
+    if reference.class_name in imports:
         return Source("", {}, Constructor(is_open=True))
     near = nearest(reference.class_name, classes)
     raise UserError(f"api {reference.text!r}: {file.name} has no class {reference.class_name}{near}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error line: the known name most like `name`, or what there is."""
-    names = sorted(known)
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error line: the candidate most like `name`, or all of them."""
+    names = sorted(candidates)
     if like := difflib.get_close_matches(name, names, n=1):
         return f"; did you mean {like[0]}?"
     return f"; it has {', '.join(names)}" if names else ""
 
 
 def _module_file(module: str, text: str) -> Path | None:
-    # PathFinder takes one step at a time, which find_spec("a.b") does not: that would import a.
+    # PathFinder takes one step at a time; find_spec("a.b") would import a.
     path: list[str] | None = [*sys.path, str(Path.cwd())]
     parts = module.split(".")
     spec = None
@@ -120,7 +120,7 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
             try:
                 value = ast.literal_eval(statement.value)
             except ValueError:
-                continue  # computed; not a text that can be shown
+                continue  # an expression, which only running it would tell
             if isinstance(value, str):
                 texts[statement.targets[0].id] = value
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
@@ -139,7 +139,7 @@ def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constr
 
 @cache
 def _litapi_constructor() -> Constructor:
-    spec = importlib.util.find_spec("litserve")  # a top-level package: found, not imported
+    spec = importlib.util.find_spec("litserve")  # of a top-level package this imports nothing
     if spec is None or not spec.submodule_search_locations:
         raise UserError("litserve is not installed; it is the engine of every model with an api")
     classes, _ = _scope(Path(spec.submodule_search_locations[0], "api.py"), "litserve.LitAPI")

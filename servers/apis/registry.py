@@ -1,7 +1,6 @@
-"""The APIs by name: the built-in ones, those that other packages bring, and any other by import path or file.
+"""The APIs by name: built-in ones, those of installed packages, and any other by import path or file.
 
-`check` and `describe` read sources only; `load` is the one place where an API's code runs, and only a model's own
-process calls it.
+`check` and `describe` only read sources. `load` imports an API's code; only the model's own process calls it.
 """
 
 import importlib
@@ -28,7 +27,7 @@ BUILT_IN = {
 
 @dataclass(frozen=True)
 class ApiDescription:
-    """One line of `litport apis`. `origin` is "built in" or the distribution that brings it; "" means not declared."""
+    """One row of `litport apis`. `origin` is "built in" or the name of the distribution; "" means not declared."""
 
     name: str
     import_path: str
@@ -45,47 +44,47 @@ def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
     `model_dir` is passed as well. Raises UserError.
     """
     constructor = reference.read(_resolve(name)).constructor
-    given = [*init, *(["model_dir"] if has_source else [])]
+    arguments = [*init, *(["model_dir"] if has_source else [])]
     if has_source and "model_dir" in init:
         raise UserError(f"api {name!r}: `source` sets model_dir already; remove it from `init`")
     if not constructor.is_open:
-        for argument in given:
+        for argument in arguments:
             if argument == "model_dir" and "model_dir" not in constructor.names:
                 raise UserError(f"api {name!r}: its constructor takes no model_dir; remove `source`")
             if argument not in constructor.names:
                 near = reference.nearest(argument, constructor.names)
                 raise UserError(f"api {name!r}: its constructor takes no argument {argument!r}{near}")
     for argument in constructor.required:
-        if argument not in given:
-            where = "set `source`" if argument == "model_dir" else f"set it under `init`, as {argument}: ..."
-            raise UserError(f"api {name!r}: its constructor needs {argument!r}; {where}")
+        if argument not in arguments:
+            remedy = "set `source`" if argument == "model_dir" else f"set it under `init`, as {argument}: ..."
+            raise UserError(f"api {name!r}: its constructor needs {argument!r}; {remedy}")
 
 
 def load(name: str) -> type[Any]:
-    """Import the API's class, a subclass of litserve.LitAPI. Raises UserError; what its module raises comes through."""
+    """Import the API's class, a subclass of litserve.LitAPI. Raises UserError, or whatever its module raises."""
     import litserve
 
     target = _resolve(name)
     if target.file is not None:
         _make_importable(target)
     elif str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last, where it can shadow nothing
+        sys.path.append(str(Path.cwd()))  # last, where it shadows no other module
     module = importlib.import_module(target.module)
     if not hasattr(module, target.class_name):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         near = reference.nearest(target.class_name, classes)
         raise UserError(f"api {name!r}: {target.module} has no class {target.class_name}{near}")
-    found = getattr(module, target.class_name)
-    if not (isinstance(found, type) and issubclass(found, litserve.LitAPI)):
-        raise UserError(f"api {name!r}: expected a subclass of litserve.LitAPI, got {found!r}")
-    return found
+    api = getattr(module, target.class_name)
+    if not (isinstance(api, type) and issubclass(api, litserve.LitAPI)):
+        raise UserError(f"api {name!r}: expected a subclass of litserve.LitAPI, got {api!r}")
+    return api
 
 
 def describe() -> list[ApiDescription]:
-    """All APIs that have a name, built-in ones first, each with what its source declares about input and output."""
+    """All APIs that have a name, built-in ones first, with the input and output that their source declares."""
     built_in = [(name, path, "built in") for name, path in sorted(BUILT_IN.items())]
-    brought = [(point.name, point.value, _origin(point)) for point in _entry_points() if point.name not in BUILT_IN]
-    return [_describe(*each) for each in built_in + sorted(brought)]
+    installed = [(point.name, point.value, _origin(point)) for point in _entry_points() if point.name not in BUILT_IN]
+    return [_describe(*api) for api in built_in + sorted(installed)]
 
 
 def _resolve(name: str) -> Reference:
@@ -106,8 +105,8 @@ def _resolve(name: str) -> Reference:
 
 
 def _make_importable(target: Reference) -> None:
-    # LitServe's workers import the class by its module's name, and get our sys.path. So the file must be what its
-    # stem means there, and its folder comes last, where it can shadow nothing.
+    # LitServe's workers get our sys.path and import the class by its module's name, so that name must lead to this
+    # file. Its folder comes last, where it shadows no other module.
     assert target.file is not None
     folder = str(target.file.parent)
     if folder not in sys.path:

@@ -1,8 +1,7 @@
 """A sentence encoder: a transformers model, its tokenizer, and the pooling that its folder prescribes.
 
-It exists because sentence-transformers would be one more large dependency for a pooling and a norm. It reads that
-library's folder layout (`modules.json`, `1_Pooling/`) and refuses modules that it does not know, rather than giving
-vectors that are subtly wrong.
+It reads the folder layout of sentence-transformers (`modules.json`, `1_Pooling/`) without that dependency, which would
+only add a pooling and a norm. A folder with an unknown module is an error, as its vectors would be slightly wrong.
 """
 
 import json
@@ -19,7 +18,7 @@ from servers.apis import pretrained
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A model on its device. `max_tokens` a sequence, special tokens included; vectors have `dimensions` numbers."""
+    """A model on its device. A sequence has at most `max_tokens` tokens, special tokens included."""
 
     model: Any
     tokenizer: Any
@@ -30,7 +29,7 @@ class SentenceEncoder:
 
     @property
     def dimensions(self) -> int:
-        """Length of a vector."""
+        """The length of a vector."""
         return int(self.model.config.hidden_size)
 
     @property
@@ -39,21 +38,21 @@ class SentenceEncoder:
         return int(self.model.config.vocab_size)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text with the model's special tokens, never cut."""
+        """The token ids of each text with the model's special tokens, not truncated."""
         ids: list[list[int]] = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
         return ids
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Vectors (sequences, dimensions), float32 on the CPU, in the order given.
+        """Vectors (sequences, dimensions), float32 on the CPU, in the order of the sequences.
 
-        Sequences of like length go through together, `forward_size` at a time: short ones are not padded to the longest
-        of all, and memory stays bounded however many come.
+        Sequences of similar length run together, `forward_size` at a time: short ones are not padded to the longest of
+        all, and memory does not grow with their number.
         """
         by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
         vectors = torch.empty(len(sequences), self.dimensions)
         for start in range(0, len(by_length), self.forward_size):
-            chosen = by_length[start : start + self.forward_size]
-            vectors[chosen] = self._forward([sequences[index] for index in chosen])
+            indices = by_length[start : start + self.forward_size]
+            vectors[indices] = self._forward([sequences[index] for index in indices])
         return vectors
 
     @torch.inference_mode()
@@ -66,18 +65,20 @@ class SentenceEncoder:
             mask[row, : len(sequence)] = 1
         device = self.model.device
         mask = mask.to(device)
-        hidden = self.model(input_ids=ids.to(device), attention_mask=mask).last_hidden_state.float()
+        states = self.model(input_ids=ids.to(device), attention_mask=mask).last_hidden_state.float()
+        vectors: Tensor
         if self.pooling == "cls":
-            pooled = hidden[:, 0]
+            vectors = states[:, 0]
         else:
             weights = mask.unsqueeze(-1).float()
-            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-        vectors: Tensor = torch.nn.functional.normalize(pooled, dim=-1) if self.normalizes else pooled
+            vectors = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        if self.normalizes:
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return vectors.cpu()
 
 
 def from_folder(model_dir: Path, device: str, dtype: str, forward_size: int) -> SentenceEncoder:
-    """The encoder in `model_dir`, on `device`. Raises ValueError when the folder asks for a step that is not known."""
+    """The encoder in `model_dir`, on `device`. Raises ValueError if the folder needs a step that is not known."""
     from transformers import AutoModel, AutoTokenizer
 
     pooling, normalizes = _pooling(model_dir)
@@ -90,7 +91,7 @@ def from_folder(model_dir: Path, device: str, dtype: str, forward_size: int) -> 
 
 
 def _pooling(model_dir: Path) -> tuple[str, bool]:
-    # Without modules.json the folder is a bare encoder, of which sentence-transformers makes mean pooling and no norm.
+    # Without modules.json the folder is a bare encoder; for it sentence-transformers uses mean pooling and no norm.
     modules = _read_json(model_dir / "modules.json", [])
     kinds = {module["type"].rpartition(".")[2]: module for module in modules}
     if unknown := kinds.keys() - {"Transformer", "Pooling", "Normalize"}:
@@ -98,7 +99,7 @@ def _pooling(model_dir: Path) -> tuple[str, bool]:
     pooling = "mean"
     if "Pooling" in kinds:
         config = _read_json(model_dir / kinds["Pooling"]["path"] / "config.json", {})
-        modes = [name for name, chosen in config.items() if name.startswith("pooling_mode_") and chosen]
+        modes = [name for name, is_on in config.items() if name.startswith("pooling_mode_") and is_on]
         pooling = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}.get("+".join(modes), "")
         if not pooling:
             raise ValueError(f"expected mean or cls pooling in {model_dir}, got {modes}")

@@ -1,46 +1,46 @@
-"""Text as its tokens come: whole characters only, and nothing that may still turn out to be a stop string.
+"""The text of a token stream, released as soon as it is final: whole characters, and no part of a stop string.
 
-A character can span several tokens, and a tokenizer may write a token differently after its neighbours; so a window of
-the last tokens is decoded again for each new one. It never gives out text that it would have to take back.
+A character can span several tokens, and the text of a token can depend on its neighbours, so a window of the last
+tokens is decoded again for each new one.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-_UNFINISHED = "\ufffd"  # what decoders write for bytes that are no whole character, yet
+_PARTIAL = "\ufffd"  # a decoder writes it for the bytes of an incomplete character
 
 
 class TextStream:
-    """The text of one answer. `stopped` becomes true when a stop string appeared; the text ends before it."""
+    """The text of one answer. `stopped` becomes true at a stop string; the text ends before it."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         self.stopped = False
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
         self._ids: list[int] = []
-        self._window = 0  # where the tokens start that are decoded again
-        self._read = 0  # up to here their text has been taken
-        self._held = ""  # taken, but perhaps the beginning of a stop string
+        self._window = 0  # the first token that is decoded again
+        self._read = 0  # the first token whose text is not in the buffer yet
+        self._buffer = ""  # text that may be the beginning of a stop string
 
     def push(self, token_id: int) -> str:
-        """Take one more token; the text that is now certain, often one token's, sometimes none."""
+        """Add a token and return the text that is now final: often that of one token, sometimes none."""
         self._ids.append(token_id)
-        known = self._decode(self._window, self._read)
+        prefix = self._decode(self._window, self._read)
         text = self._decode(self._window, len(self._ids))
-        if text.endswith(_UNFINISHED):
+        if text.endswith(_PARTIAL):
             return ""
         self._window, self._read = self._read, len(self._ids)
-        return self._release(text[len(known) :])
+        return self._release(text[len(prefix) :])
 
     def finish(self) -> str:
-        """The rest, once no token will come any more."""
+        """The remaining text, after the last token."""
         if self.stopped:
             return ""
-        known = self._decode(self._window, self._read)
-        text = self._release(self._decode(self._window, len(self._ids))[len(known) :])
+        prefix = self._decode(self._window, self._read)
+        text = self._release(self._decode(self._window, len(self._ids))[len(prefix) :])
         if self.stopped:
             return text
-        text, self._held = text + self._held, ""
+        text, self._buffer = text + self._buffer, ""
         return text
 
     def _decode(self, start: int, end: int) -> str:
@@ -50,14 +50,14 @@ class TextStream:
         return text
 
     def _release(self, text: str) -> str:
-        held = self._held + text
-        found = min((at for stop in self._stop if (at := held.find(stop)) >= 0), default=-1)
-        if found >= 0:
+        text = self._buffer + text
+        end = min((index for stop in self._stop if (index := text.find(stop)) >= 0), default=-1)
+        if end >= 0:
             self.stopped = True
-            return held[:found]
-        keep = max((_overlap(held, stop) for stop in self._stop), default=0)
-        self._held = held[len(held) - keep :]
-        return held[: len(held) - keep]
+            return text[:end]
+        end = len(text) - max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._buffer = text[end:]
+        return text[:end]
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from servers.apis import efficientnet_lite, pictures
 from servers.apis.image_classification import ImageClassificationAPI, PictureRequest
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
@@ -129,7 +129,7 @@ def test_any_transformers_classifier_is_served_with_its_own_labels(tiny_vit: Pat
     best = scores.topk(3)
     assert [each["label"] for each in good["predictions"]] == [f"LABEL_{index}" for index in best.indices.tolist()]
     assert [each["score"] for each in good["predictions"]] == pytest.approx(best.values.tolist(), abs=1e-5)
-    assert isinstance(inputs[1], Refusal)
+    assert isinstance(inputs[1], Rejection)
     assert bad.status_code == 422
 
 

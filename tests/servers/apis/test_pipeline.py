@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from servers.apis.pipeline import PipelineAPI, PipelineRequest, to_json
-from servers.apis.refusal import Refusal
+from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
@@ -80,7 +80,7 @@ def test_pictures_come_as_base64_and_never_as_a_path_or_an_address(tiny_vit: Pat
     assert one == two[0]
     assert len(one) == 5
     for inputs in (str(picture), "http://localhost/a.png", {"images": str(picture)}, {"image": str(picture)}, [[text]]):
-        assert isinstance(api.decode_request(PipelineRequest(inputs=inputs)), Refusal)
+        assert isinstance(api.decode_request(PipelineRequest(inputs=inputs)), Rejection)
 
 
 def test_features_come_as_plain_numbers(tiny_classifier: Path) -> None:
