@@ -1,7 +1,7 @@
-"""Whether this container takes traffic: its HEALTHCHECK, which asks `/ready` as any client would, without a key.
+"""The container's HEALTHCHECK: whether it takes traffic, by `/ready`, which needs no key.
 
-It exists because the image holds no curl. It runs every few seconds, hence the standard library only. Port and TLS come
-from the environment, where a container has its settings; it refuses to guess those that a recipe or an option sets.
+The image has no curl, and the check runs every few seconds, so it uses only the standard library. It reads host, port
+and TLS from the environment, where the settings of a container are; it does not know those of a recipe or an option.
 """
 
 import http.client
@@ -10,19 +10,19 @@ import ssl
 import sys
 
 TIMEOUT_S = 4
-# An address that stands for all of them is reached by loopback.
-LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # listens on nothing
+# A server on all addresses is reached by loopback.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # nothing listens here
 
 
 def main() -> int:
-    """Say what `/ready` says, and return 0 where it is 200, else 1."""
+    """Print the answer of `/ready`; returns 0 if its status is 200, else 1."""
     host = os.environ.get("LITPORT_SERVER__HOST", "")
     address = (LOOPBACK.get(host, host), int(os.environ.get("LITPORT_SERVER__PORT", "8000")))
     connection: http.client.HTTPConnection
     if os.environ.get("LITPORT_SERVER__TLS_CERT_FILE"):
-        # The name in the certificate is that of the service, and nobody stands between a process and itself.
-        unverified = ssl._create_unverified_context()  # noqa: S323
-        connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT_S, context=unverified)
+        # The certificate has the name of the service, and the connection stays within the container.
+        context = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT_S, context=context)
     else:
         connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_S)
     try:

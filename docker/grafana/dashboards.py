@@ -1,7 +1,7 @@
-"""Writes Grafana's dashboards: `python docker/grafana/dashboards.py`, or with a folder, into that folder.
+"""Writes Grafana's dashboards: `python docker/grafana/dashboards.py [FOLDER]`.
 
-They are described in overview.py, llm.py, generic.py and hardware.py, and how panels look in panels.py, since a page of
-JSON shows nobody what is meant. A test fails when the files differ from this.
+overview.py, llm.py, generic.py and hardware.py describe the dashboards, and panels.py makes Grafana's JSON of them,
+which is too long to read or write by hand. A test fails if the files differ from the output.
 """
 
 import json

@@ -51,7 +51,7 @@ GENERIC: Json = dashboard(
             (f"clamp_min({_step('http')} - ({' + '.join(_step(step) for step in STEPS)}), 0)", "way back"),
             width=12,
             stacked=True,
-            repeated=True,
+            per_model=True,
         ),
     ),
     row(

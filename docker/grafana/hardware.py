@@ -5,7 +5,7 @@ from typing import Any
 from panels import BAD, Json, chart, dashboard, figure, row
 from promql import MODEL, increase, of, rate
 
-PAGE: dict[str, Any] = {"chosen": False, "job": "litport"}
+PAGE: dict[str, Any] = {"model_filter": False, "job": "litport"}
 TOKENS, ENERGY = "litport_tokens_total", "litport_gpu_energy_joules_total"
 GPU = "GPU {{gpu}}"
 
@@ -90,15 +90,15 @@ HARDWARE: Json = dashboard(
             "Seconds a second that threads were held back, added up over cores, as the container's CPU limit was "
             "used up. Anything but 0 makes latencies jump.",
             "short",
-            (rate("litport_host_throttled_seconds_total", chosen=False), "throttled"),
+            (rate("litport_host_throttled_seconds_total", model_filter=False), "throttled"),
         ),
         chart(
             "Periods throttled",
             "Periods of the scheduler (mostly 0.1 s) in which the CPU limit was used up.",
             "cps",
-            (rate("litport_host_throttled_periods_total", chosen=False), "throttled"),
+            (rate("litport_host_throttled_periods_total", model_filter=False), "throttled"),
         ),
-        folded=True,
+        is_collapsed=True,
     ),
     row(
         "The front door's own process",
@@ -143,7 +143,7 @@ HARDWARE: Json = dashboard(
             "Energy",
             "Of all GPUs, within the time shown; idling included, the rest of the machine not.",
             "joule",
-            increase(ENERGY, chosen=False),
+            increase(ENERGY, model_filter=False),
             width=8,
         ),
         figure(
@@ -151,7 +151,8 @@ HARDWARE: Json = dashboard(
             "Of all models and all GPUs, over the time shown: idling counts, so it falls when nobody asks. Compare it "
             "under the same load only.",
             "suffix: tokens/J",
-            f"{increase(TOKENS, chosen=False, direction='output')} / ({increase(ENERGY, chosen=False)} > 0)",
+            f"{increase(TOKENS, model_filter=False, direction='output')}"
+            f" / ({increase(ENERGY, model_filter=False)} > 0)",
             width=8,
         ),
         chart(
@@ -188,7 +189,7 @@ HARDWARE: Json = dashboard(
             "Of all models and all GPUs. It moves with the load: an idle GPU draws power, too.",
             "suffix: tokens/J",
             (
-                f"{rate(TOKENS, chosen=False, direction='output')} / ({rate(ENERGY, chosen=False)} > 0)",
+                f"{rate(TOKENS, model_filter=False, direction='output')} / ({rate(ENERGY, model_filter=False)} > 0)",
                 "all",
             ),
         ),
@@ -240,7 +241,7 @@ HARDWARE: Json = dashboard(
             _gpu("memory_bandwidth_ratio"),
             most=1,
         ),
-        folded=True,
+        is_collapsed=True,
     ),
     row(
         "MIG instances",
@@ -255,6 +256,6 @@ HARDWARE: Json = dashboard(
             ),
             width=24,
         ),
-        folded=True,
+        is_collapsed=True,
     ),
 )

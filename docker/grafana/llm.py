@@ -71,7 +71,7 @@ LLM: Json = dashboard(
             (f"clamp_min({mean('litport_upstream_duration_seconds')} - ({IN_VLLM}), 0)", "rest of vLLM"),
             width=12,
             stacked=True,
-            repeated=True,
+            per_model=True,
         ),
     ),
     row(

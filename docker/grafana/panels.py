@@ -1,7 +1,7 @@
-"""How panels, rows and dashboards look as Grafana's JSON, so that their descriptions say only what is shown.
+"""Panels, rows and dashboards as Grafana's JSON.
 
-A query is an expression and a legend. Whatever is the same everywhere (the data source, the place on the page, the
-legend's form) is here and nowhere else. It knows no metric.
+A query is an expression and a legend. This module holds what all panels share (the data source, the position on the
+page, the form of the legend); the metrics are in the modules of the dashboards.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ Query = tuple[str, str]
 
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
 WIDTH = 24
-# Colours of what is drawn in one colour on every dashboard.
+# A meaning has the same colour on every dashboard.
 GOOD, WARNING, BAD, QUIET, BUSY = "green", "orange", "red", "text", "blue"
 
 
 def chart(
     title: str,
-    says: str,
+    description: str,
     unit: str,
     *queries: Query,
     width: int = 8,
@@ -28,12 +28,12 @@ def chart(
     limit: float | None = None,
     objective: str | None = None,
     colours: Mapping[str, str] | None = None,
-    repeated: bool = False,
+    per_model: bool = False,
 ) -> Json:
     """Lines over time, on an axis from `least` to `most`.
 
-    `limit` draws a line at a number, `objective` one at a recorded series.
-    `colours` are by regular expressions for legends. `repeated`: a panel for each model that is chosen.
+    `limit` draws a line at a number, `objective` one at a recorded series. `colours` maps regular expressions for
+    legends to colours. `per_model` makes a panel for each model that the reader has chosen.
     """
     style: Json = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
     if stacked:
@@ -46,22 +46,22 @@ def chart(
     if limit is not None:
         style["thresholdsStyle"] = {"mode": "dashed"}
         defaults["thresholds"] = _thresholds("transparent", [(limit, BAD)])
-    overrides = [_coloured(f"/{pattern}/", colour) for pattern, colour in (colours or {}).items()]
+    overrides = [_colour_override(f"/{pattern}/", colour) for pattern, colour in (colours or {}).items()]
     if objective is not None:
         queries = (*queries, (objective, "objective"))
-        dashed = {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}
-        overrides.append(_coloured("/^objective$/", BAD, dashed, {"id": "custom.fillOpacity", "value": 0}))
+        dash = {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}
+        overrides.append(_colour_override("/^objective$/", BAD, dash, {"id": "custom.fillOpacity", "value": 0}))
     options = {
         "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["mean", "lastNotNull"]},
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    again: Json = {"repeat": "model", "maxPerRow": 3} if repeated else {}
-    return _panel("timeseries", title, says, queries, (width, 8), defaults, overrides, options) | again
+    repeat: Json = {"repeat": "model", "maxPerRow": 3} if per_model else {}
+    return _panel("timeseries", title, description, queries, (width, 8), defaults, overrides, options) | repeat
 
 
 def figure(
     title: str,
-    says: str,
+    description: str,
     unit: str,
     expression: str,
     *,
@@ -69,7 +69,7 @@ def figure(
     good: str = QUIET,
     limits: Sequence[tuple[float, str]] = (),
 ) -> Json:
-    """One number, now. `limits` are the values from which on it has another colour than `good`."""
+    """One number, at this moment. `limits` are the values from which it has another colour than `good`."""
     defaults = {"unit": unit, "noValue": "none", "thresholds": _thresholds(good, limits)}
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "values": False},
@@ -82,17 +82,19 @@ def figure(
         "showPercentChange": False,
         "percentChangeColorMode": "standard",
     }
-    return _panel("stat", title, says, [(expression, "")], (width, 4), defaults, [], options)
+    return _panel("stat", title, description, [(expression, "")], (width, 4), defaults, [], options)
 
 
-def states(title: str, says: str, *queries: Query, names: Mapping[int, tuple[str, str]], width: int = 24) -> Json:
-    """Bars over time that change colour. `names` gives each value its word and colour."""
-    words = {
-        str(value): {"text": word, "color": colour, "index": place}
-        for place, (value, (word, colour)) in enumerate(names.items())
+def states(
+    title: str, description: str, *queries: Query, names: Mapping[int, tuple[str, str]], width: int = 24
+) -> Json:
+    """Bars over time that change colour. `names` maps each value to its text and colour."""
+    texts = {
+        str(value): {"text": text, "color": colour, "index": index}
+        for index, (value, (text, colour)) in enumerate(names.items())
     }
     defaults = {
-        "mappings": [{"type": "value", "options": words}],
+        "mappings": [{"type": "value", "options": texts}],
         "color": {"mode": "thresholds"},
         "thresholds": _thresholds(QUIET, []),
         "custom": {"lineWidth": 0, "fillOpacity": 80},
@@ -106,24 +108,24 @@ def states(title: str, says: str, *queries: Query, names: Mapping[int, tuple[str
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []},
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    return _panel("state-timeline", title, says, queries, (width, 6), defaults, [], options)
+    return _panel("state-timeline", title, description, queries, (width, 6), defaults, [], options)
 
 
-def row(title: str, *panels: Json, folded: bool = False) -> Json:
-    """Panels under a heading. A folded row asks nothing until it is opened."""
-    return {"type": "row", "title": title, "collapsed": folded, "panels": list(panels)}
+def row(title: str, *panels: Json, is_collapsed: bool = False) -> Json:
+    """Panels under a heading. A collapsed row makes no queries until it is opened."""
+    return {"type": "row", "title": title, "collapsed": is_collapsed, "panels": list(panels)}
 
 
-def dashboard(uid: str, title: str, says: str, models: str | None, *rows: Json) -> Json:
-    """A whole dashboard. `models` is the selector of the models to choose from; None: no choice."""
+def dashboard(uid: str, title: str, description: str, models: str | None, *rows: Json) -> Json:
+    """A dashboard. `models` is the selector of the models to choose from; None: no choice."""
     return {
         "uid": uid,
         "title": title,
-        "description": says,
+        "description": description,
         "tags": ["litport"],
         "timezone": "browser",
         "editable": True,
-        "graphTooltip": 1,  # the same moment is marked in all panels
+        "graphTooltip": 1,  # marks the same moment in all panels
         "fiscalYearStartMonth": 0,
         "schemaVersion": 41,
         "time": {"from": "now-30m", "to": "now"},
@@ -131,7 +133,7 @@ def dashboard(uid: str, title: str, says: str, models: str | None, *rows: Json) 
         "links": [_LINKS],
         "annotations": {"list": [_RESTARTS]},
         "templating": {"list": [_model_choice(models)] if models is not None else []},
-        "panels": list(_placed(rows)),
+        "panels": list(_layout(rows)),
     }
 
 
@@ -158,7 +160,7 @@ _RESTARTS = {
 
 
 def _model_choice(models: str) -> Json:
-    # `.*` also finds what has no model, such as a request that was refused before its model was known.
+    # `.*` also matches series without a model, such as a request that was rejected before its model was known.
     query = f"label_values(litport_model_info{models}, model)"
     return {
         "type": "query",
@@ -182,7 +184,7 @@ def _model_choice(models: str) -> Json:
 def _panel(
     kind: str,
     title: str,
-    says: str,
+    description: str,
     queries: Iterable[Query],
     size: tuple[int, int],
     defaults: Json,
@@ -192,14 +194,14 @@ def _panel(
     return {
         "type": kind,
         "title": title,
-        "description": says,
+        "description": description,
         "transparent": False,
         "datasource": SOURCE,
         "gridPos": {"w": size[0], "h": size[1]},
         "repeatDirection": "h",
         "targets": [
-            {"refId": chr(ord("A") + place), "expr": expression, "legendFormat": legend, "datasource": SOURCE}
-            for place, (expression, legend) in enumerate(queries)
+            {"refId": chr(ord("A") + index), "expr": expression, "legendFormat": legend, "datasource": SOURCE}
+            for index, (expression, legend) in enumerate(queries)
         ],
         "fieldConfig": {"defaults": defaults, "overrides": overrides},
         "options": options,
@@ -211,17 +213,17 @@ def _thresholds(base: str, limits: Iterable[tuple[float, str]]) -> Json:
     return {"mode": "absolute", "steps": steps}
 
 
-def _coloured(pattern: str, colour: str, *properties: Json) -> Json:
+def _colour_override(pattern: str, colour: str, *properties: Json) -> Json:
     colour_property = {"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}
     return {"matcher": {"id": "byRegexp", "options": pattern}, "properties": [colour_property, *properties]}
 
 
-def _placed(rows: Iterable[Json]) -> Iterable[Json]:
-    """Rows and panels with their ids and places: panels from left to right, as many a line as fit."""
+def _layout(rows: Iterable[Json]) -> Iterable[Json]:
+    """Rows and panels with their ids and positions: panels from left to right, as many as fit into a line."""
     number = y = 0
     for heading in rows:
         number += 1
-        place = {"x": 0, "y": y, "w": WIDTH, "h": 1}
+        position = {"x": 0, "y": y, "w": WIDTH, "h": 1}
         y += 1
         panels = []
         x = height = 0
@@ -233,7 +235,7 @@ def _placed(rows: Iterable[Json]) -> Iterable[Json]:
             panels.append(panel | {"id": number, "gridPos": {"x": x, "y": y, **size}})
             x, height = x + size["w"], max(height, size["h"])
         y += height
-        folded = heading["collapsed"]
-        yield heading | {"id": number - len(panels), "gridPos": place, "panels": panels if folded else []}
-        if not folded:
+        is_collapsed = heading["collapsed"]
+        yield heading | {"id": number - len(panels), "gridPos": position, "panels": panels if is_collapsed else []}
+        if not is_collapsed:
             yield from panels

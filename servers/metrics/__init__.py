@@ -1,1 +1,1 @@
-"""Everything that Prometheus is told, on one page: requests, models, hardware, and what the models' processes count."""
+"""The page for Prometheus: series of requests, models and hardware, and those of the models' own processes."""

@@ -1,9 +1,9 @@
-"""What the models' processes count themselves, taken over onto the one page with a label `model`.
+"""The series of the models' own processes, on our page with a label `model`.
 
-Every page is read when ours is asked for, so a process that is gone has no series, and nothing is remembered. The text
-is relabelled, not parsed: vLLM has a thousand lines. A series that had a label `model` already keeps it as
-`exported_model`, as Prometheus does. What is told of every Python process (`python_`, `process_`) is left out, since a
-model has several, and so are the times at which series were made.
+Each request for our page reads theirs, so a process that has ended has no series, and nothing is stored. The text is
+relabelled and not parsed into samples, as vLLM has a thousand lines. A series that has a label `model` already keeps it
+as `exported_model`, as in Prometheus. The series of every Python process (`python_`, `process_`) are left out, as a
+model has several processes; so are the creation times of series.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import aiohttp
 from servers.models.model import Model
 
 _TIMEOUT = aiohttp.ClientTimeout(total=1.0)
-_LEFT_OUT = re.compile(r"python_|process_|litport_|.*_created$")
+_OMIT = re.compile(r"python_|process_|litport_|.*_created$")
 _HEADER = re.compile(r"# (?:HELP|TYPE) (\S+)")
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="(?:\\.|[^"\\])*"')
 _SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(?:\{{((?:{_LABEL.pattern},?)*)\}})? ([-+\d.eE]+|[-+]?Inf|NaN)", re.ASCII)
@@ -28,9 +28,9 @@ async def pages(models: Mapping[str, Model]) -> str:
     headers: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for name, text in zip(models, texts, strict=True):
-        for family, header, taken in _families(text or ""):
+        for family, header, matches in _families(text or ""):
             headers.setdefault(family, header)
-            samples.setdefault(family, []).extend(_labelled(sample, name) for sample in taken)
+            samples.setdefault(family, []).extend(_with_model(sample, name) for sample in matches)
     headers[_UP] = [f"# HELP {_UP} Whether the model's own series are on this page", f"# TYPE {_UP} gauge"]
     samples[_UP] = [
         f'{_UP}{{model="{name}"}} {int(text is not None)}' for name, text in zip(models, texts, strict=True)
@@ -47,24 +47,24 @@ async def _read(model: Model) -> str | None:
         async with session.get("/metrics", timeout=_TIMEOUT) as response:
             return await response.text() if response.status == 200 else None
     except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError, UnicodeDecodeError):
-        return None  # it is starting, ending or stuck; RuntimeError: its session was closed meanwhile
+        return None  # it starts, ends or hangs; RuntimeError: its session was closed meanwhile
 
 
 def _families(text: str) -> list[tuple[str, list[str], list[re.Match[str]]]]:
-    """Name, header and samples of each family that is taken over."""
-    found: list[tuple[str, list[str], list[re.Match[str]]]] = []
+    """Name, header and samples of each family that is not omitted."""
+    families: list[tuple[str, list[str], list[re.Match[str]]]] = []
     for line in text.splitlines():
         if match := _HEADER.match(line):
-            if not found or found[-1][0] != match[1]:
-                found.append((match[1], [], []))
-            found[-1][1].append(line)
-        elif found and (sample := _SAMPLE.fullmatch(line)):  # one line that is none would cost the whole page
-            found[-1][2].append(sample)
-    return [family for family in found if not _LEFT_OUT.match(family[0])]
+            if not families or families[-1][0] != match[1]:
+                families.append((match[1], [], []))
+            families[-1][1].append(line)
+        elif families and (sample := _SAMPLE.fullmatch(line)):  # Prometheus rejects a page with one invalid line
+            families[-1][2].append(sample)
+    return [family for family in families if not _OMIT.match(family[0])]
 
 
-def _labelled(sample: re.Match[str], model: str) -> str:
-    name, own, value = sample[1], sample[2] or "", sample[sample.lastindex or 0]
-    if 'model="' in own:
-        own = _LABEL.sub(lambda label: f"exported_{label[0]}" if label[1] == "model" else label[0], own)
-    return f'{name}{{model="{model}"{own and ","}{own}}} {value}'
+def _with_model(sample: re.Match[str], model: str) -> str:
+    name, labels, value = sample[1], sample[2] or "", sample[sample.lastindex or 0]
+    if 'model="' in labels:
+        labels = _LABEL.sub(lambda label: f"exported_{label[0]}" if label[1] == "model" else label[0], labels)
+    return f'{name}{{model="{model}"{labels and ","}{labels}}} {value}'

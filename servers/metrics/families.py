@@ -1,6 +1,6 @@
-"""Series that are not counted but read when the page is asked for, told by few words.
+"""Metric families whose values are read when the page is requested.
 
-An unknown value is left out: Prometheus then shows a gap, where 0 would be a lie.
+An unknown value is left out, so that Prometheus shows a gap and not a wrong 0.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,11 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 Value = tuple[Mapping[str, str], float | None]
 
 
-def family(kind: Literal["gauge", "counter"], name: str, words: str, values: Iterable[Value]) -> Metric:
-    """One family `litport_<name>` of (labels, value) pairs; without those whose value is None."""
-    made = (GaugeMetricFamily if kind == "gauge" else CounterMetricFamily)(f"litport_{name}", words)
+def family(kind: Literal["gauge", "counter"], name: str, description: str, values: Iterable[Value]) -> Metric:
+    """The family `litport_<name>` of (labels, value) pairs, without those whose value is None."""
+    metric = (GaugeMetricFamily if kind == "gauge" else CounterMetricFamily)(f"litport_{name}", description)
     suffix = "_total" if kind == "counter" else ""
     for labels, value in values:
         if value is not None:
-            made.add_sample(f"litport_{name}{suffix}", dict(labels), value)
-    return made
+            metric.add_sample(f"litport_{name}{suffix}", dict(labels), value)
+    return metric

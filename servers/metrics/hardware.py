@@ -1,7 +1,6 @@
-"""How busy processes, host and GPUs are: what the sampler has read last, and memory as it is now.
+"""The load of processes, host and GPUs: the newest sample of the sampler, and the memory of this moment.
 
-A GPU that several models share gives its duty cycle to none of them. What the sampler has not read for a while is not
-told any more.
+The duty cycle of a GPU that several models share has no model. Samples that are too old are left out.
 """
 
 import logging
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("litport.metrics")
 _SWITCHES_EVERY_S = 10.0
-_OTHER = "other"
+_NO_MODEL = "other"
 
-# Series, the field of GpuSample it is read from, what it is divided by, and words.
+# Series, its field of GpuSample, the divisor to the unit of the series, and its description.
 _GPU_GAUGES = (
     ("memory_used_bytes", "memory_used_bytes", 1, "Memory in use"),
     ("memory_total_bytes", "memory_total_bytes", 1, "Memory there is"),
@@ -46,11 +45,11 @@ def make_sampler(telemetry: Telemetry, processes: Callable[[], Mapping[str, int]
     interval_s = telemetry.sample_interval_s
     if interval_s is None:
         return None
-    reported: set[str] = set()
+    problems: set[str] = set()
 
     def report(problem: Exception) -> None:
-        if str(problem) not in reported:
-            reported.add(str(problem))
+        if str(problem) not in problems:
+            problems.add(str(problem))
             _log.warning("hardware could not be read: %s: %s", type(problem).__name__, problem)
 
     max_samples = max(2, round(30 / interval_s))
@@ -58,22 +57,22 @@ def make_sampler(telemetry: Telemetry, processes: Callable[[], Mapping[str, int]
 
 
 class HardwareCollector(Collector):
-    """Tells the newest of the sampler's samples whenever the page is asked for."""
+    """Reads the newest sample of the sampler for each request of the page."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
 
     def collect(self) -> Iterator[Metric]:
-        """The series of the last sample; of the host's memory those of this moment."""
-        there = memory()
+        """The series of the last sample; those of the host's memory are of this moment."""
+        host = memory()
         yield family(
             "gauge",
             "host_memory_total_bytes",
             "Memory that there is for us",
-            [({}, there.total_bytes)],
+            [({}, host.total_bytes)],
         )
         yield family(
-            "gauge", "host_memory_available_bytes", "Of it, what can still be had", [({}, there.available_bytes)]
+            "gauge", "host_memory_available_bytes", "Of it, what can still be had", [({}, host.available_bytes)]
         )
         if samples := self._sampler.fresh:
             yield from _processes(samples)
@@ -92,15 +91,15 @@ def _processes(samples: tuple[Sample, ...]) -> Iterator[Metric]:
         [(label, m.resident_bytes) for label, m in models],
     )
     yield family("gauge", "model_processes", "Living processes", [(label, m.processes) for label, m in models])
-    # They are read less often than the rest.
-    counted = next((s.models for s in reversed(samples) if _has_switches(s)), {})
+    # The sampler reads them less often than the others.
+    switches = next((s.models for s in reversed(samples) if _has_switches(s)), {})
     yield family(
         "counter",
         "model_context_switches",
         "Context switches of all threads; voluntary is waiting, involuntary is being put off",
         [
-            ({"model": name, "kind": kind}, getattr(counted[name], f"{kind}_switches"))
-            for name in newest.keys() & counted.keys()
+            ({"model": name, "kind": kind}, getattr(switches[name], f"{kind}_switches"))
+            for name in newest.keys() & switches.keys()
             for kind in ("voluntary", "involuntary")
         ],
     )
@@ -120,52 +119,57 @@ def _host(sample: Sample) -> Iterator[Metric]:
 
 
 def _gpus(gpus: "Iterable[GpuSample]") -> Iterator[Metric]:
-    each = [({"gpu": str(gpu.index)}, gpu) for gpu in gpus]
+    readings = [({"gpu": str(gpu.index)}, gpu) for gpu in gpus]
     names = [
         ({**label, "uuid": g.uuid or "", "name": g.name or "", "mig": "" if g.mig is None else str(g.mig).lower()}, 1)
-        for label, g in each
+        for label, g in readings
     ]
     yield family("gauge", "gpu_info", "The GPU's name", names)
-    yield family("gauge", "gpu_lost", "1 where the driver has lost the GPU", [(label, g.lost) for label, g in each])
+    yield family("gauge", "gpu_lost", "1 where the driver has lost the GPU", [(label, g.lost) for label, g in readings])
     yield family(
         "gauge",
         "gpu_shared",
         "1 where more than one model, or a stranger, is on it",
-        [(label, g.shared) for label, g in each],
+        [(label, g.shared) for label, g in readings],
     )
     yield family(
         "gauge",
         "gpu_utilization_ratio",
         "Duty cycle: share of the time in which a kernel ran, however little of the GPU it filled; whose it was",
-        [({**label, "model": g.model or ""}, _ratio(g.utilization_percent)) for label, g in each],
+        [({**label, "model": g.model or ""}, _ratio(g.utilization_percent)) for label, g in readings],
     )
-    for name, field, divisor, words in _GPU_GAUGES:
-        values = [(label, getattr(gpu, field)) for label, gpu in each]
+    for name, field, divisor, description in _GPU_GAUGES:
+        values = [(label, getattr(gpu, field)) for label, gpu in readings]
         yield family(
             "gauge",
             f"gpu_{name}",
-            words,
+            description,
             [(label, None if value is None else value / divisor) for label, value in values],
         )
     yield family(
-        "counter", "gpu_energy_joules", "Energy since the driver was loaded", [(label, g.energy_j) for label, g in each]
+        "counter",
+        "gpu_energy_joules",
+        "Energy since the driver was loaded",
+        [(label, g.energy_j) for label, g in readings],
     )
-    reasons = [({**label, "reason": reason}, 1) for label, g in each for reason in g.throttle_reasons or ()]
+    reasons = [({**label, "reason": reason}, 1) for label, g in readings for reason in g.throttle_reasons or ()]
     yield family("gauge", "gpu_throttle_reason", "1 for each reason why its clock is held down", reasons)
-    yield family("gauge", "gpu_process_memory_bytes", "Memory of the processes of a model on it", list(_by_model(each)))
+    yield family(
+        "gauge", "gpu_process_memory_bytes", "Memory of the processes of a model on it", list(_by_model(readings))
+    )
     # Prometheus has a label `instance` of its own.
-    slices = [({**label, "mig_instance": str(part.index)}, part) for label, g in each for part in g.mig_instances]
+    slices = [({**label, "mig_instance": str(part.index)}, part) for label, g in readings for part in g.mig_instances]
     for name in ("memory_used_bytes", "memory_total_bytes"):
         values = [(label, getattr(part, name)) for label, part in slices]
         yield family("gauge", f"gpu_instance_{name}", "Memory of a MIG instance", values)
 
 
-def _by_model(each: "Iterable[tuple[dict[str, str], GpuSample]]") -> Iterator[Value]:
-    for label, gpu in each:
+def _by_model(readings: "Iterable[tuple[dict[str, str], GpuSample]]") -> Iterator[Value]:
+    for label, gpu in readings:
         sums: dict[str, int] = {}
         for process in gpu.processes or ():
             if process.memory_bytes is not None:
-                owner = process.model or _OTHER
+                owner = process.model or _NO_MODEL
                 sums[owner] = sums.get(owner, 0) + process.memory_bytes
         for owner, size in sums.items():
             yield {**label, "model": owner}, size

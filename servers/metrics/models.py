@@ -19,58 +19,61 @@ class ModelCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The series of this moment."""
-        named = [({"model": name}, model) for name, model in self._models.items()]
+        models = [({"model": name}, model) for name, model in self._models.items()]
         yield family("gauge", "info", "Litport's version", [({"version": self._version}, 1)])
         yield family(
             "gauge",
             "model_info",
             "The model's engine and source",
-            [({**label, "engine": m.engine.kind, "source": m.settings.source or ""}, 1) for label, m in named],
+            [({**label, "engine": m.engine.kind, "source": m.settings.source or ""}, 1) for label, m in models],
         )
         yield family(
             "gauge",
             "model_state",
             "1 for the state that the model is in",
-            [({**label, "state": state}, float(model.state is state)) for label, model in named for state in State],
+            [({**label, "state": state}, float(model.state is state)) for label, model in models for state in State],
         )
         yield family(
             "gauge",
             "model_required",
             "1 where the platform is only ready with this model",
-            [(label, float(model.settings.required)) for label, model in named],
+            [(label, float(model.settings.required)) for label, model in models],
         )
         yield family(
             "counter",
             "model_transitions",
             "How often the model entered a state",
-            [({**label, "state": state}, model.transitions[state]) for label, model in named for state in State],
+            [({**label, "state": state}, model.transitions[state]) for label, model in models for state in State],
         )
         yield family(
-            "counter", "model_restarts", "Restarts after a failure", [(label, model.restarts) for label, model in named]
+            "counter",
+            "model_restarts",
+            "Restarts after a failure",
+            [(label, model.restarts) for label, model in models],
         )
         yield family(
             "gauge",
             "model_start_seconds",
             "How long each phase of the last start took",
-            [({**label, "phase": phase}, s) for label, model in named for phase, s in model.choose().phases_s.items()],
+            [({**label, "phase": phase}, s) for label, model in models for phase, s in model.choose().phases_s.items()],
         )
         yield family(
             "counter",
             "canaries",
             "Questions to a model at rest, by how they ended",
-            [({**label, "result": end}, model.canaries[end]) for label, model in named for end in ("ok", "failed")],
+            [({**label, "result": end}, model.canaries[end]) for label, model in models for end in ("ok", "failed")],
         )
         canary = SummaryMetricFamily(
             "litport_canary_duration_seconds", "How long a model at rest took to answer", labels=["model"]
         )
-        for label, model in named:
+        for label, model in models:
             canary.add_metric([label["model"]], model.canaries["ok"], model.canary_s)
         yield canary
         for name, help_text, values in (
-            ("requests_running", "Requests that the model works on", [m.admission.running for _, m in named]),
-            ("requests_waiting", "Requests that wait for their turn", [m.admission.waiting for _, m in named]),
-            ("requests_running_max", "Most that run at a time", [m.max_running for _, m in named]),
-            ("requests_waiting_max", "Most that wait at a time", [m.max_waiting for _, m in named]),
+            ("requests_running", "Requests that the model works on", [m.admission.running for _, m in models]),
+            ("requests_waiting", "Requests that wait for their turn", [m.admission.waiting for _, m in models]),
+            ("requests_running_max", "Most that run at a time", [m.max_running for _, m in models]),
+            ("requests_waiting_max", "Most that wait at a time", [m.max_waiting for _, m in models]),
         ):
-            labels = [label for label, _ in named]
+            labels = [label for label, _ in models]
             yield family("gauge", name, help_text, list(zip(labels, values, strict=True)))

@@ -1,10 +1,9 @@
-"""The page that Prometheus reads: everything on one address, by default this machine's own, without a key.
+"""The page that Prometheus reads: all series at one address, by default on loopback, without a key.
 
-It answers while models start, die and drain: what cannot be had at the moment is not on it. It refuses to keep
-anything: each reading is of its moment.
+It answers while models start, fail and drain; series that cannot be read at that moment are left out. Nothing is
+stored between two requests.
 """
 
-import logging
 import socket
 from collections.abc import Mapping
 
@@ -15,13 +14,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from servers.metrics import children
 from servers.models.model import Model
 
-_log = logging.getLogger("litport.metrics")
-
 
 class Page:
     """Serves `registry` and the series of the models' processes at `/metrics` on the listening socket.
 
-    For `async with`: it answers within the block.
+    An async context manager: the page answers within the block.
     """
 
     def __init__(self, listener: socket.socket, registry: CollectorRegistry, models: Mapping[str, Model]) -> None:
@@ -29,7 +26,7 @@ class Page:
         self._registry = registry
         self._models = models
         app = web.Application()
-        app.router.add_get("/metrics", self._tell)
+        app.router.add_get("/metrics", self._get)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def __aenter__(self) -> None:
@@ -39,7 +36,7 @@ class Page:
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
-    async def _tell(self, _: web.Request) -> web.Response:
-        theirs = await children.pages(self._models)
-        body = generate_latest(self._registry) + theirs.encode()
+    async def _get(self, _: web.Request) -> web.Response:
+        series = await children.pages(self._models)
+        body = generate_latest(self._registry) + series.encode()
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -33,7 +33,7 @@ _WORDS = {"and", "by", "group_left", "ignoring", "inf", "nan", "offset", "on", "
 @functools.cache
 def _families() -> frozenset[tuple[str, str]]:
     found = {*_of_litport(), *_made_in(_vllm() / "v1" / "metrics" / "loggers.py")}
-    found |= set(_made_in(ROOT / "servers" / "engines" / "litserve_timing.py"))
+    found |= set(_made_in(ROOT / "servers" / "engines" / "litserve" / "child" / "timing.py"))
     return frozenset(found | {("litport_model_scrape_success", "gauge")})  # a text, beside the children's own
 
 
