@@ -19,9 +19,9 @@ def bench(folder: Path, text: str, *overrides: str) -> Bench:
 
 
 def problem(folder: Path, text: str, *overrides: str) -> str:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(SettingsError) as raised:
         bench(folder, text, *overrides)
-    (line,) = caught.value.problems
+    (line,) = raised.value.problems
     assert "\n" not in line
     return line
 

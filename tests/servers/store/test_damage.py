@@ -117,11 +117,11 @@ def test_a_model_stays_at_its_commit_when_the_branch_moves_and_when_it_is_mended
 ) -> None:
     hub.repositories["org/tiny"] = Repository(SMALL)
     first = Path(pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
-    asked = len(hub.seen)
+    request_count = len(hub.seen)
     hub.repositories["org/tiny"].commit = "d" * 40
     assert Store(tmp_path).find("org/tiny") == first
     assert "path" in pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url).events[-1]
-    assert len(hub.seen) == asked, "a start does not ask the hub"
+    assert len(hub.seen) == request_count, "a start does not ask the hub"
     list_models(tmp_path)
     assert "\t".join(["org/tiny", "5.0 kB", "c" * 12]) in capsys.readouterr().out
 
@@ -131,4 +131,4 @@ def test_a_model_stays_at_its_commit_when_the_branch_moves_and_when_it_is_mended
     hub.repositories["org/tiny"].commit = "c" * 40
     environ = {"HF_ENDPOINT": hub.url, "LITPORT_SERVER__CACHE_DIR": str(tmp_path)}
     assert litport("models", "pull", "org/tiny", environ=environ).returncode == 0
-    assert f"/api/models/org/tiny/revision/{'c' * 40}" in [seen.path for seen in hub.seen[asked:]]
+    assert f"/api/models/org/tiny/revision/{'c' * 40}" in [request.path for request in hub.seen[request_count:]]

@@ -20,7 +20,7 @@ from tests.servers.store.conftest import (
     small_disk,
     weights,
 )
-from tests.servers.store.test_wheel import MODEL, packed
+from tests.servers.store.test_wheel import MODEL, pickle_bytes
 from tests.services.hub import Hub, Repository
 
 FULL = "is full; free some space and pull again"
@@ -52,7 +52,7 @@ def test_a_disk_that_pip_fills_is_named_and_left_as_it_was(index: Index, tmp_pat
 
 
 def test_a_disk_too_small_for_what_conversion_gives_is_named_and_left_as_it_was(index: Index, tmp_path: Path) -> None:
-    index.add("flat", "1.0", {"flat/model.pth": packed({"x": torch.zeros(750_000)})})
+    index.add("flat", "1.0", {"flat/model.pth": pickle_bytes({"x": torch.zeros(750_000)})})
     with small_disk(tmp_path / "disk", 4_000_000) as disk:
         error = pull("pypi:flat==1.0", disk).events[-1]["error"]
         assert "model.pth could not be converted to safetensors: not enough space" in error
@@ -62,7 +62,7 @@ def test_a_disk_too_small_for_what_conversion_gives_is_named_and_left_as_it_was(
 
 def test_a_disk_that_fills_up_during_conversion_is_told_and_left_as_it_was(tmp_path: Path) -> None:
     source = tmp_path / "model.pth"
-    source.write_bytes(packed({"x": torch.zeros(700 * 1024)}))
+    source.write_bytes(pickle_bytes({"x": torch.zeros(700 * 1024)}))
     with small_disk(tmp_path / "disk", 700 * 4096) as disk:  # room for the numbers, and none for their header
         target = disk / "model"
         target.mkdir()
@@ -75,24 +75,24 @@ def test_a_cache_that_may_not_be_written_is_named(index: Index, tmp_path: Path) 
     index.add("tiny", "1.0", MODEL)
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o555)
-    ended = _pull_obediently("pypi:tiny==1.0", cache, index)
-    assert ended.returncode == 2
-    assert ended.stderr == f"litport: pypi:tiny==1.0: Permission denied ({cache / 'models'})\n"
+    result = _pull_obediently("pypi:tiny==1.0", cache, index)
+    assert result.returncode == 2
+    assert result.stderr == f"litport: pypi:tiny==1.0: Permission denied ({cache / 'models'})\n"
 
 
 def test_a_model_that_may_not_be_read_is_named(index: Index, tmp_path: Path) -> None:
     index.add("tiny", "1.0", MODEL)
     path = Store(tmp_path).pull("pypi:tiny==1.0")
     (path / "model.safetensors").chmod(0)
-    ended = _pull_obediently(str(path), tmp_path, index)
-    assert ended.returncode == 2
-    assert ended.stderr == f"litport: {path}: model.safetensors cannot be read: Permission denied\n"
+    result = _pull_obediently(str(path), tmp_path, index)
+    assert result.returncode == 2
+    assert result.stderr == f"litport: {path}: model.safetensors cannot be read: Permission denied\n"
 
 
 def _pull_obediently(source: str, cache_dir: Path, index: Index) -> "subprocess.CompletedProcess[str]":
     environ = {**index.environment, "LITPORT_SERVER__CACHE_DIR": str(cache_dir), "HF_ENDPOINT": CLOSED}
-    words = [*obedient(), *LITPORT, "models", "pull", source]
-    return subprocess.run(words, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
+    argv = [*obedient(), *LITPORT, "models", "pull", source]
+    return subprocess.run(argv, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
 
 
 def _files(disk: Path) -> list[Path]:

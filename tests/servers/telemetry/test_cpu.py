@@ -94,15 +94,15 @@ def test_what_an_ended_process_used_stays_in_the_sum(burner: "subprocess.Popen[s
     alive, _ = reader.read({"busy": burner.pid})
     burner.kill()
     burner.wait()
-    gone, owners = reader.read({"busy": burner.pid})
+    after, owners = reader.read({"busy": burner.pid})
     later, _ = reader.read({"busy": 2**22 + 1})
     assert alive["busy"].cpu_s is not None
-    assert gone["busy"].cpu_s is not None
-    assert gone["busy"].cpu_s >= alive["busy"].cpu_s >= 0.25
+    assert after["busy"].cpu_s is not None
+    assert after["busy"].cpu_s >= alive["busy"].cpu_s >= 0.25
     assert burner.pid not in owners
     assert (later["busy"].processes, later["busy"].resident_bytes) == (0, None)
     assert later["busy"].cpu_s is not None
-    assert later["busy"].cpu_s >= gone["busy"].cpu_s
+    assert later["busy"].cpu_s >= after["busy"].cpu_s
 
 
 def test_context_switches_are_those_of_every_thread() -> None:
@@ -221,8 +221,8 @@ def test_this_machine_can_be_read() -> None:
 
 def _process(proc: Path, pid: int, parent: int, group: int, ticks: int, state: str = "S", started: int = 1000) -> None:
     """A process's stat file: `ticks` of user and as many of system time, 50 pages, a name that is hard to parse."""
-    rest = f"{state} {parent} {group} {group} 0 -1 0 0 0 0 0 {ticks} {ticks} 900 900 20 0 1 0 {started} 0 50 0"
-    _write(proc / str(pid) / "stat", f"{pid} (a) Z (b) {rest}\n")
+    fields = f"{state} {parent} {group} {group} 0 -1 0 0 0 0 0 {ticks} {ticks} 900 900 20 0 1 0 {started} 0 50 0"
+    _write(proc / str(pid) / "stat", f"{pid} (a) Z (b) {fields}\n")
 
 
 def _thread(proc: Path, pid: int, thread_id: int, voluntary: int, involuntary: int) -> None:

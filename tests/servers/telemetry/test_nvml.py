@@ -235,18 +235,18 @@ def test_throttle_reasons_are_named_and_a_new_one_keeps_its_number(driver: Drive
     [("init !9\ncount 1\n", "Driver Not Loaded"), ("init !18\ncount 1\n", "NVML/RM version"), ("count !999\n", "Unkn")],
 )
 def test_a_driver_that_does_not_answer_gives_no_gpus_and_the_reason(driver: Driver, answers: str, says: str) -> None:
-    said = driver.run(READ, answers, "[{}, 2, 1.0]")
-    assert said["readings"] == [[], []]
-    assert said["error"].startswith("no GPU is measured, as NVIDIA's driver did not answer: ")
-    assert says in said["error"]
+    output = driver.run(READ, answers, "[{}, 2, 1.0]")
+    assert output["readings"] == [[], []]
+    assert output["error"].startswith("no GPU is measured, as NVIDIA's driver did not answer: ")
+    assert says in output["error"]
 
 
 def test_a_machine_without_a_driver_gives_no_gpus_and_the_reason(tmp_path: Path) -> None:
     """An empty file in its place hides a driver that this machine may have."""
     (tmp_path / "libnvidia-ml.so.1").touch()
-    said = Driver(tmp_path / "libnvidia-ml.so.1", tmp_path / "answers").run(READ, "", "[{}, 1, 1.0]")
-    assert said["readings"] == [[]]
-    assert said["error"].endswith("NVML Shared Library Not Found")
+    output = Driver(tmp_path / "libnvidia-ml.so.1", tmp_path / "answers").run(READ, "", "[{}, 1, 1.0]")
+    assert output["readings"] == [[]]
+    assert output["error"].endswith("NVML Shared Library Not Found")
 
 
 def _gpm(gpu: dict[str, Any]) -> tuple[Any, Any, Any]:

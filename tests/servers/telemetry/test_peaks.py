@@ -17,9 +17,9 @@ from servers.telemetry.peaks import PEAKS, cost_per_million_tokens, mbu, mfu, pe
 def test_a_gpu_is_found_by_the_name_that_its_driver_gives(
     name: str, flops_per_s: float, memory_bytes_per_s: float
 ) -> None:
-    found = peak(name)
-    assert found is not None
-    assert (found.flops_per_s, found.memory_bytes_per_s) == (flops_per_s, memory_bytes_per_s)
+    limits = peak(name)
+    assert limits is not None
+    assert (limits.flops_per_s, limits.memory_bytes_per_s) == (flops_per_s, memory_bytes_per_s)
 
 
 @pytest.mark.parametrize("name", [None, "", "NVIDIA A10G", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA H100"])
@@ -51,7 +51,7 @@ def test_mfu_counts_the_weights_and_the_attention() -> None:
 
 def test_mfu_on_two_gpus_is_half() -> None:
     def used(devices: int) -> float:
-        found = mfu(
+        fraction = mfu(
             "NVIDIA L4",
             active_parameters=1e9,
             tokens=1000,
@@ -62,8 +62,8 @@ def test_mfu_on_two_gpus_is_half() -> None:
             elapsed_s=1,
             devices=devices,
         )
-        assert found is not None
-        return found
+        assert fraction is not None
+        return fraction
 
     assert used(2) == pytest.approx(used(1) / 2)
 

@@ -26,9 +26,9 @@ print(json.dumps({"summary": sampler.summary(samples[0].t_s, samples[-1].t_s), "
 def test_it_samples_from_entering_to_leaving() -> None:
     before_s = time.monotonic()
     with Sampler({"tests": os.getpid()}, interval_s=60) as sampler:
-        begun, left_s = sampler.samples, time.monotonic()
+        first_samples, left_s = sampler.samples, time.monotonic()
     first, last = sampler.samples
-    assert begun == (first,)
+    assert first_samples == (first,)
     assert before_s <= first.t_s <= left_s <= last.t_s <= time.monotonic()
     assert first.models["tests"].voluntary_switches is not None
     assert last.models["tests"].voluntary_switches is not None
@@ -111,25 +111,25 @@ def test_the_gpus_are_in_the_samples_and_their_work_is_its_models(driver: Driver
         "count 2\n0.name NVIDIA L4\n0.mig 0\n0.utilization 40|60\n0.energy 1000|4000\n0.processes 1:64\n"
         "0.power 70000\n1.mig 0\n1.power !15\n"
     )
-    said = driver.run(ON_GPUS, answers)
-    first, second = said["summary"]["gpus"]
-    assert said["error"] is None
-    assert said["summary"]["nvml_error"] is None
+    output = driver.run(ON_GPUS, answers)
+    first, second = output["summary"]["gpus"]
+    assert output["error"] is None
+    assert output["summary"]["nvml_error"] is None
     assert (first["name"], first["power_w"], first["lost"]) == ("NVIDIA L4", 70.0, False)
     assert first["energy_j"] == pytest.approx(3.0)
     assert (first["shared"], first["model"]) == (False, None)
     assert (second["lost"], second["power_w"], second["model"]) == (True, None, None)
-    assert [sample["gpus"][0]["utilization_percent"] for sample in said["series"]][:3] == [40, 60, 60]
+    assert [sample["gpus"][0]["utilization_percent"] for sample in output["series"]][:3] == [40, 60, 60]
     assert driver.log() == "shut down, 0 GPM samples left\n"
 
 
 def test_without_a_driver_it_says_so_once_and_measures_the_rest(driver: Driver) -> None:
-    said = driver.run(ON_GPUS, "init !9\n")
-    assert said["error"] == said["summary"]["nvml_error"]
-    assert "Driver Not Loaded" in said["error"]
-    assert {len(sample["gpus"]) for sample in said["series"]} == {0}
-    assert said["summary"]["gpus"] == []
-    assert said["summary"]["models"]["chat"]["max_resident_bytes"] > 2**20
+    output = driver.run(ON_GPUS, "init !9\n")
+    assert output["error"] == output["summary"]["nvml_error"]
+    assert "Driver Not Loaded" in output["error"]
+    assert {len(sample["gpus"]) for sample in output["series"]} == {0}
+    assert output["summary"]["gpus"] == []
+    assert output["summary"]["models"]["chat"]["max_resident_bytes"] > 2**20
 
 
 def test_the_drivers_library_is_not_looked_for_before_sampling(driver: Driver) -> None:

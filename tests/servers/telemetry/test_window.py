@@ -156,8 +156,8 @@ def test_a_duty_cycle_is_given_to_a_model_only_if_it_was_its_own_all_along(
 
 def test_a_models_gpu_memory_adds_up_over_its_processes_and_gpus() -> None:
     def gpus(*memory_bytes: int | None) -> tuple[GpuSample, ...]:
-        processes = [(GpuProcess(pid, "chat", each),) for pid, each in enumerate(memory_bytes)]
-        return tuple(GpuSample(index, processes=each) for index, each in enumerate(processes))
+        processes = [(GpuProcess(pid, "chat", memory),) for pid, memory in enumerate(memory_bytes)]
+        return tuple(GpuSample(index, processes=users) for index, users in enumerate(processes))
 
     model = {"chat": ModelSample(1, 1.0, 1, None, None)}
     samples = [Sample(0.0, model, IDLE, gpus(10, 20)), Sample(1.0, model, IDLE, gpus(500, None))]
