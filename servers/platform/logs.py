@@ -1,7 +1,8 @@
-"""Log lines on standard error: words for people, or one JSON object a line for machines.
+"""Log lines on standard error: text for people, or one JSON object a line for machines.
 
-Every logger of ours stands under `litport`; other libraries are heard from warnings on. A line about a model or a
-request carries their names as fields: `extra={"model": ..., "request_id": ...}`. No request content, no keys.
+Every logger of Litport is below `litport`; other libraries log warnings and errors only. A line about a model or a
+request carries their names as fields: `extra={"model": ..., "request_id": ...}`. Lines hold no request content and no
+keys.
 """
 
 import json
@@ -18,19 +19,19 @@ def configure(settings: Telemetry) -> None:
     """Set up logging for this process; called once, by the command line."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     handler = _StandardError()
-    handler.setFormatter(_JsonLines() if as_json else _Words())
+    handler.setFormatter(_JsonLines() if as_json else _TextLines())
     if not as_json and settings.log_level != "debug":
         handler.addFilter(_is_for_people)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(as_json)
     logging.getLogger("litport").setLevel(settings.log_level.upper())
-    # Says "ASGI callable returned without completing response" when an answer is broken off, which is on purpose.
+    # uvicorn reports an answer that the front door breaks off on purpose ("ASGI callable returned without ...").
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 class _StandardError(logging.StreamHandler):  # type: ignore[type-arg] # not subscriptable at run time
-    """Writes to what standard error is now: while a live table stands there, it is the table's, which makes room."""
+    """Writes to the current standard error, which is the live table's while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -38,22 +39,22 @@ class _StandardError(logging.StreamHandler):  # type: ignore[type-arg] # not sub
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:
-    """Not what engines warn of at every start and end: it would bury what matters, and is in the model's log file."""
+    """False for the warnings of engines at each start and end, which are in the model's log file."""
     return record.levelno >= logging.ERROR or bool(record.__dict__.get("is_up", True))
 
 
-class _Words(logging.Formatter):
+class _TextLines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's
-        known = record.__dict__
-        said, request_id, lines = record.message, known.get("request_id"), (known.get("exception") or "").count("\n")
-        if known.get("source") == "model":
-            record.message = f"[{known['model']}] {said}"
-        if lines:
-            record.message += f" ({lines + 1} lines in {known['log_file']})"
-        if request_id and request_id not in said:
+        fields, message = record.__dict__, record.message
+        request_id, newlines = fields.get("request_id"), (fields.get("exception") or "").count("\n")
+        if fields.get("source") == "model":
+            record.message = f"[{fields['model']}] {message}"
+        if newlines:
+            record.message += f" ({newlines + 1} lines in {fields['log_file']})"
+        if request_id and request_id not in message:
             record.message += f" (request {request_id})"
         return super().formatMessage(record)
 

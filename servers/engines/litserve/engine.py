@@ -1,8 +1,8 @@
 """LitServe as a child process: one server for one generic model.
 
-The child's own module (`litserve_main`) loads the LitAPI and runs the LitServer; this side writes what it is
-to serve into a file and reads back what it offers. It refuses to import LitServe or the API here: a plug-in that breaks
-at import breaks its own process only.
+The child's module (`child.main`) loads the LitAPI and runs the LitServer. This side writes the child's specification
+into a file and reads its card. Neither LitServe nor the API is imported here, so that a plug-in that fails at its
+import affects its own process only.
 """
 
 import json
@@ -27,19 +27,19 @@ from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 
 _GIB = 1024**3
-# A worker with torch and transformers imported, and LitServe's manager and API server beside it.
+# A worker that has imported torch and transformers, with LitServe's manager and API server.
 _OVERHEAD_BYTES = _GIB
-# Fewer would leave a quick model idle while requests are on their way to it.
-_LEAST_RUNNING = 16
-# An async API works on as many requests as it is given.
+# With fewer, a quick model would idle while requests are on their way to it.
+_MIN_RUNNING = 16
+# An async API works on all requests that it gets.
 _ASYNC_RUNNING = 256
 
 
 @dataclass(frozen=True)
 class LitServeEngine:
-    """LitServe for the model `name`; `card_file` is where the child says what it offers.
+    """LitServe for the model `name`; the child writes its card into `card_file`.
 
-    `siblings` is how many models share the machine's cores.
+    `siblings` is the number of models that share the machine's cores.
     """
 
     name: str
@@ -50,15 +50,15 @@ class LitServeEngine:
     kind: str = "litserve"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
-        """Write what is to be served and return the child that reads it."""
-        chosen = self.settings
-        environ = os.environ | chosen.env
+        """Write the specification and return the child that reads it."""
+        settings = self.settings
+        environ = os.environ | settings.env
         spec = {
-            **api_spec(chosen, model_dir),
+            **api_spec(settings, model_dir),
             "name": self.name,
-            "timeout": chosen.timeout_s,
-            "cancel_grace_s": chosen.cancel_grace_s,
-            "num_api_servers": chosen.api_server_count,
+            "timeout": settings.timeout_s,
+            "cancel_grace_s": settings.cancel_grace_s,
+            "num_api_servers": settings.api_server_count,
             "uds": str(socket),
             "card": str(self.card_file),
             "log_level": self.log_level,
@@ -68,15 +68,15 @@ class LitServeEngine:
         spec_file.write_text(json.dumps(spec))
         argv = module_argv("servers.engines.litserve.child.main", str(spec_file))
         metrics_dir = socket.with_suffix(".metrics")
-        shutil.rmtree(metrics_dir, ignore_errors=True)  # what a child that died has counted is gone with it
+        shutil.rmtree(metrics_dir, ignore_errors=True)  # a new child counts from 0
         metrics_dir.mkdir()
-        own = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
-        return Command(argv, {**own, **chosen.env, **tracing.child_environ(self.name, environ)})
+        defaults = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
+        return Command(argv, {**defaults, **settings.env, **tracing.child_environ(self.name, environ)})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
-        """The canary, and what the child says of itself."""
-        said = json.loads(self.card_file.read_text())
-        path: str = said["api_path"]
+        """The canary, then the child's own description."""
+        fields = json.loads(self.card_file.read_text())
+        path: str = fields["api_path"]
         async with session.get("/openapi.json") as response:
             openapi = await response.json()
         card = Card(
@@ -84,14 +84,14 @@ class LitServeEngine:
             predict_path=path,
             listing=({"id": self.name, "object": "model", "created": int(time.time()), "owned_by": "litport"},),
             openapi=openapi,
-            max_running=self._max_running(said),
-            example=self.settings.example if self.settings.example is not None else said["example"],
+            max_running=self._max_running(fields),
+            example=self.settings.example if self.settings.example is not None else fields["example"],
         )
         await self.canary(session, card)
         return card
 
     async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
-        """One prediction on the example that the settings or the API name; without one, LitServe's own health."""
+        """One prediction on the example of the settings or of the API; without one, LitServe's health route."""
         if card.example is not None:
             assert card.predict_path is not None
             await ask(session, card.predict_path, card.example)
@@ -101,33 +101,33 @@ class LitServeEngine:
                 raise CanaryError(f"GET /health was answered {response.status}")
 
     def answers_in_parts(self) -> bool:
-        """A worker answers when it has predicted, however long that takes: until then nobody can tell."""
+        """False: a worker answers when it has predicted, however long that takes."""
         return False
 
     def is_vital(self, member: Member, main_pid: int) -> bool:
-        """The main process and what it started itself: workers, API servers, the manager. Not what a plug-in starts."""
+        """True for the main process, workers, API servers and the manager; False for what a plug-in starts."""
         return main_pid in (member.pid, member.parent_pid) and "resource_tracker" not in member.title
 
     def needs(self, model_dir: Path | None) -> Needs:
-        """Weights and Python with torch, once a worker."""
+        """Weights, and Python with torch, for each worker."""
         workers = self.settings.workers_per_device or 1
         return Needs(1, workers * (2 * weight_bytes(model_dir) + _OVERHEAD_BYTES))
 
-    def _max_running(self, said: Mapping[str, Any]) -> int:
-        # What its workers have in hand and as much again, so that none waits for the next; LitServe's queue is not
-        # bounded and knows no callers, so the rest waits at the front door.
-        if said["is_async"]:
+    def _max_running(self, card: Mapping[str, Any]) -> int:
+        # Twice what the workers work on, so that none waits for its next batch. LitServe's queue has no bound and does
+        # not distinguish callers, so further requests wait in the front door.
+        if card["is_async"]:
             return _ASYNC_RUNNING
         devices = self.settings.devices
         count = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
-        return max(_LEAST_RUNNING, 2 * count * (self.settings.workers_per_device or 1) * int(said["max_batch_size"]))
+        return max(_MIN_RUNNING, 2 * count * (self.settings.workers_per_device or 1) * int(card["max_batch_size"]))
 
     def environ(self) -> Mapping[str, str]:
-        """The variables that suit a worker that computes on the CPU; nothing that is set already is changed."""
+        """The variables for a worker that computes on the CPU; those that are set already stay."""
         return {**self._thread_limit(), **allocator.environ()}
 
     def _thread_limit(self) -> Mapping[str, str]:
-        # torch would give every worker all cores, and so would the next worker and the next model.
+        # By default torch uses all cores in every worker of every model.
         if "OMP_NUM_THREADS" in os.environ:
             return {}
         sharing = (self.settings.workers_per_device or 1) * (2 if self.siblings > 1 else 1)
@@ -135,7 +135,7 @@ class LitServeEngine:
 
 
 def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:
-    """The API and how LitServe runs it, as `litserve_main.ChildSpec` names that; the harness runs plain LitServe so."""
+    """The API and how LitServe runs it, as fields of `child.main.ChildSpec`, which the harness uses too."""
     return {
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),

@@ -1,7 +1,7 @@
-"""vLLM's own OpenAI server as a child process, with defaults that suit a machine without a GPU.
+"""vLLM's own OpenAI server as a child process, with defaults for a machine without a GPU.
 
-Every option of vLLM passes through; what is set here is only what a CPU needs and the settings leave open. It refuses
-to be clever on a GPU: there vLLM's own defaults hold.
+Every option of vLLM passes through. On a CPU the options that a CPU needs are added where the settings leave them open;
+on a GPU vLLM's own defaults apply.
 """
 
 import json
@@ -24,8 +24,8 @@ from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 from servers.telemetry.memory import memory
 
-# vLLM's routes that do a model's work. Everything else it has (sleep, profiling, LoRA loading, /invocations, /load...)
-# changes or reveals the server and is not reachable from outside.
+# vLLM's routes for inference. Its others (sleep, profiling, LoRA loading, /invocations, /load...) change or reveal the
+# server and are not served.
 ROUTES = frozenset(
     {
         "/classify",
@@ -59,19 +59,19 @@ ROUTES = frozenset(
 )
 
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
-# It may be given several times, so that it does not take the place of the user's own.
+# The option may be repeated, so this does not replace a middleware of the user's.
 _MIDDLEWARE = "servers.engines.vllm.child.request_ids.RequestIds"
-# A trace that nobody wants to see: without one vLLM would begin its own for each canary.
+# An unsampled trace: without it vLLM would begin one of its own for each canary.
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 _GIB = 1024**3
-# Measured with SmolLM2-135M on two cores: API server, engine and worker together take about 3 GiB beside weights and KV
-# cache, most of it Python and torch, three times.
+# Measured with SmolLM2-135M on two cores: API server, engine and worker take about 3 GiB together beside weights and KV
+# cache, most of it Python and torch in each.
 _OVERHEAD_BYTES = 3 * _GIB
 
 
 @dataclass(frozen=True)
 class VllmEngine:
-    """vLLM for the model `name`; `siblings` is how many vLLM models share the machine's memory."""
+    """vLLM for the model `name`; `siblings` is the number of vLLM models that share the machine's memory."""
 
     name: str
     settings: VllmModel
@@ -80,12 +80,12 @@ class VllmEngine:
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
         """The child's command line and environment."""
-        # Pictures by URL would let any caller have this machine fetch what only it can reach. vLLM has no switch for
-        # that, but a list of domains, and this one is none.
+        # A picture by URL would let any caller fetch what only this machine can reach. vLLM has no switch for that, but
+        # a list of allowed domains; this one does not exist.
         options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
         if self._is_traced():
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
-        options |= self.settings.args  # spelt as vLLM does
+        options |= self.settings.args  # in vLLM's spelling
         environ = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
             options = self._cpu_options() | options
@@ -97,7 +97,7 @@ class VllmEngine:
         return Command(argv, {**environ, **self.settings.env, **traces})
 
     async def warm(self, session: aiohttp.ClientSession) -> Card:
-        """The canary, and what the server says of itself."""
+        """The canary, then the server's own description."""
         async with session.get("/openapi.json") as response:
             openapi = await response.json()
         async with session.get("/v1/models") as response:
@@ -121,11 +121,11 @@ class VllmEngine:
                 raise CanaryError("asked for one embedding, got an empty one")
 
     def answers_in_parts(self) -> bool:
-        """Its scheduler works on all requests at once, so one token comes along with whatever else runs."""
+        """True: vLLM's scheduler works on all requests at once, so one token comes beside the others."""
         return True
 
     def is_vital(self, member: Member, main_pid: int) -> bool:
-        """Its API servers, engine cores and workers name themselves `VLLM::...`."""
+        """True for API servers, engine cores and workers, whose titles begin with `VLLM::`."""
         return member.pid == main_pid or member.title.startswith("VLLM::")
 
     def needs(self, model_dir: Path | None) -> Needs:
@@ -139,8 +139,8 @@ class VllmEngine:
         return tracing.is_on(os.environ | self.settings.env)
 
     def _max_running(self) -> int:
-        # vLLM's own default, which it tells nobody (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024
-        # by the GPU's memory. Too many is harmless: they wait in vLLM instead of here.
+        # vLLM does not publish its default (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024 by the
+        # GPU's memory. A number that is too large is harmless: requests wait in vLLM and not in the front door.
         default = 128 if on_cpu() else 1024
         sizes = (self.settings.args.get(name) for name in ("max-num-seqs", "data-parallel-size"))
         seqs, replicas = (int(size) if isinstance(size, int | str) and str(size).isdigit() else None for size in sizes)
@@ -149,37 +149,37 @@ class VllmEngine:
     def _cpu_options(self) -> dict[str, Any]:
         # Eager: torch.compile takes 70-110 s more to start on two cores, for models of a size that suits a CPU.
         options: dict[str, Any] = {"enforce-eager": True}
-        sized_elsewhere = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
+        size_options = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
         environ = os.environ | self.settings.env
-        if not sized_elsewhere & self.settings.args.keys() and "VLLM_CPU_KVCACHE_SPACE" not in environ:
+        if not size_options & self.settings.args.keys() and "VLLM_CPU_KVCACHE_SPACE" not in environ:
             options["kv-cache-memory-bytes"] = self._kv_cache_bytes()
         return options
 
     def _kv_cache_bytes(self) -> int:
-        # A quarter of the memory, shared between the vLLM models, leaves room for weights and the other models.
+        # A quarter of the memory, shared by the vLLM models, leaves room for weights and for other models.
         share = memory().total_bytes // 4 // self.siblings
         return min(4 * _GIB, max(_GIB // 2, share))
 
 
 def on_cpu() -> bool:
-    """Whether the vLLM that is installed is the CPU build."""
+    """Whether the installed vLLM is the CPU build."""
     return (vllm_version() or "").startswith("vllm-cpu ")
 
 
 def preloads() -> list[Path]:
-    """tcmalloc and Intel's OpenMP, where present: vLLM's guide asks for both on a CPU."""
+    """The libraries tcmalloc and Intel's OpenMP, where present; vLLM's CPU guide recommends both."""
     library_dirs = [Path(sys.prefix, "lib"), *Path("/usr/lib").glob("*-linux-gnu"), Path("/usr/lib64")]
     places = ([folder / library for folder in library_dirs] for library in _PRELOADED)
     return [file for files in places if (file := next(filter(Path.exists, files), None))]
 
 
 def _cpu_environ() -> Mapping[str, str]:
-    # vLLM itself binds its worker's threads to all cores but one, which is left to the API server and to us.
-    if already := os.environ.get("LD_PRELOAD"):
-        return {"LD_PRELOAD": already}
-    found = preloads()
-    has_tcmalloc = any("tcmalloc" in library.name for library in found)
-    return {"LD_PRELOAD": ":".join(map(str, found)), **({} if has_tcmalloc else allocator.environ())}
+    # vLLM binds its worker's threads to all cores but one, which is for the API server and the front door.
+    if preload := os.environ.get("LD_PRELOAD"):
+        return {"LD_PRELOAD": preload}
+    libraries = preloads()
+    has_tcmalloc = any("tcmalloc" in library.name for library in libraries)
+    return {"LD_PRELOAD": ":".join(map(str, libraries)), **({} if has_tcmalloc else allocator.environ())}
 
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:

@@ -1,7 +1,7 @@
 """vLLM's options: from settings to its command line, and checked by its own parser before anything starts.
 
-It exists because a misspelt option should cost a second, not a start that fails after the model was pulled. It keeps no
-table of vLLM's options and loads no model: names, types, choices and bounds are asked of the vLLM that is installed.
+A misspelt option then costs a second, and not a start that fails after the pull of the model. Names, types, choices and
+bounds are those of the installed vLLM: there is no table of its options here, and no model is loaded.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ Args = Mapping[str, Any]
 
 
 def to_argv(args: Args) -> list[str]:
-    """Return `args` as words for vLLM's command line.
+    """`args` as arguments of vLLM's command line.
 
     True is `--flag` and False `--no-flag`; None is left out, which is vLLM's own default; a list is one option with
-    several words; a mapping is JSON. A key with a dash of its own, such as `-tp`, is passed as it is.
+    several arguments; a mapping is JSON. A key with a dash of its own, such as `-tp`, is passed as it is.
     """
-    return [word for key, value in args.items() for word in _words(key, value)]
+    return [argument for key, value in args.items() for argument in _arguments(key, value)]
 
 
 def check(args: Mapping[str, Args], origins: Mapping[tuple[str, ...], str] | None = None) -> list[str]:
-    """Return one line for each option, of any model, that vLLM would not start with; `args` is by model name.
+    """One line for each option, of any model, that vLLM would not start with; `args` is by model name.
 
     vLLM is imported in a process of its own, because that takes seconds and prints. `origins` are those of
-    `configs.loading.LoadedSettings`, to say where a wrong option came from.
+    `configs.loading.LoadedSettings`, to name the source of a wrong option.
     """
     if vllm_version() is None:
         advice = "expected vLLM to be installed, found none; install litport[cpu] or litport[cuda]"
@@ -68,7 +68,7 @@ def check(args: Mapping[str, Args], origins: Mapping[tuple[str, ...], str] | Non
         last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
         return [f"vllm: its options could not be checked, because vLLM does not import: {last}"]
     problems: list[tuple[str, str | None, str]] = json.loads(child.stdout)
-    return [_line(model, option, what, origins or {}) for model, option, what in problems]
+    return [_line(model, option, problem, origins or {}) for model, option, problem in problems]
 
 
 def check_cached(
@@ -82,14 +82,14 @@ def check_cached(
         return []
     problems = check(args, origins)
     if any(args.values()) and not problems:
-        with contextlib.suppress(OSError):  # a cache that cannot be written is told by what needs it
+        with contextlib.suppress(OSError):  # whatever needs the cache reports that it cannot be written
             clean.parent.mkdir(parents=True, exist_ok=True)
             clean.touch()
     return problems
 
 
 def vllm_version() -> str | None:
-    """Return name and version of the installed vLLM, or None; imports nothing."""
+    """Name and version of the installed vLLM, or None; imports nothing."""
     for name in DISTRIBUTIONS:
         try:
             return f"{name} {metadata.version(name)}"
@@ -98,38 +98,38 @@ def vllm_version() -> str | None:
     return None
 
 
-def _words(key: str, value: Any) -> list[str]:
-    name, dot, rest = key.partition(".")
-    option = (name if name.startswith("-") else "--" + name.replace("_", "-")) + dot + rest
+def _arguments(key: str, value: Any) -> list[str]:
+    name, dot, nested = key.partition(".")
+    option = (name if name.startswith("-") else "--" + name.replace("_", "-")) + dot + nested
     if value is None:
         return []
     if isinstance(value, bool):
         return [option if value else "--no-" + option.lstrip("-")]
     if isinstance(value, list):
-        return [option, *map(_word, value)]
-    return [f"{option}={_word(value)}"]
+        return [option, *map(_text, value)]
+    return [f"{option}={_text(value)}"]
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _line(model: str, option: str | None, what: str, origins: Mapping[tuple[str, ...], str]) -> str:
+def _line(model: str, option: str | None, problem: str, origins: Mapping[tuple[str, ...], str]) -> str:
     path = ("models", model, "args", *([option] if option else []))
-    below = [origin for other, origin in origins.items() if other[: len(path)] == path]
-    source = f" (from {below[0]})" if below else ""
-    return f"{'.'.join(path)}: {what}{source}"
+    matches = [origin for leaf, origin in origins.items() if leaf[: len(path)] == path]
+    source = f" (from {matches[0]})" if matches else ""
+    return f"{'.'.join(path)}: {problem}{source}"
 
 
-# All that follows runs in the checking process.
+# The functions below run in the process of the check.
 
 
 class _RefusedError(Exception):
-    """vLLM's parser refused the words."""
+    """vLLM's parser rejected the arguments."""
 
 
 def _problems(args: Mapping[str, Args]) -> Iterator[tuple[str, str | None, str]]:
-    """Yield model, option (None: the options together) and what is wrong, by vLLM's parser."""
+    """Yield model, option (None: the options together) and problem, by vLLM's parser."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -140,27 +140,31 @@ def _problems(args: Mapping[str, Args]) -> Iterator[tuple[str, str | None, str]]
     # argparse would take any unique beginning of an option for the option.
     parser = make_arg_parser(Parser(allow_abbrev=False, add_help=False))
     for model, options in args.items():
-        seen: dict[str, str] = {}
-        found = [(option, what) for option, value in options.items() if (what := _wrong(parser, option, value, seen))]
-        yield from ((model, option, what) for option, what in found)
-        if found:
+        dests: dict[str, str] = {}
+        problems = [
+            (option, problem)
+            for option, value in options.items()
+            if (problem := _problem_of(parser, option, value, dests))
+        ]
+        yield from ((model, option, problem) for option, problem in problems)
+        if problems:
             continue
         try:
             validate_parsed_serve_args(parser.parse_args(to_argv(options)))
-        except Exception as error:  # whatever vLLM raises here, it would raise at start
+        except Exception as error:  # what vLLM raises here, it would raise at the start
             yield model, None, f"vLLM refuses them together: {_one_line(str(error))}"
 
 
-def _wrong(parser: Any, option: str, value: Any, seen: dict[str, str]) -> str | None:
-    """Return what is wrong with one option, or None; `seen` maps what was set to the option that set it."""
+def _problem_of(parser: Any, option: str, value: Any, dests: dict[str, str]) -> str | None:
+    """The problem of one option, or None; `dests` maps each argparse `dest` to the option that set it."""
     got = describe_value(value, sounds_secret(option))
-    flag = _words(option, True)[0].partition(".")[0]
+    flag = _arguments(option, True)[0].partition(".")[0]
     action = parser._option_string_actions.get(flag)
     if action is None or flag.startswith("--no-"):
         return f"expected an option of vLLM, got {option} with value {got}{_meant(parser, flag)}"
-    if action.dest in seen:
-        return f"expected each option once, got {got} here and {seen[action.dest]}, the same option; keep one"
-    seen[action.dest] = option
+    if action.dest in dests:
+        return f"expected each option once, got {got} here and {dests[action.dest]}, the same option; keep one"
+    dests[action.dest] = option
     if value is None:
         return None
     if (action.nargs == 0) != isinstance(value, bool) and action.nargs != "?":
@@ -172,7 +176,7 @@ def _wrong(parser: Any, option: str, value: Any, seen: dict[str, str]) -> str | 
         return f"expected one value, got a list{as_text}"
     try:
         parsed = parser.parse_args(to_argv({option: value}))
-    except Exception as error:  # whatever a type of vLLM's raises here, it would raise at start
+    except Exception as error:  # what a type of vLLM's raises here, it would raise at the start
         return _refusal(error, action, got)
     return _out_of_bounds(parser, action, getattr(parsed, action.dest), got)
 
@@ -190,15 +194,15 @@ def _refusal(error: BaseException, action: Any, got: str) -> str:
     if got == MASK:
         return f"expected {_expected(action)}, got {got}"
     if cause is None:
-        said = re.sub(r"^argument [^:]*: ", "", _one_line(str(error)))
-        return f"expected {_expected(action)}, got {got}; vLLM says: {said}"
+        message = re.sub(r"^argument [^:]*: ", "", _one_line(str(error)))
+        return f"expected {_expected(action)}, got {got}; vLLM says: {message}"
     first = cause.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     return f"expected {cause.title} options, got {got}; vLLM says of {name or 'it'}: {_one_line(first['msg'])}"
 
 
 def _out_of_bounds(parser: Any, action: Any, value: Any, got: str) -> str | None:
-    """Return what is wrong by the bounds that vLLM's configuration class, which names the option's group, declares."""
+    """The problem of a value by the bounds of vLLM's configuration class, whose name is the option's group."""
     import vllm.config
     from pydantic import TypeAdapter, ValidationError
 

@@ -48,7 +48,7 @@ def test_a_young_platform_has_rates_over_its_own_age() -> None:
 
 
 def test_more_requests_than_are_remembered_have_rates_over_what_is_remembered() -> None:
-    recent = Recent(most=100, begin_s=0)
+    recent = Recent(max_requests=100, begin_s=0)
     for number in range(1000):
         recent.note(100 + number / 50, 0.1, output_tokens=2)
     told = recent.summary(100 + 999 / 50)
