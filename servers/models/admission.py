@@ -102,8 +102,8 @@ class Admission:
     def _make_room(self, caller: str) -> None:
         """Turn away the newest request of the caller with the most waiting, or this one."""
         greediest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
-        own = len(self._waiting.get(caller, ()))
-        if not self._waiting or len(self._waiting[greediest]) <= own + 1:
+        own_waiting = len(self._waiting.get(caller, ()))
+        if not self._waiting or len(self._waiting[greediest]) <= own_waiting + 1:
             raise self._full()
         last = self._waiting[greediest][-1]
         last.set_exception(self._full())

@@ -66,8 +66,8 @@ class Model:
     @property
     def max_running(self) -> int:
         """How many requests may run: what the settings say, else what the instances can work on."""
-        offered = sum(instance.card.max_running for instance in self.instances if instance.card)
-        return self.settings.max_running or offered or 1
+        capacity = sum(instance.card.max_running for instance in self.instances if instance.card)
+        return self.settings.max_running or capacity or 1
 
     @property
     def max_waiting(self) -> int:

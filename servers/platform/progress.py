@@ -31,7 +31,7 @@ class Progress:
         self._console = Console(stderr=True)
         self._supervisor: Supervisor | None = None
         self._begin_s = time.perf_counter()
-        self._logged: dict[str, tuple[State, str]] = {}
+        self._last_steps: dict[str, tuple[State, str]] = {}
         self._live: Live | None = None
         self._announced = False
 
@@ -60,9 +60,9 @@ class Progress:
     def _log(self, model: Model) -> None:
         instance = model.choose()
         step = (instance.state, re.sub(r"\d+ MB", "", instance.detail))  # the bytes of a pull change all the time
-        if self._logged.get(model.name) == step:
+        if self._last_steps.get(model.name) == step:
             return
-        self._logged[model.name] = step
+        self._last_steps[model.name] = step
         line = f"{model.name}: {instance.state.value} {instance.detail}".rstrip()
         if instance.state is State.READY:
             line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"

@@ -157,18 +157,18 @@ def _problems(args: Mapping[str, Args]) -> Iterator[tuple[str, str | None, str]]
 
 def _problem_of(parser: Any, option: str, value: Any, dests: dict[str, str]) -> str | None:
     """The problem of one option, or None; `dests` maps each argparse `dest` to the option that set it."""
-    got = describe_value(value, sounds_secret(option))
+    actual = describe_value(value, sounds_secret(option))
     flag = _arguments(option, True)[0].partition(".")[0]
     action = parser._option_string_actions.get(flag)
     if action is None or flag.startswith("--no-"):
-        return f"expected an option of vLLM, got {option} with value {got}{_meant(parser, flag)}"
+        return f"expected an option of vLLM, got {option} with value {actual}{_suggestion(parser, flag)}"
     if action.dest in dests:
-        return f"expected each option once, got {got} here and {dests[action.dest]}, the same option; keep one"
+        return f"expected each option once, got {actual} here and {dests[action.dest]}, the same option; keep one"
     dests[action.dest] = option
     if value is None:
         return None
     if (action.nargs == 0) != isinstance(value, bool) and action.nargs != "?":
-        return f"expected {'true or false' if action.nargs == 0 else _expected(action)}, got {got}"
+        return f"expected {'true or false' if action.nargs == 0 else _expected(action)}, got {actual}"
     if value is False and "--no-" + flag.lstrip("-") not in action.option_strings:
         return "expected true, got false; this option has no opposite: leave it out"
     if isinstance(value, list) and action.nargs not in ("+", "*") and (len(value) != 1 or action.type is json.loads):
@@ -177,31 +177,31 @@ def _problem_of(parser: Any, option: str, value: Any, dests: dict[str, str]) -> 
     try:
         parsed = parser.parse_args(to_argv({option: value}))
     except Exception as error:  # what a type of vLLM's raises here, it would raise at the start
-        return _refusal(error, action, got)
-    return _out_of_bounds(parser, action, getattr(parsed, action.dest), got)
+        return _refusal(error, action, actual)
+    return _out_of_bounds(parser, action, getattr(parsed, action.dest), actual)
 
 
-def _refusal(error: BaseException, action: Any, got: str) -> str:
+def _refusal(error: BaseException, action: Any, actual: str) -> str:
     from pydantic import ValidationError
 
     if action.choices:
         choices = [str(choice) for choice in action.choices if choice is not None]
-        meant = nearest(got.strip("'"), choices)
-        return f"expected one of {', '.join(choices)}, got {got}{f'; did you mean {meant}?' if meant else ''}"
+        near = nearest(actual.strip("'"), choices)
+        return f"expected one of {', '.join(choices)}, got {actual}{f'; did you mean {near}?' if near else ''}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValidationError):
         cause = cause.__cause__ or cause.__context__
-    if got == MASK:
-        return f"expected {_expected(action)}, got {got}"
+    if actual == MASK:
+        return f"expected {_expected(action)}, got {actual}"
     if cause is None:
         message = re.sub(r"^argument [^:]*: ", "", _one_line(str(error)))
-        return f"expected {_expected(action)}, got {got}; vLLM says: {message}"
+        return f"expected {_expected(action)}, got {actual}; vLLM says: {message}"
     first = cause.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
-    return f"expected {cause.title} options, got {got}; vLLM says of {name or 'it'}: {_one_line(first['msg'])}"
+    return f"expected {cause.title} options, got {actual}; vLLM says of {name or 'it'}: {_one_line(first['msg'])}"
 
 
-def _out_of_bounds(parser: Any, action: Any, value: Any, got: str) -> str | None:
+def _out_of_bounds(parser: Any, action: Any, value: Any, actual: str) -> str | None:
     """The problem of a value by the bounds of vLLM's configuration class, whose name is the option's group."""
     import vllm.config
     from pydantic import TypeAdapter, ValidationError
@@ -217,7 +217,7 @@ def _out_of_bounds(parser: Any, action: Any, value: Any, got: str) -> str | None
     try:
         TypeAdapter(bounded).validate_python(value)
     except ValidationError as error:
-        return f"expected {error.errors()[0]['msg'].replace('Input should be', 'a value')}, got {got}"
+        return f"expected {error.errors()[0]['msg'].replace('Input should be', 'a value')}, got {actual}"
     return None
 
 
@@ -228,13 +228,13 @@ def _expected(action: Any) -> str:
     return names.get(action.type, "a value")
 
 
-def _meant(parser: Any, flag: str) -> str:
+def _suggestion(parser: Any, flag: str) -> str:
     actions = parser._option_string_actions
     name = flag.removeprefix("--").removeprefix("no-")
     if short := actions.get("-" + name):  # `tp` for `-tp`
         name = short.option_strings[0].removeprefix("--")
-    meant = nearest(name, [option.removeprefix("--") for option in actions if not option.startswith("--no-")])
-    return f"; did you mean {meant}?" if meant else ""
+    near = nearest(name, [option.removeprefix("--") for option in actions if not option.startswith("--no-")])
+    return f"; did you mean {near}?" if near else ""
 
 
 def _one_line(text: str) -> str:
