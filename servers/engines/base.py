@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiohttp
+import msgspec
 
+from servers.engines.connection import Connection
 from servers.processes.group import Member
 
 
@@ -69,14 +70,18 @@ class Engine(Protocol):
         """The child that serves the model from `model_dir` on the Unix socket `socket`."""
         ...
 
-    async def warm(self, session: aiohttp.ClientSession) -> Card:
+    def connect(self, socket: Path) -> Connection:
+        """The way to the child that listens on `socket`; it need not listen yet."""
+        ...
+
+    async def warm(self, connection: Connection) -> Card:
         """Request one token or one prediction, and return what the model offers.
 
-        Raises CanaryError for a wrong answer, aiohttp.ClientError for none.
+        Raises CanaryError for a wrong answer, CONNECTION_LOST for none.
         """
         ...
 
-    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+    async def canary(self, connection: Connection, card: Card) -> None:
         """Request one token or one prediction; raises as `warm` does."""
         ...
 
@@ -93,15 +98,23 @@ class Engine(Protocol):
         ...
 
 
-async def ask(
-    session: aiohttp.ClientSession, path: str, body: object, headers: Mapping[str, str] | None = None
-) -> bytes:
-    """POST JSON and return the whole answer; a status other than 200 is a CanaryError that quotes it."""
-    async with session.post(path, json=body, headers=headers) as response:
-        answer = await response.read()
-        if response.status != 200:
-            raise CanaryError(f"POST {path} was answered {response.status}: {answer[:300].decode(errors='replace')}")
-        return answer
+async def post(connection: Connection, path: str, document: object, headers: Mapping[str, str] | None = None) -> bytes:
+    """POST JSON and return the whole answer. Raises CanaryError, which quotes it, for a status other than 200."""
+    body = msgspec.json.encode(document)
+    reply = await connection.send("POST", path, body, {"content-type": "application/json", **(headers or {})})
+    answer = await reply.read()
+    if reply.status != 200:
+        raise CanaryError(f"POST {path} was answered {reply.status}: {answer[:300].decode(errors='replace')}")
+    return answer
+
+
+async def get(connection: Connection, path: str) -> bytes:
+    """GET and return the whole answer. Raises CanaryError for a status other than 200."""
+    reply = await connection.send("GET", path)
+    answer = await reply.read()
+    if reply.status != 200:
+        raise CanaryError(f"GET {path} was answered {reply.status}")
+    return answer
 
 
 def weight_bytes(model_dir: Path | None) -> int:

@@ -8,9 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-import aiohttp
-from yarl import URL
-
+from servers.engines.connection import CONNECTION_LOST, Reply
 from servers.errors import ApiError
 from servers.gateway.errors import translate
 from servers.gateway.request import Request
@@ -48,36 +46,35 @@ async def forward(
     to the process, which is how vLLM and LitServe learn that nobody waits any more.
     """
     instance = model.choose()
-    if instance.session is None:
+    if instance.connection is None:
         raise _died(model)
-    url = URL.build(path=path, query_string=request.query.decode("latin-1"), encoded=True)
+    query = request.query.decode("latin-1")
     instance.in_flight += 1
     deaths = instance.deaths
     try:
-        async with instance.session.request(
-            request.method, url, data=body, headers=request.upstream_headers(trace), allow_redirects=False
-        ) as upstream:
-            if upstream.status == 500 and await _dies(instance, deaths):
+        reply = await instance.connection.send(request.method, path, body, request.upstream_headers(trace), query)
+        try:
+            if reply.status == 500 and await _dies(instance, deaths):
                 raise _died(model)
-            await _return(upstream, request, body, instance, answer)
-    except (aiohttp.ClientError, OSError):
+            await _return(reply, request, body, instance, answer)
+        finally:
+            reply.close()
+    except CONNECTION_LOST:
         raise _died(model) from None
     finally:
         instance.in_flight -= 1
 
 
-async def _return(
-    upstream: aiohttp.ClientResponse, request: Request, body: bytes, instance: Instance, answer: Answer
-) -> None:
+async def _return(reply: Reply, request: Request, body: bytes, instance: Instance, answer: Answer) -> None:
     instance.answered_at_s = time.monotonic()
-    headers = [pair for pair in upstream.raw_headers if pair[0].lower() not in _NOT_RETURNED]
-    if upstream.status >= 400:
-        status, error = translate(upstream.status, await upstream.read(), request.content_type, body)
+    headers = [pair for pair in reply.headers if pair[0].lower() not in _NOT_RETURNED]
+    if reply.status >= 400:
+        status, error = translate(reply.status, await reply.read(), request.content_type, body)
         own = (b"content-length", b"content-type")
         await answer.whole(status, error, [pair for pair in headers if pair[0].lower() not in own])
         return
-    await answer.start(upstream.status, headers)
-    async for chunk in upstream.content.iter_any():
+    await answer.start(reply.status, headers)
+    async for chunk in reply.chunks:
         instance.answered_at_s = time.monotonic()
         await answer.write(chunk)
     await answer.finish()

@@ -10,11 +10,11 @@ import asyncio
 import re
 from collections.abc import Mapping
 
-import aiohttp
-
+from servers.engines.base import CanaryError, get
+from servers.engines.connection import CONNECTION_LOST
 from servers.models.model import Model
 
-_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
+_TIMEOUT_S = 1.0
 _OMIT = re.compile(r"python_|process_|litport_|.*_created$")
 _HEADER = re.compile(r"# (?:HELP|TYPE) (\S+)")
 _LABEL = re.compile(r'([a-zA-Z_]\w*)="(?:\\.|[^"\\])*"')
@@ -40,14 +40,14 @@ async def pages(models: Mapping[str, Model]) -> str:
 
 
 async def _read(model: Model) -> str | None:
-    session = model.choose().session
-    if session is None:
+    connection = model.choose().connection
+    if connection is None:
         return None
     try:
-        async with session.get("/metrics", timeout=_TIMEOUT) as response:
-            return await response.text() if response.status == 200 else None
-    except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError, UnicodeDecodeError):
-        return None  # it starts, ends or hangs; RuntimeError: its session was closed meanwhile
+        async with asyncio.timeout(_TIMEOUT_S):
+            return (await get(connection, "/metrics")).decode()
+    except (CanaryError, *CONNECTION_LOST, TimeoutError, RuntimeError, UnicodeDecodeError):
+        return None  # it starts, ends or hangs; RuntimeError: the connection was closed meanwhile
 
 
 def _families(text: str) -> list[tuple[str, list[str], list[re.Match[str]]]]:

@@ -8,9 +8,8 @@ answering gets more time.
 import asyncio
 import time
 
-import aiohttp
-
 from servers.engines.base import CanaryError
+from servers.engines.connection import CONNECTION_LOST
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
@@ -40,10 +39,10 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
 
 
 async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
-    assert instance.session is not None
+    assert instance.connection is not None
     assert instance.card is not None
     timeout_s = model.settings.canary_timeout_s
-    canary = asyncio.ensure_future(model.engine.canary(instance.session, instance.card))
+    canary = asyncio.ensure_future(model.engine.canary(instance.connection, instance.card))
     asked_at_s = time.monotonic()
     try:
         while not canary.done():
@@ -59,7 +58,7 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
         instance.canary_s += time.monotonic() - asked_at_s
     except (CanaryError, KeyError, ValueError) as problem:
         _fail(instance, process, f"the canary was answered wrongly: {problem}")
-    except (aiohttp.ClientError, OSError) as problem:
+    except CONNECTION_LOST as problem:
         _fail(instance, process, f"the canary was not answered: {type(problem).__name__}")
     finally:
         canary.cancel()

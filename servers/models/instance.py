@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-import aiohttp
-
 from servers.engines.base import Card
+from servers.engines.connection import Connection
 
 # The estimate of a start that was never measured.
 _UNMEASURED_START_S = 10
@@ -36,7 +35,7 @@ class Instance:
     """One process tree that serves a model on the Unix socket `socket` and logs into `log_file`.
 
     `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start,
-    `start_s` the whole of it without the pull (seconds). `session` connects to the child while one runs, and `card` is
+    `start_s` the whole of it without the pull (seconds). `connection` leads to the child while one runs, and `card` is
     what the child offers once it is ready. `deaths` counts the children that broke after they were ready, `in_flight`
     the requests that the child has, and `answered_at_s` is when a byte of any answer last came (`time.monotonic()`).
     `transitions` counts the entries into each state, `canaries` their results ("ok", "failed"), and `canary_s` is the
@@ -51,7 +50,7 @@ class Instance:
     phases_s: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
     card: Card | None = None
-    session: aiohttp.ClientSession | None = None
+    connection: Connection | None = None
     group_id: int | None = None
     start_s: float | None = None
     deaths: int = 0

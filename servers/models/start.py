@@ -1,14 +1,14 @@
 """The start of an instance: from a source to a child that has given its first right answer."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import aiohttp
-
-from servers.engines.base import CanaryError
+from servers.engines.base import CanaryError, get
+from servers.engines.connection import CONNECTION_LOST, Connection
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
@@ -20,8 +20,6 @@ from servers.store import Store
 Report = Callable[[State, str], None]
 
 _POLL_S = 0.1
-# Shorter than the 5 s of uvicorn in the children, so that the front door is the first to close an idle connection.
-_KEEP_ALIVE_S = 3.0
 
 _Result = TypeVar("_Result")
 
@@ -59,38 +57,23 @@ async def start(
     except OSError as problem:  # a full disk, no more processes
         raise StartError(f"its process cannot be started: {problem.strerror} ({problem.filename})") from None
     instance.group_id = process.group_id
-    instance.session = _connect(instance.socket)
-    await _unless_broken(process, _until_healthy(instance.session))
+    instance.connection = model.engine.connect(instance.socket)
+    await _unless_broken(process, _until_healthy(instance.connection))
     instance.phases_s["load"] = time.perf_counter() - begin_s
 
     begin_s = time.perf_counter()
     report(State.STARTING, "warming")
-    instance.card = await _unless_broken(process, model.engine.warm(instance.session))
+    instance.card = await _unless_broken(process, model.engine.warm(instance.connection))
     members = ProcessGroup(process.group_id).members()
     process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
 
 
-def _connect(socket: Path) -> aiohttp.ClientSession:
-    """A client of the child: one connection a request, without a limit; bodies and cookies pass unchanged."""
-    return aiohttp.ClientSession(
-        "http://localhost",
-        connector=aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        headers={"accept-encoding": "identity"},  # compression costs more than the socket
-    )
-
-
-async def _until_healthy(session: aiohttp.ClientSession) -> None:
+async def _until_healthy(connection: Connection) -> None:
     while True:
-        try:
-            async with session.get("/health") as response:
-                if response.status == 200:
-                    return
-        except aiohttp.ClientError:
-            pass  # it does not listen yet
+        with contextlib.suppress(CanaryError, *CONNECTION_LOST):  # it does not listen yet, or is not yet healthy
+            await get(connection, "/health")
+            return
         await asyncio.sleep(_POLL_S)
 
 
@@ -103,7 +86,7 @@ async def _unless_broken(process: ModelProcess, step: Awaitable[_Result]) -> _Re
         if not work.done():
             raise StartError(process.cause())
         return work.result()
-    except (CanaryError, aiohttp.ClientError) as problem:
+    except (CanaryError, *CONNECTION_LOST) as problem:
         raise StartError(f"its first answer was wrong: {problem}") from None
     finally:
         for task in (work, broken):

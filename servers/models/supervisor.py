@@ -178,6 +178,6 @@ async def _clear(instance: Instance, process: ModelProcess) -> None:
     instance.card = None
     await process.end(_END_GRACE_S if not process.broken.is_set() else 0)
     instance.group_id = None
-    if instance.session is not None:
-        await instance.session.close()
-        instance.session = None
+    if instance.connection is not None:
+        await instance.connection.close()
+        instance.connection = None

@@ -4,9 +4,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
-
-from servers.engines.base import Card, Command, Needs, ask
+from servers.engines.base import Card, Command, Needs, post
+from servers.engines.connection import Connection, HttpConnection
 from servers.processes.group import Member
 
 
@@ -23,14 +22,17 @@ class TinyEngine:
     def command(self, model_dir: Path | None, socket: Path) -> Command:
         return Command([sys.executable, *self.argv, str(socket)], {})
 
-    async def warm(self, session: aiohttp.ClientSession) -> Card:
+    def connect(self, socket: Path) -> Connection:
+        return HttpConnection(socket)
+
+    async def warm(self, connection: Connection) -> Card:
         entry = {"id": self.name, "object": "model", "created": 1, "owned_by": "tiny"}
         card = Card(self.routes, self.predict_path, (entry,))
-        await self.canary(session, card)
+        await self.canary(connection, card)
         return card
 
-    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
-        await ask(session, "/predict", {})
+    async def canary(self, connection: Connection, card: Card) -> None:
+        await post(connection, "/predict", {})
 
     def answers_in_parts(self) -> bool:
         return True

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry
 from servers.engines import allocator
-from servers.engines.base import CanaryError, Card, Command, Needs, ask, weight_bytes
+from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
+from servers.engines.connection import Connection, HttpConnection
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
@@ -73,12 +72,15 @@ class LitServeEngine:
         defaults = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
         return Command(argv, {**defaults, **settings.env, **tracing.child_environ(self.name, environ)})
 
-    async def warm(self, session: aiohttp.ClientSession) -> Card:
+    def connect(self, socket: Path) -> HttpConnection:
+        """LitServe's server speaks HTTP."""
+        return HttpConnection(socket)
+
+    async def warm(self, connection: Connection) -> Card:
         """The canary, then the child's own description."""
         fields = json.loads(self.card_file.read_text())
         path: str = fields["api_path"]
-        async with session.get("/openapi.json") as response:
-            openapi = await response.json()
+        openapi = json.loads(await get(connection, "/openapi.json"))
         card = Card(
             routes=frozenset({path}) if path.startswith("/v1/") else frozenset[str](),
             predict_path=path,
@@ -87,18 +89,16 @@ class LitServeEngine:
             max_running=self._max_running(fields),
             example=self.settings.example if self.settings.example is not None else fields["example"],
         )
-        await self.canary(session, card)
+        await self.canary(connection, card)
         return card
 
-    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+    async def canary(self, connection: Connection, card: Card) -> None:
         """One prediction on the example of the settings or of the API; without one, LitServe's health route."""
         if card.example is not None:
             assert card.predict_path is not None
-            await ask(session, card.predict_path, card.example)
-            return
-        async with session.get("/health") as response:
-            if response.status != 200:
-                raise CanaryError(f"GET /health was answered {response.status}")
+            await post(connection, card.predict_path, card.example)
+        else:
+            await get(connection, "/health")
 
     def answers_in_parts(self) -> bool:
         """False: a worker answers when it has predicted, however long that takes."""

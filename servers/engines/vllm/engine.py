@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from configs.settings import VllmModel
 from servers.engines import allocator
-from servers.engines.base import CanaryError, Card, Command, Needs, ask, weight_bytes
+from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
+from servers.engines.connection import Connection, HttpConnection
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.processes.group import Member
@@ -96,27 +95,29 @@ class VllmEngine:
         traces = tracing.child_environ(self.name, os.environ | self.settings.env)
         return Command(argv, {**environ, **self.settings.env, **traces})
 
-    async def warm(self, session: aiohttp.ClientSession) -> Card:
+    def connect(self, socket: Path) -> HttpConnection:
+        """vLLM's server speaks HTTP."""
+        return HttpConnection(socket)
+
+    async def warm(self, connection: Connection) -> Card:
         """The canary, then the server's own description."""
-        async with session.get("/openapi.json") as response:
-            openapi = await response.json()
-        async with session.get("/v1/models") as response:
-            listing = (await response.json())["data"]
+        openapi = json.loads(await get(connection, "/openapi.json"))
+        listing = json.loads(await get(connection, "/v1/models"))["data"]
         routes = ROUTES & set(openapi["paths"])
         card = Card(routes=routes, listing=tuple(listing), openapi=openapi, max_running=self._max_running())
-        await self.canary(session, card)
+        await self.canary(connection, card)
         return card
 
-    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+    async def canary(self, connection: Connection, card: Card) -> None:
         """One token from a generating model, one vector from an embedding one."""
         headers = _UNSAMPLED if self._is_traced() else {}
         if "/v1/completions" in card.routes:
             one_token = {"prompt": "1, 2, 3,", "max_tokens": 1, "temperature": 0}
-            answer = json.loads(await ask(session, "/v1/completions", one_token, headers))
+            answer = json.loads(await post(connection, "/v1/completions", one_token, headers))
             if answer["usage"]["completion_tokens"] != 1:
                 raise CanaryError(f"asked for one token, got {answer['usage']}")
         elif "/v1/embeddings" in card.routes:
-            answer = json.loads(await ask(session, "/v1/embeddings", {"input": "one"}, headers))
+            answer = json.loads(await post(connection, "/v1/embeddings", {"input": "one"}, headers))
             if not answer["data"][0]["embedding"]:
                 raise CanaryError("asked for one embedding, got an empty one")
 

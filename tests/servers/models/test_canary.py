@@ -6,10 +6,10 @@ import signal
 import time
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from servers.engines.base import Card
+from servers.engines.base import Card, post
+from servers.engines.connection import Connection
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.processes.group import ProcessGroup
@@ -24,11 +24,10 @@ class MuteEngine(TinyEngine):
 
     mute = False
 
-    async def canary(self, session: aiohttp.ClientSession, card: Card) -> None:
+    async def canary(self, connection: Connection, card: Card) -> None:
         if self.mute:
-            async with session.post("/predict", json={"wait_s": 60}):
-                return
-        await super().canary(session, card)
+            await post(connection, "/predict", {"wait_s": 60})
+        await super().canary(connection, card)
 
 
 @pytest.mark.parametrize("victim", ["main", "worker"])
