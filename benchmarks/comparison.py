@@ -1,10 +1,10 @@
 """Two results against each other: ratios with bootstrap intervals, for people and for CI.
 
-It refuses to compare what was not asked the same: other requests, another model, other arrivals.
+Results of other requests, another model or other arrivals are not compared.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,19 @@ import numpy as np
 
 from benchmarks import result
 from benchmarks.analysis import figures
+from benchmarks.analysis.figures import Numbers
+from benchmarks.result import Result
 from clients.record import RequestRecord, window
 from configs.errors import UserError
 
-_SAME = ("model",), ("workload_digest",), ("settings", "bench", "load")
+_Key = tuple[str, int]
+"""A rung and its number of users."""
+
+_EQUAL: Mapping[str, Callable[[Result], Any]] = {
+    "model": lambda result: result.model,
+    "workload_digest": lambda result: result.workload_digest,
+    "settings.bench.load": lambda result: result.settings.bench.get("load"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,69 +40,64 @@ class Ratio:
     high: float
 
 
-def compare(one: Path, other: Path) -> list[Ratio]:
+def compare(base: Path, candidate: Path) -> list[Ratio]:
     """The rungs that both results have. Raises UserError when the two cannot be compared."""
+    folders = (base, candidate)
     try:
-        results = [result.read(folder) for folder in (one, other)]
+        results = [result.read(folder) for folder in folders]
     except ValueError as problem:
         raise UserError(str(problem)) from None
-    for path in _SAME:
-        values = [_at(found, path) for found in results]
-        if values[0] != values[1]:
-            name = ".".join(path)
-            raise UserError(
-                f"the two results cannot be compared: {name} is {_short(values[0])} and {_short(values[1])}"
-            )
-    for folder, found in zip((one, other), results, strict=True):
-        if not found["valid"]:
-            raise UserError(f"{folder} is not valid: {found['findings'][0]['message']}")
-    stretches = [_stretches(folder, found) for folder, found in zip((one, other), results, strict=True)]
+    for name, read in _EQUAL.items():
+        first, second = map(read, results)
+        if first != second:
+            raise UserError(f"the two results cannot be compared: {name} is {_short(first)} and {_short(second)}")
+    for folder, document in zip(folders, results, strict=True):
+        if not document.valid:
+            raise UserError(f"{folder} is not valid: {document.findings[0].message}")
+    stretches = [_stretches(folder, document) for folder, document in zip(folders, results, strict=True)]
     shared = [key for key in stretches[0] if key in stretches[1]]
     if not shared:
         raise UserError("the two results have no rung in common")
     return [_ratio(key, stretches[0][key], stretches[1][key]) for key in shared]
 
 
-def _ratio(key: tuple[str, int], one: Any, other: Any) -> Ratio:
-    draws = [figures.resampled_means(rates, lengths_s, seed) for seed, (rates, lengths_s) in enumerate((one, other))]
+def _ratio(key: _Key, *stretches: tuple[Numbers, Numbers]) -> Ratio:
+    draws = [figures.resampled_means(rates, lengths_s, seed) for seed, (rates, lengths_s) in enumerate(stretches)]
     low, high = np.percentile(draws[1] / draws[0], (2.5, 97.5))
-    means = [np.average(rates, weights=lengths_s) for rates, lengths_s in (one, other)]
+    means = [np.average(rates, weights=lengths_s) for rates, lengths_s in stretches]
     return Ratio(*key, float(means[1] / means[0]), float(low), float(high))
 
 
-def _stretches(folder: Path, found: Mapping[str, Any]) -> dict[tuple[str, int], Any]:
-    passes: dict[tuple[str, int], dict[int, list[RequestRecord]]] = {}
-    requests = (folder if folder.is_dir() else folder.parent) / found["requests_file"]
-    try:
-        for line in requests.read_bytes().splitlines():
-            document = json.loads(line)
-            key = (document["rung"], document["users"])
-            record = msgspec.convert(document, RequestRecord)
-            passes.setdefault(key, {}).setdefault(document["pass"], []).append(record)
-    except (OSError, ValueError, KeyError) as problem:  # msgspec's errors are ValueErrors
-        raise UserError(f"expected a result's requests in {requests}: {problem}") from None
+def _stretches(folder: Path, document: Result) -> dict[_Key, tuple[Numbers, Numbers]]:
+    """The rates of each rung in the stretches of its passes, and their lengths in seconds."""
     rates = {}
-    for key, numbered in passes.items():
-        each = list(numbered.values())
-        windows = [window(one) for one in each]
-        tokens = any(record.output_tokens for one in each for record in one)
-        rates[key] = figures.stretch_rates(each, windows, _tokens if tokens else _one)
+    for key, passes in _read_requests(folder, document).items():
+        windows = [window(records) for records in passes]
+        generates = any(record.output_tokens for records in passes for record in records)
+        rates[key] = figures.stretch_rates(passes, windows, _tokens if generates else _answers)
     return rates
+
+
+def _read_requests(folder: Path, document: Result) -> dict[_Key, list[list[RequestRecord]]]:
+    passes: dict[_Key, dict[int, list[RequestRecord]]] = {}
+    file = (folder if folder.is_dir() else folder.parent) / document.requests_file
+    try:
+        for line in file.read_bytes().splitlines():
+            request = json.loads(line)
+            key = (request["rung"], request["users"])
+            record = msgspec.convert(request, RequestRecord)
+            passes.setdefault(key, {}).setdefault(request["pass"], []).append(record)
+    except (OSError, ValueError, KeyError) as problem:  # msgspec's errors are ValueErrors
+        raise UserError(f"expected a result's requests in {file}: {problem}") from None
+    return {key: list(by_number.values()) for key, by_number in passes.items()}
 
 
 def _tokens(record: RequestRecord) -> float:
     return record.output_tokens or 0
 
 
-def _one(_: RequestRecord) -> float:
+def _answers(_: RequestRecord) -> float:
     return 1.0
-
-
-def _at(found: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = found
-    for part in path:
-        value = value[part]
-    return value
 
 
 def _short(value: Any) -> str:

@@ -1,15 +1,15 @@
 """Where the time goes: rows whose sum is the latency that the client measured.
 
-Each row is the difference of two nested intervals, both measured, a mean over the same requests: client, front door,
-upstream, the child's HTTP server, its engine. So the rows add up as long as the intervals really lie within each other
-and count the same requests. What breaks that shows: a row below zero counts as closure error, and so does a server that
-counted other requests than the client. Names of vLLM's series are those of vLLM 0.32, `/metrics`.
+A row is the difference of two nested intervals, both measured, a mean over the same requests: client, front door,
+upstream, the child's HTTP server, its engine. The rows add up as long as the intervals lie within each other and count
+the same requests. Where they do not, the breakdown shows it: a row below zero counts as closure error, and so does a
+server that counted other requests than the client.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.rungs.scrape import Series
+from benchmarks.analysis.layer import ClientLayer, FrontDoorLayer, Layer, ServerLayer
 from clients.record import RequestRecord
 
 
@@ -17,7 +17,7 @@ from clients.record import RequestRecord
 class Row:
     """One part of the latency: seconds a request, mean."""
 
-    name: str
+    layer: Layer
     seconds: float
 
 
@@ -25,8 +25,8 @@ class Row:
 class Breakdown:
     """Rows in the order in which a request passes them; `e2e_s` is their measured total, from the scheduled time.
 
-    `closure_error` is (sum of the rows, those below zero left out, - e2e) / e2e; None when the server counted other
-    requests than the client, which `note` then says.
+    `closure_error` is (sum of the rows without those below zero - e2e) / e2e. It is None when the server counted other
+    requests than the client; `note` then says so.
     """
 
     rows: tuple[Row, ...]
@@ -35,97 +35,82 @@ class Breakdown:
     note: str = ""
 
 
-def break_down(records: Sequence[RequestRecord], server: Series, door: Series | None = None) -> Breakdown:
-    """The rows of a server's answers: `server` is what its series gained, `door` what the front door's did, if any.
+class Counters:
+    """What the series of a server gained during a measurement; remembers how many requests each of them counted."""
 
-    Without series that we know, the time behind the client is one row.
+    def __init__(self, gains: Mapping[str, float]) -> None:
+        self.gains = gains
+        self.request_counts: set[float] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.gains
+
+    def histogram_mean_s(self, name: str) -> float:
+        """The mean of a histogram, in seconds; 0 where it counted nothing."""
+        return self.mean_s(f"{name}_sum", f"{name}_count")
+
+    def mean_s(self, seconds: str, requests: str) -> float:
+        """The seconds of one series over the requests of another; 0 where it counted nothing."""
+        count = self.gains.get(requests, 0.0)
+        self.request_counts.add(count)
+        return self.gains.get(seconds, 0.0) / count if count else 0.0
+
+
+RowReader = Callable[[Counters, float, Layer], "list[Row] | None"]
+"""Makes rows of an engine's series: of the server's counters, the seconds behind the client or the front door, and the
+layer of the way there. None when the series are not those of the engine."""
+
+
+def break_down(
+    records: Sequence[RequestRecord],
+    server: Mapping[str, float],
+    front_door: Mapping[str, float] | None = None,
+    readers: Sequence[RowReader] = (),
+) -> Breakdown:
+    """The rows of a server's answers: `server` is what its series gained, `front_door` what the front door's did.
+
+    The first of the `readers` that knows the series makes the rows. Without one the time behind the client is one row.
     """
     count = len(records)
     late_s = sum(record.sent_s - record.scheduled_s for record in records) / count
     client_s = sum(record.end_s - record.sent_s for record in records) / count
-    rows = [Row("client lateness", late_s)]
-    counted: set[float] = set()
-    inner = client_s
-    if door:
-        door_s, upstream_s = (
-            _mean(door, "litport_request_duration_seconds", counted),
-            _mean(door, "litport_upstream_duration_seconds", counted),
-        )
-        rows += [Row("network, accept, client read", client_s - door_s), Row("front door", door_s - upstream_s)]
-        inner = upstream_s
-    hop = "hop to the model's process" if door else "network, accept, client read"
-    if "vllm:e2e_request_latency_seconds_sum" in server:
-        rows += _vllm(server, inner, hop, counted)
-    elif "litserve_step_seconds_total/http" in server:
-        rows += _litserve(server, inner, hop, counted)
-    elif "naive_http_seconds_sum" in server:
-        http_s, model_s = _mean(server, "naive_http_seconds", counted), _mean(server, "naive_model_seconds", counted)
-        rows += [Row(hop, inner - http_s), Row("HTTP and parsing", http_s - model_s), Row("model", model_s)]
-    else:
-        rows.append(Row("server", inner))
-    return _closed(rows, late_s + client_s, count, counted)
+    rows = [Row(ClientLayer.LATENESS, late_s)]
+    counters = Counters(server)
+    inner_s = client_s
+    hop: Layer = ClientLayer.NETWORK
+    if front_door:
+        door = Counters(front_door)
+        door_s = door.histogram_mean_s("litport_request_duration_seconds")
+        inner_s = door.histogram_mean_s("litport_upstream_duration_seconds")
+        counters.request_counts |= door.request_counts
+        rows += [Row(ClientLayer.NETWORK, client_s - door_s), Row(FrontDoorLayer.FRONT_DOOR, door_s - inner_s)]
+        hop = FrontDoorLayer.HOP
+    readings = (reader(counters, inner_s, hop) for reader in (*readers, _naive_rows))
+    rows += next((inner for inner in readings if inner), [Row(ServerLayer.WHOLE, inner_s)])
+    return _close(rows, late_s + client_s, count, counters.request_counts)
 
 
-def of_steps(records: Sequence[RequestRecord], steps: Sequence[tuple[str, float]]) -> Breakdown:
-    """The rows of a model called without a server; `steps` are seconds of all requests together, by name."""
+def break_down_steps(records: Sequence[RequestRecord], steps: Sequence[tuple[Layer, float]]) -> Breakdown:
+    """The rows of a model called without a server; `steps` are seconds of all requests together."""
     count = len(records)
     late_s = sum(record.sent_s - record.scheduled_s for record in records) / count
     e2e_s = sum(record.e2e_s for record in records) / count
-    rows = [Row("waiting for the model", late_s), *(Row(name, spent_s / count) for name, spent_s in steps)]
-    return _closed([*rows, Row("loop", e2e_s - sum(row.seconds for row in rows))], e2e_s, count, set())
+    rows = [Row(ClientLayer.WAITING, late_s), *(Row(layer, spent_s / count) for layer, spent_s in steps)]
+    rows.append(Row(ClientLayer.LOOP, e2e_s - sum(row.seconds for row in rows)))
+    return _close(rows, e2e_s, count, set())
 
 
-def _vllm(server: Series, inner: float, hop: str, counted: set[float]) -> list[Row]:
-    e2e_s = _mean(server, "vllm:e2e_request_latency_seconds", counted)
-    ttft_s = _mean(server, "vllm:time_to_first_token_seconds", counted)
-    queue_s = _mean(server, "vllm:request_queue_time_seconds", counted)
-    prefill_s = _mean(server, "vllm:request_prefill_time_seconds", counted)
-    decode_s = _mean(server, "vllm:request_decode_time_seconds", counted)
-    rows = [Row("engine loop", inner - e2e_s)]
-    if "http_request_duration_seconds_sum" in server:
-        http_s = _mean(server, "http_request_duration_seconds", counted)
-        rows = [Row(hop, inner - http_s), Row("HTTP, JSON, SSE in vLLM", http_s - e2e_s)]
-    return [
-        *rows,
-        Row("template, tokenise, hand-over", ttft_s - queue_s - prefill_s),
-        Row("scheduler queue", queue_s),
-        Row("prefill", prefill_s),
-        Row("decode", decode_s),
-        Row("output-hop drift", (e2e_s - ttft_s) - decode_s),
-    ]
+def _naive_rows(counters: Counters, inner_s: float, hop: Layer) -> list[Row] | None:
+    if "naive_http_seconds_sum" not in counters:
+        return None
+    http_s = counters.histogram_mean_s("naive_http_seconds")
+    model_s = counters.histogram_mean_s("naive_model_seconds")
+    return [Row(hop, inner_s - http_s), Row(ServerLayer.HTTP, http_s - model_s), Row(ServerLayer.MODEL, model_s)]
 
 
-def _litserve(server: Series, inner: float, hop: str, counted: set[float]) -> list[Row]:
-    def mean(step: str) -> float:
-        requests = server.get(f"litserve_step_requests_total/{step}", 0.0)
-        counted.add(requests)
-        return server.get(f"litserve_step_seconds_total/{step}", 0.0) / requests if requests else 0.0
-
-    names = {
-        "receive": "HTTP and parsing in LitServe",
-        "queue": "queue",
-        "batch_wait": "batch wait",
-        "decode": "decode",
-        "predict": "predict",
-        "encode": "encode",
-    }
-    http_s = mean("http")
-    rows = [Row(words, mean(step)) for step, words in names.items() if f"litserve_step_seconds_total/{step}" in server]
-    # Plain LitServe does not tell when a request leaves its queue.
-    rest = "return" if "litserve_step_seconds_total/queue" in server else "queue, batch wait and return"
-    return [Row(hop, inner - http_s), *rows, Row(rest, http_s - sum(row.seconds for row in rows))]
-
-
-def _mean(series: Series, name: str, counted: set[float]) -> float:
-    requests = series.get(f"{name}_count", 0.0)
-    counted.add(requests)
-    return series.get(f"{name}_sum", 0.0) / requests if requests else 0.0
-
-
-def _closed(rows: Sequence[Row], e2e_s: float, count: int, counted: set[float]) -> Breakdown:
-    if counted - {float(count)}:
-        others = ", ".join(f"{number:g}" for number in sorted(counted - {float(count)}))
-        note = f"the server counted {others} requests, the client {count}"
-        return Breakdown(tuple(rows), e2e_s, None, note)
+def _close(rows: Sequence[Row], e2e_s: float, count: int, request_counts: set[float]) -> Breakdown:
+    if differing := sorted(request_counts - {float(count)}):
+        numbers = ", ".join(f"{number:g}" for number in differing)
+        return Breakdown(tuple(rows), e2e_s, None, f"the server counted {numbers} requests, the client {count}")
     total_s = sum(max(row.seconds, 0.0) for row in rows)
     return Breakdown(tuple(rows), e2e_s, (total_s - e2e_s) / e2e_s if e2e_s else None)

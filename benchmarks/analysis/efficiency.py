@@ -1,15 +1,17 @@
 """How well the hardware was used, and what that costs: MFU, MBU, tokens per joule, money per million tokens.
 
-Computed from what was measured and from the model's own configuration; None wherever a part of that is not known, as
+Computed from the measurements and from the model's own configuration; None wherever a part of that is not known, as
 without a GPU.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.ladder import Climb
+import msgspec
+
+from benchmarks.analysis.hardware import GpuWindow
+from benchmarks.analysis.measurement import RungResult
 from clients.record import RequestRecord
 from servers.engines.base import weight_bytes
 from servers.telemetry.peaks import cost_per_million_tokens, mbu, mfu, tokens_per_joule
@@ -17,68 +19,92 @@ from servers.telemetry.peaks import cost_per_million_tokens, mbu, mfu, tokens_pe
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def judge(climb: Climb, model_dir: Path | None, dtype: str | None, price_per_hour: float | None) -> dict[str, Any]:
-    """The figures of one rung: fractions of the GPU's peaks, tokens a joule, the price of a million output tokens."""
-    records = [record for measurement in climb.measurements for record in measurement.records if not record.failed]
-    spent_s = sum(measurement.end_s - measurement.begin_s for measurement in climb.measurements)
+class Efficiency(msgspec.Struct, frozen=True):
+    """Fractions of the GPU's peaks (MFU and MBU), energy in joules, and what a million output tokens cost."""
+
+    mfu: float | None
+    mbu: float | None
+    energy_j: float | None
+    tokens_per_joule: float | None
+    cost_per_million_output_tokens: float | None
+
+
+def assess(result: RungResult, model_dir: Path | None, dtype: str | None, price_per_hour: float | None) -> Efficiency:
+    """The figures of one rung; `dtype` is the precision that the model computes in, None for that of its files."""
+    records = [record for measurement in result.measurements for record in measurement.records if not record.failed]
+    spent_s = sum(measurement.duration_s for measurement in result.measurements)
     output_tokens = sum(record.output_tokens or 0 for record in records) or None
-    gpus = [gpu for window in climb.utilisation for gpu in window["gpus"]]
-    energies = [gpu["energy_j"] for gpu in gpus]
-    energy_j = sum(energies) if energies and None not in energies else None
+    gpus = [gpu for window in result.utilisation for gpu in window.gpus]
+    energies = [gpu.energy_j for gpu in gpus if gpu.energy_j is not None]
+    energy_j = sum(energies) if energies and len(energies) == len(gpus) else None
     rate = output_tokens / spent_s if output_tokens else None
-    return {
-        "mfu": None,
-        "mbu": None,
-        **(_shares(records, climb.users, spent_s, model_dir, dtype, gpus) if gpus and model_dir else {}),
-        "energy_j": energy_j,
-        "tokens_per_joule": tokens_per_joule(output_tokens, energy_j),
-        "cost_per_million_output_tokens": cost_per_million_tokens(price_per_hour, rate),
-    }
+    shares: tuple[float | None, float | None] = (None, None)
+    if gpus and model_dir and (model := _Decoder.read(model_dir, dtype)):
+        shares = _shares(records, result.users, spent_s, model, gpus)
+    return Efficiency(
+        *shares,
+        energy_j=energy_j,
+        tokens_per_joule=tokens_per_joule(output_tokens, energy_j),
+        cost_per_million_output_tokens=cost_per_million_tokens(price_per_hour, rate),
+    )
+
+
+class _Decoder(msgspec.Struct, frozen=True):
+    """The sizes of a decoder; `width_bytes` is what one of its numbers takes in memory."""
+
+    parameters: float
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    width_bytes: int
+
+    @classmethod
+    def read(cls, model_dir: Path, dtype: str | None) -> "_Decoder | None":
+        """From the configuration beside the weights; None for a model that is no decoder."""
+        file = model_dir / "config.json"
+        config = json.loads(file.read_text()) if file.is_file() else {}
+        if "num_attention_heads" not in config or "num_hidden_layers" not in config:
+            return None
+        heads = config["num_attention_heads"]
+        saved = str(config.get("torch_dtype") or config.get("dtype"))
+        return cls(
+            parameters=weight_bytes(model_dir) / _BYTES.get(saved, 2),
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            width_bytes=_BYTES.get(saved if dtype in (None, "auto") else str(dtype), 2),
+        )
 
 
 def _shares(
-    records: Sequence[RequestRecord],
-    users: int,
-    spent_s: float,
-    model_dir: Path,
-    dtype: str | None,
-    gpus: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """MFU over the measured time and MBU of the mean decoding step, for a decoder with its configuration beside it."""
-    file = model_dir / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
-    if "num_attention_heads" not in config or "num_hidden_layers" not in config:
-        return {}
-    layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    saved = str(config.get("torch_dtype") or config.get("dtype"))
-    parameters = weight_bytes(model_dir) / _BYTES.get(saved, 2)
-    width = _BYTES.get(saved if dtype in (None, "auto") else str(dtype), 2)
+    records: Sequence[RequestRecord], users: int, spent_s: float, model: _Decoder, gpus: Sequence[GpuWindow]
+) -> tuple[float | None, float | None]:
+    """MFU over the measured time and MBU of the mean decoding step."""
     lengths = [(record.prompt_tokens or 0, record.output_tokens or 0) for record in records]
     # Every token attends to itself and to all before it.
     attended = sum((prompt + output) * (prompt + output + 1) / 2 for prompt, output in lengths)
     context = sum(prompt + output / 2 for prompt, output in lengths) / max(len(lengths), 1)
     steps_s = [record.tpot_s for record in records if record.tpot_s]
-    kv_heads = config.get("num_key_value_heads") or heads
-    devices = len({gpu["uuid"] for gpu in gpus})
-    name = gpus[0]["name"]
-    return {
-        "mfu": mfu(
-            name,
-            active_parameters=parameters,
-            tokens=float(sum(map(sum, lengths))),
-            layers=layers,
-            heads=heads,
-            head_dim=head_dim,
-            attention_pairs=attended,
-            elapsed_s=spent_s,
-            devices=devices,
-        ),
-        "mbu": mbu(
-            name,
-            weight_bytes=parameters * width,
-            kv_bytes=users * context * 2 * layers * kv_heads * head_dim * width,
-            step_s=sum(steps_s) / len(steps_s) if steps_s else None,
-            devices=devices,
-        ),
-    }
+    devices = len({gpu.uuid for gpu in gpus})
+    name = gpus[0].name
+    flops_share = mfu(
+        name,
+        active_parameters=model.parameters,
+        tokens=float(sum(map(sum, lengths))),
+        layers=model.layers,
+        heads=model.heads,
+        head_dim=model.head_dim,
+        attention_pairs=attended,
+        elapsed_s=spent_s,
+        devices=devices,
+    )
+    bandwidth_share = mbu(
+        name,
+        weight_bytes=model.parameters * model.width_bytes,
+        kv_bytes=users * context * 2 * model.layers * model.kv_heads * model.head_dim * model.width_bytes,
+        step_s=sum(steps_s) / len(steps_s) if steps_s else None,
+        devices=devices,
+    )
+    return flops_share, bandwidth_share

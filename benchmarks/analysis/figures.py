@@ -1,4 +1,4 @@
-"""Figures from records: latencies, rates, goodput, errors; each with how sure it is.
+"""Figures from records: latencies, rates, goodput and errors, each with its interval.
 
 Intervals are 95 % percentile bootstraps (Efron 1979): latencies resampled by request, rates by stretches of the
 measured time. A percentile is given only where at least five observations lie beyond it; otherwise it is None, as is
@@ -8,14 +8,14 @@ everything that was not measured. Times are in seconds.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from clients.record import RequestRecord
 from configs.bench import Slo
 
-PERCENTILES = (50, 90, 99)
 _BEYOND = 5
 _RESAMPLES = 1000
 _STRETCHES = 20
@@ -25,72 +25,124 @@ Window = tuple[float, float]
 Pass = Sequence[RequestRecord]
 
 
+class Rate(msgspec.Struct, frozen=True):
+    """A rate over all passes, its interval, and the rate of each pass."""
+
+    value: float
+    ci: list[float]
+    passes: list[float]
+
+
+Statistic = Literal["mean", "p50", "p90", "p99"]
+"""A figure of a distribution."""
+
+
+class Distribution(msgspec.Struct, frozen=True):
+    """How many values there are, their mean and percentiles, each with its interval."""
+
+    n: int
+    mean: float
+    mean_ci: list[float]
+    p50: float | None
+    p50_ci: list[float] | None
+    p90: float | None
+    p90_ci: list[float] | None
+    p99: float | None
+    p99_ci: list[float] | None
+
+    def value(self, statistic: Statistic) -> float | None:
+        """One of the figures."""
+        return {"mean": self.mean, "p50": self.p50, "p90": self.p90, "p99": self.p99}[statistic]
+
+    def interval(self, statistic: Statistic) -> list[float] | None:
+        """The interval of one of the figures."""
+        return {"mean": self.mean_ci, "p50": self.p50_ci, "p90": self.p90_ci, "p99": self.p99_ci}[statistic]
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """All figures of one rung over its passes; `errors` counts the failed requests by kind."""
+
+    requests: int
+    failed: int
+    errors: dict[str, int]
+    duration_s: float
+    request_throughput_per_s: Rate | None
+    output_throughput_per_s: Rate | None
+    goodput_per_s: Rate | None
+    ttft_s: Distribution | None
+    tpot_s: Distribution | None
+    itl_s: Distribution | None
+    e2e_s: Distribution | None
+    prompt_tokens: int | None
+    output_tokens: int | None
+
+
 def supports(count: int, percentile: int) -> bool:
     """Whether `count` observations are enough for the percentile."""
     return count * (100 - percentile) / 100 >= _BEYOND
 
 
-def summarise(passes: Sequence[Pass], windows: Sequence[Window], slo: Slo) -> dict[str, Any]:
+def summarise(passes: Sequence[Pass], windows: Sequence[Window], slo: Slo) -> Figures:
     """All figures of one rung over its passes; `windows` are when each began and ended."""
-    records = [record for one in passes for record in one]
-    good = [record for record in records if not record.failed]
-    spent_s = sum(end - begin for begin, end in windows)
-    itl_s = [later - earlier for record in good for earlier, later in pairwise(record.chunk_s)]
-    tokens = any(record.output_tokens is not None for record in good)
-    return {
-        "requests": len(records),
-        "failed": len(records) - len(good),
-        "errors": dict(Counter(_kind(record) for record in records if record.failed)),
-        "duration_s": spent_s,
-        "request_throughput_per_s": rate(passes, windows, lambda _: 1.0),
-        "output_throughput_per_s": rate(passes, windows, lambda record: record.output_tokens or 0) if tokens else None,
-        "goodput_per_s": rate(passes, windows, lambda record: float(meets(record, slo))) if _states(slo) else None,
-        "ttft_s": distribution([record.ttft_s for record in good]),
-        "tpot_s": distribution([record.tpot_s for record in good]),
-        "itl_s": distribution(itl_s),
-        "e2e_s": distribution([record.e2e_s for record in good]),
-        "prompt_tokens": _total(record.prompt_tokens for record in good),
-        "output_tokens": _total(record.output_tokens for record in good),
-    }
+    records = [record for records in passes for record in records]
+    answered = [record for record in records if not record.failed]
+    itl_s = [later - earlier for record in answered for earlier, later in pairwise(record.chunk_s)]
+    generates = any(record.output_tokens is not None for record in answered)
+    return Figures(
+        requests=len(records),
+        failed=len(records) - len(answered),
+        errors=dict(Counter(_kind(record) for record in records if record.failed)),
+        duration_s=sum(end - begin for begin, end in windows),
+        request_throughput_per_s=rate(passes, windows, lambda _: 1.0),
+        output_throughput_per_s=rate(passes, windows, lambda record: record.output_tokens or 0) if generates else None,
+        goodput_per_s=rate(passes, windows, lambda record: float(meets(record, slo))) if _has_limit(slo) else None,
+        ttft_s=distribution([record.ttft_s for record in answered]),
+        tpot_s=distribution([record.tpot_s for record in answered]),
+        itl_s=distribution(itl_s),
+        e2e_s=distribution([record.e2e_s for record in answered]),
+        prompt_tokens=_total(record.prompt_tokens for record in answered),
+        output_tokens=_total(record.output_tokens for record in answered),
+    )
 
 
-def distribution(values: Sequence[float | None]) -> dict[str, Any] | None:
+def distribution(values: Sequence[float | None]) -> Distribution | None:
     """Count, mean and percentiles with their intervals; None when nothing was measured."""
-    known = np.array([value for value in values if value is not None])
-    if not len(known):
+    measured = np.array([value for value in values if value is not None])
+    if not len(measured):
         return None
-    draws = known[np.random.default_rng(0).integers(0, len(known), (_RESAMPLES, min(len(known), 20_000)))]
-    found: dict[str, Any] = {"n": len(known), "mean": float(known.mean()), "mean_ci": _interval(draws.mean(axis=1))}
-    for percentile in PERCENTILES:
-        supported = supports(len(known), percentile)
-        found[f"p{percentile}"] = float(np.percentile(known, percentile)) if supported else None
-        found[f"p{percentile}_ci"] = _interval(np.percentile(draws, percentile, axis=1)) if supported else None
-    return found
+    size = (_RESAMPLES, min(len(measured), 20_000))
+    draws = measured[np.random.default_rng(0).integers(0, len(measured), size)]
+
+    def percentile(which: int) -> tuple[float | None, list[float] | None]:
+        if not supports(len(measured), which):
+            return None, None
+        return float(np.percentile(measured, which)), _interval(np.percentile(draws, which, axis=1))
+
+    mean = float(measured.mean()), _interval(draws.mean(axis=1))
+    return Distribution(len(measured), *mean, *percentile(50), *percentile(90), *percentile(99))
 
 
-def rate(
-    passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[RequestRecord], float]
-) -> dict[str, Any] | None:
+def rate(passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[RequestRecord], float]) -> Rate | None:
     """What `weight` counts a second: over all the time, in each pass, and its interval.
 
     An answer that came in parts counts over the times of its parts.
     """
     stretches, lengths_s = stretch_rates(passes, windows, weight)
-    if not len(stretches) or all(record.failed for one in passes for record in one):
+    if not len(stretches) or all(record.failed for records in passes for record in records):
         return None
-    each = [
-        sum(weight(record) for record in one if not record.failed) / (end - begin)
-        for one, (begin, end) in zip(passes, windows, strict=True)
+    rates = [
+        sum(weight(record) for record in records if not record.failed) / (end - begin)
+        for records, (begin, end) in zip(passes, windows, strict=True)
     ]
     spent_s = sum(end - begin for begin, end in windows)
-    total = sum(value * (end - begin) for value, (begin, end) in zip(each, windows, strict=True))
-    return {"value": total / spent_s, "ci": _interval(resampled_means(stretches, lengths_s)), "passes": each}
+    total = sum(value * (end - begin) for value, (begin, end) in zip(rates, windows, strict=True))
+    return Rate(total / spent_s, _interval(resampled_means(stretches, lengths_s)), rates)
 
 
 def resampled_means(rates: Numbers, lengths_s: Numbers, seed: int = 0) -> Numbers:
     """Means over the time of `_RESAMPLES` bootstrap samples of the stretches; a longer stretch counts for more."""
-    chosen = np.random.default_rng(seed).integers(0, len(rates), (_RESAMPLES, len(rates)))
-    means: Numbers = (rates * lengths_s)[chosen].sum(axis=1) / lengths_s[chosen].sum(axis=1)
+    drawn = np.random.default_rng(seed).integers(0, len(rates), (_RESAMPLES, len(rates)))
+    means: Numbers = (rates * lengths_s)[drawn].sum(axis=1) / lengths_s[drawn].sum(axis=1)
     return means
 
 
@@ -98,10 +150,10 @@ def stretch_rates(
     passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[RequestRecord], float]
 ) -> tuple[Numbers, Numbers]:
     """The rate in each of the equal stretches into which every pass is cut, and the length of each in seconds."""
-    found, lengths = [], []
-    for one, (begin, end) in zip(passes, windows, strict=True):
+    rates, lengths = [], []
+    for records, (begin, end) in zip(passes, windows, strict=True):
         times, weights = [], []
-        for record in one:
+        for record in records:
             if record.failed:
                 continue
             parts = record.chunk_s or [record.end_s]
@@ -110,9 +162,9 @@ def stretch_rates(
         if end > begin:
             counts, _ = np.histogram(times, bins=_STRETCHES, range=(begin, end), weights=weights)
             length_s = (end - begin) / _STRETCHES
-            found.append(counts / length_s)
+            rates.append(counts / length_s)
             lengths.append(np.full(_STRETCHES, length_s))
-    return (np.concatenate(found), np.concatenate(lengths)) if found else (np.array([]), np.array([]))
+    return (np.concatenate(rates), np.concatenate(lengths)) if rates else (np.array([]), np.array([]))
 
 
 def knee(levels: Sequence[tuple[int, float, float]]) -> int | None:
@@ -125,12 +177,12 @@ def knee(levels: Sequence[tuple[int, float, float]]) -> int | None:
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:
-    """Whether a request was answered as the SLOs ask; what was not measured does not meet what is asked of it."""
-    asked = ((record.ttft_s, slo.ttft_s), (record.tpot_s, slo.tpot_s), (record.e2e_s, slo.e2e_s))
-    return not record.failed and all(limit is None or (value is not None and value <= limit) for value, limit in asked)
+    """Whether a request was answered within the SLOs; a time that was not measured is not within its limit."""
+    limits = ((record.ttft_s, slo.ttft_s), (record.tpot_s, slo.tpot_s), (record.e2e_s, slo.e2e_s))
+    return not record.failed and all(limit is None or (value is not None and value <= limit) for value, limit in limits)
 
 
-def _states(slo: Slo) -> bool:
+def _has_limit(slo: Slo) -> bool:
     return any(limit is not None for limit in (slo.ttft_s, slo.tpot_s, slo.e2e_s))
 
 
@@ -139,8 +191,8 @@ def _kind(record: RequestRecord) -> str:
 
 
 def _total(values: Any) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    counts = [value for value in values if value is not None]
+    return sum(counts) if counts else None
 
 
 def _interval(draws: Numbers) -> list[float]:

@@ -1,14 +1,14 @@
-"""When a measurement is not one: each rule finds a reason not to believe a result, or does not.
+"""Whether a measurement counts: each rule looks for one reason not to believe it.
 
-A result with a finding is kept and shown, with the finding above it, and the run ends with an error. No rule is skipped
-because what it needs was not measured, except where there is nothing to measure: a bare model has no load generator.
+A result with a finding is kept and shown, with the finding above it, and the run ends with an error. A rule is skipped
+only where there is nothing to measure: a bare model has no load generator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.analysis.figures import supports
-from benchmarks.rungs.base import Measurement
+from benchmarks.analysis.measurement import Measurement
 from configs.bench import Bench
 
 _LEAST_REQUESTS = 4
@@ -16,7 +16,7 @@ _LEAST_REQUESTS = 4
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at: one measurement of one rung, and what was asked of it.
+    """What the rules look at: one measurement of one rung, and the load that was planned for it.
 
     `ceiling_per_s` is what the load generator reaches against a server that does nothing; `throttled` the share of the
     time for which the CPU quota held the processes back (None: there is no quota).
@@ -46,12 +46,12 @@ def check(facts: Facts, bench: Bench) -> list[Finding]:
 
 
 def check_size(rung: str, count: int, bench: Bench) -> list[Finding]:
-    """Whether a rung's passes together support the percentiles asked for."""
-    missing = [percentile for percentile in bench.percentiles if not supports(count, percentile)]
-    if not missing:
+    """Whether a rung's passes together support the percentiles of the settings."""
+    unsupported = [f"p{percentile}" for percentile in bench.percentiles if not supports(count, percentile)]
+    if not unsupported:
         return []
-    words = " and ".join(f"p{percentile}" for percentile in missing)
-    return [Finding("sample_size", rung, f"{count} requests do not support {words}; measure more, or ask for less")]
+    message = f"{count} requests do not support {' and '.join(unsupported)}; measure more, or ask for less"
+    return [Finding("sample_size", rung, message)]
 
 
 def _failed_requests(facts: Facts, _: Bench) -> Iterator[str]:
@@ -91,32 +91,32 @@ def _offered_rate(facts: Facts, bench: Bench) -> Iterator[str]:
 
 
 def _output_length(facts: Facts, _: Bench) -> Iterator[str]:
-    other = [
+    deviating = [
         record
         for record in facts.measurement.records
         if record.asked_tokens is not None
         and record.output_tokens is not None
         and record.output_tokens != record.asked_tokens
     ]
-    if other:
-        first = other[0]
+    if deviating:
+        first = deviating[0]
         yield (
-            f"{len(other)} answers have another length than asked for: {first.output_tokens} tokens instead of "
+            f"{len(deviating)} answers have another length than asked for: {first.output_tokens} tokens instead of "
             f"{first.asked_tokens}, for one"
         )
 
 
 def _warm_cache(facts: Facts, bench: Bench) -> Iterator[str]:
-    found, expected = facts.measurement.hit_rate, facts.expected_hit_rate
-    if found is not None and expected is not None and abs(found - expected) > bench.validity.max_hit_rate_error:
-        yield f"the prefix cache answered {found:.0%} of the prompt tokens where {expected:.0%} were to be expected"
+    rate, expected = facts.measurement.hit_rate, facts.expected_hit_rate
+    if rate is not None and expected is not None and abs(rate - expected) > bench.validity.max_hit_rate_error:
+        yield f"the prefix cache answered {rate:.0%} of the prompt tokens where {expected:.0%} were to be expected"
 
 
 def _steady_state(facts: Facts, bench: Bench) -> Iterator[str]:
     records = sorted(facts.measurement.records, key=lambda record: record.end_s)
-    needed = max(_LEAST_REQUESTS, 2 * facts.users)
-    if len(records) < needed:
-        yield f"{len(records)} requests are fewer than {needed}, twice those under way: no steady state was reached"
+    least = max(_LEAST_REQUESTS, 2 * facts.users)
+    if len(records) < least:
+        yield f"{len(records)} requests are fewer than {least}, twice those under way: no steady state was reached"
         return
     if any(record.failed for record in records):
         return
@@ -138,7 +138,7 @@ def _cpu_throttled(facts: Facts, bench: Bench) -> Iterator[str]:
 
 def request_rate(measurement: Measurement) -> float:
     """Answered requests a second, from the first that was due to the last answer."""
-    return len(measurement.records) / max(measurement.end_s - measurement.begin_s, 1e-9)
+    return len(measurement.records) / max(measurement.duration_s, 1e-9)
 
 
 _RULES: Sequence[Callable[[Facts, Bench], Iterator[str]]] = (

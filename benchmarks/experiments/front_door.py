@@ -4,8 +4,8 @@
     python -m benchmarks.experiments.front_door --model smollm2-135m-instruct
 
 Each block sends the same number of streamed completions of random tokens, of fixed lengths, by a closed loop of users.
-Blocks are interleaved A B B A, so that drift of the machine cancels, and each repetition gives one ratio; what is told
-is their median, least and most. It refuses to report a block in which a request failed or was cut short.
+Blocks are interleaved A B B A, so that drift of the machine cancels, and each repetition gives one ratio; the median,
+least and most of the ratios are printed. A request that fails or is cut short ends the experiment with an error.
 """
 
 import argparse
@@ -60,10 +60,10 @@ async def compare(
         for side in "ABBA":
             session = direct if side == "A" else through
             sides[side].append(await _run(session, model, concurrency, blocks, prompts))
-        speed = {side: statistics.mean(block.tokens_per_s for block in done) for side, done in sides.items()}
+        speed = {side: statistics.mean(block.tokens_per_s for block in run) for side, run in sides.items()}
         ttft = {
-            side: statistics.median(itertools.chain.from_iterable(block.ttft_ms for block in done))
-            for side, done in sides.items()
+            side: statistics.median(itertools.chain.from_iterable(block.ttft_ms for block in run))
+            for side, run in sides.items()
         }
         ratios.append(speed["B"] / speed["A"])
         added.append(ttft["B"] - ttft["A"])

@@ -2,8 +2,8 @@
 
     python -m benchmarks.experiments.start
 
-Everything is installed, pulled and cached; what is timed is from the start of the command to the first streamed token
-of a chat. The starts are interleaved A B B A. It refuses to time a start that ended by itself.
+Everything is installed, pulled and cached. The time is from the start of the command to the first streamed token of a
+chat. The starts are interleaved A B B A.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from pathlib import Path
 import aiohttp
 
 from configs.loading import load
-from configs.settings import VllmModel
 from servers.engines.vllm.engine import VllmEngine
 from servers.gateway.address import address_of, bind
 from servers.store import Store
@@ -30,7 +29,10 @@ _POLL_S = 0.05
 
 
 async def first_token_s(argv: list[str], environ: dict[str, str], session: aiohttp.ClientSession, model: str) -> float:
-    """Start the command, ask until a first token comes, and end it again; the time between, in seconds."""
+    """Start the command, ask until a first token comes, and end it; the time between, in seconds.
+
+    Raises RuntimeError when the command ends by itself.
+    """
     begin = time.perf_counter()
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*argv, env=os.environ | environ, stdout=quiet, stderr=quiet)
@@ -56,14 +58,14 @@ async def _has_token(session: aiohttp.ClientSession, model: str) -> bool:
 
 
 async def measure(rounds: int) -> dict[str, list[float]]:
-    """Times in seconds of each side, in the order in which they were taken."""
+    """Times in seconds of each side, in their order."""
     settings = load([RECIPE]).settings
-    name, model = next((name, model) for name, model in settings.models.items() if isinstance(model, VllmModel))
+    name, model = next((name, model) for name, model in settings.models.items() if model.engine == "vllm")
     folder = Store(settings.server.cache_dir).pull(name)
     listener = bind("127.0.0.1", 0)
     url = address_of(listener)
     listener.close()
-    taken: dict[str, list[float]] = {"A": [], "B": []}
+    times: dict[str, list[float]] = {"A": [], "B": []}
     with tempfile.TemporaryDirectory() as run_dir:
         socket = Path(run_dir, "vllm.sock")
         alone = VllmEngine(name, model).command(folder, socket)
@@ -76,20 +78,20 @@ async def measure(rounds: int) -> dict[str, list[float]]:
                 argv, environ = (alone.argv, dict(alone.environ)) if side == "A" else (litport, {})
                 session = direct if side == "A" else through
                 socket.unlink(missing_ok=True)  # noqa: ASYNC240 # the last start's; nothing waits meanwhile
-                taken[side].append(await first_token_s(argv, environ, session, name))
-    return taken
+                times[side].append(await first_token_s(argv, environ, session, name))
+    return times
 
 
 def main() -> int:
     """Print each side's times, and as the last line one JSON document."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1, help="repetitions of A B B A")
-    taken = asyncio.run(measure(parser.parse_args().rounds))
-    for side, words in (("A", "vLLM alone"), ("B", "the demo through Litport")):
-        times = taken[side]
-        print(f"{words}: median {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
-    print(f"added: {statistics.median(taken['B']) - statistics.median(taken['A']):+.1f} s")
-    print(json.dumps(taken))
+    times = asyncio.run(measure(parser.parse_args().rounds))
+    for side, label in (("A", "vLLM alone"), ("B", "the demo through Litport")):
+        times_s = times[side]
+        print(f"{label}: median {statistics.median(times_s):.1f} s ({min(times_s):.1f} to {max(times_s):.1f})")
+    print(f"added: {statistics.median(times['B']) - statistics.median(times['A']):+.1f} s")
+    print(json.dumps(times))
     return 0
 
 

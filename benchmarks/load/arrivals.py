@@ -1,7 +1,7 @@
 """When requests are due: the shapes of load.
 
-Times count from the start of a measurement. A closed load has none (a user asks again once answered); every other one
-is drawn before anything is sent, so that all rungs get the same arrivals and a slow server delays no request.
+Times count from the start of a measurement. A closed load has none: a user asks again once answered. The times of every
+other shape are drawn before a request is sent, so all rungs get the same arrivals and a slow server delays no request.
 """
 
 import itertools
@@ -68,14 +68,14 @@ def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]
     start = lines[0]["timestamp"]
     replayed = []
     for item, line in zip(items, lines, strict=False):
-        changed: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
+        changes: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
         if item.output_tokens is not None and line["output_length"]:
-            changed["output_tokens"] = line["output_length"]
+            changes["output_tokens"] = line["output_length"]
         if item.token_ids and line["input_length"]:
-            # Repeated to length: what a trace records is how long a prompt was, not what it said.
+            # Repeated to length: a trace records how long a prompt was, not its content.
             ids = itertools.cycle(item.token_ids[0])
-            changed["token_ids"] = [list(itertools.islice(ids, line["input_length"]))]
-        replayed.append(msgspec.structs.replace(item, **changed))
+            changes["token_ids"] = [list(itertools.islice(ids, line["input_length"]))]
+        replayed.append(msgspec.structs.replace(item, **changes))
     return replayed
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.load.generator PLAN RESULT
 
-The child half loads a plan (MessagePack), says `ready`, waits on standard input for the moment to begin, and writes
-records and what it cost itself. The parent half shares the plan out among as many children as asked for and gathers
-what they wrote. It exists apart because Locust patches the whole process, and refuses to look at an answer's content.
+The child half loads a plan (MessagePack), prints `ready`, reads from standard input the moment to begin, and writes the
+records and its own cost. The parent half divides the calls among the children and gathers their records. It runs in
+processes of its own because Locust patches the whole process.
 """
 
 import logging
@@ -23,16 +23,16 @@ from clients.record import Call, RequestRecord
 from servers.processes.interpreter import module_argv
 
 _READY_TIMEOUT_S = 60.0
-# So that every child has read its start time before it comes.
+# Every child must have read its start time before it comes.
 _HEAD_START_S = 0.2
 _LAG_PERIOD_S = 0.01
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one generator process does: `users` at a time ask `calls` of `url`; `form` says how answers are read."""
+    """The work of one generator process: `users` at a time send `calls` to `url`, and read the answers as `read_as`."""
 
     url: str
-    form: str
+    read_as: str
     users: int
     calls: list[Call]
     time_limit_s: float
@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What generating the load took of one process: processor seconds of the wall seconds, and its loop's lag."""
+    """What the load cost one generator process: processor seconds in the wall seconds, and the lag of its loop."""
 
     cpu_s: float
     wall_s: float
@@ -57,7 +57,7 @@ class Result(msgspec.Struct, frozen=True):
 
 def generate(
     url: str,
-    form: str,
+    read_as: str,
     calls: Sequence[Call],
     users: int,
     time_limit_s: float,
@@ -75,7 +75,7 @@ def generate(
         for part, (share, crowd) in enumerate(zip(shares, crowds, strict=True)):
             plan, result = Path(folder, f"{part}.plan"), Path(folder, f"{part}.result")
             plan.write_bytes(
-                msgspec.msgpack.encode(Plan(url, form, crowd, share, time_limit_s, headers=dict(headers or {})))
+                msgspec.msgpack.encode(Plan(url, read_as, crowd, share, time_limit_s, headers=dict(headers or {})))
             )
             children.append((_start(plan, result), result))
         try:
@@ -125,7 +125,7 @@ def main() -> int:
     plan_file, result_file = map(Path, sys.argv[1:])
     plan = msgspec.msgpack.decode(plan_file.read_bytes(), type=Plan)
     logging.getLogger("locust").setLevel("ERROR")  # it warns of the rate at which we start users
-    environment: Any = Environment(user_classes=[USERS[plan.form]], host=plan.url)
+    environment: Any = Environment(user_classes=[USERS[plan.read_as]], host=plan.url)
     calls = PlannedCalls(plan.calls, plan.time_limit_s)
     environment.calls = calls
     environment.headers = plan.headers

@@ -1,10 +1,10 @@
 """A server that does nothing as fast as it can, to measure the load generator's own ceiling.
 
-    python -m benchmarks.load.null_server FORM EVENTS
+    python -m benchmarks.load.null_server READ_AS EVENTS
 
 It answers every POST at once with `EVENTS` parts, each written by itself, in the form that the generator reads, and
-every GET with a list of one model, which other generators ask for. Its first line of output is its port. It never looks
-at a request beyond its length.
+every GET with a list of one model, which other load tools ask for. Its first line of output is its port. It reads no
+more of a request than its length.
 """
 
 import asyncio
@@ -54,14 +54,14 @@ class NullServer(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._write, number + 1)
 
 
-def parts(form: str, events: int) -> list[bytes]:
+def parts(read_as: str, events: int) -> list[bytes]:
     """The pieces of one answer: its head, its parts in chunked encoding, its end."""
     usage = f'"usage":{{"prompt_tokens":1,"completion_tokens":{events},"total_tokens":1}}'
-    if form == "whole":
+    if read_as == "whole":
         body = b"{" + usage.encode() + b"}"
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         return [head + body]
-    if form == "lines":
+    if read_as == "lines":
         lines = ['{"text":" word","token_ids":[1]}\n'] * (events - 1) + [f'{{"text":" word",{usage}}}\n']
     else:
         event = 'data: {"id":"cmpl-0","object":"text_completion","choices":[{"index":0,"text":" word"}]}\n\n'
@@ -71,9 +71,9 @@ def parts(form: str, events: int) -> list[bytes]:
     return [head + chunks[0], *chunks[1:-1], chunks[-1] + b"0\r\n\r\n"]
 
 
-async def serve(form: str, events: int) -> None:
+async def serve(read_as: str, events: int) -> None:
     """Listen on a free port of loopback until the process is ended."""
-    answer = parts(form, events)
+    answer = parts(read_as, events)
     server = await asyncio.get_running_loop().create_server(lambda: NullServer(answer), "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
@@ -81,9 +81,9 @@ async def serve(form: str, events: int) -> None:
 
 
 @contextlib.contextmanager
-def running(form: str, events: int) -> Iterator[str]:
-    """The server in a process of its own, at the address that is given, until the block ends."""
-    argv = module_argv("benchmarks.load.null_server", form, str(events))
+def running(read_as: str, events: int) -> Iterator[str]:
+    """The server in a process of its own, until the block ends; gives its address."""
+    argv = module_argv("benchmarks.load.null_server", read_as, str(events))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

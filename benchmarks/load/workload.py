@@ -1,8 +1,8 @@
-"""Workloads: what is asked of every rung, made from a seed or read from a file.
+"""Workloads: the requests of every rung, made from a seed or read from a file.
 
 An item is a request before it has a form: token ids, messages, a picture. Rungs without a server take items as they
-are; `calls` puts them into the form that a server takes. It never tokenises: lengths of prompts are those of the ids it
-draws, and what a file's text comes to in tokens is for the server to say.
+are; `benchmarks.load.request` puts them into the form that a server takes. Nothing is tokenised here: the length of a
+prompt is that of the ids drawn, and the server says how many tokens the text of a file has.
 """
 
 import io
@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from clients.record import Call
 from configs.bench import LENGTH, Workload
 from configs.errors import UserError
 
@@ -66,53 +65,9 @@ def expected_hit_rate(workload: Workload, items: Sequence[Item]) -> float | None
         return 0.0
     if workload.kind == "shared-prefix":
         sizes = [len(item.token_ids[0]) for item in items if item.token_ids]
-        met = max(len(items) - workload.prefixes, 0)
-        return met * workload.prefix_tokens / sum(sizes) if sizes else None
+        repeated = max(len(items) - workload.prefixes, 0)
+        return repeated * workload.prefix_tokens / sum(sizes) if sizes else None
     return None
-
-
-def calls(items: Sequence[Item], form: str, model: str, path: str) -> list[Call]:
-    """The items as requests in a server's form: `completions`, `embeddings`, `causal_lm`, `image` or `json`."""
-    return [_call(item, form, model, path) for item in items]
-
-
-def _call(item: Item, form: str, model: str, path: str) -> Call:
-    content_type = "application/json"
-    if form == "image":
-        assert item.picture is not None
-        body, content_type = _form_of(item.picture)
-    else:
-        body = json.dumps(_body(item, form, model)).encode()
-        if form == "completions" and item.token_ids is None:
-            path = path.replace("/completions", "/chat/completions")
-    # Somebody's own request may end before its limit.
-    asked = item.output_tokens if item.body is None else None
-    return Call(item.index, path, body, content_type, item.at_s, item.after, item.session, asked)
-
-
-def _body(item: Item, form: str, model: str) -> dict[str, Any]:
-    if form == "embeddings":
-        assert item.token_ids is not None
-        return {"model": model, "input": item.token_ids}
-    if form == "json" or (item.body is not None and form == "causal_lm"):
-        assert item.body is not None
-        return item.body
-    limits: dict[str, Any] = {"max_tokens": item.output_tokens, "ignore_eos": True, "temperature": 0}
-    if form == "causal_lm":
-        prompt = {"messages": item.messages} if item.token_ids is None else {"prompt_token_ids": item.token_ids[0]}
-        return {**prompt, **limits}
-    streamed = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
-    if item.body is not None:
-        return {**item.body, **streamed}
-    prompt = {"messages": item.messages} if item.token_ids is None else {"prompt": item.token_ids[0]}
-    return {**prompt, **limits, **streamed}
-
-
-def _form_of(picture: bytes) -> tuple[bytes, str]:
-    boundary = "litport-bench-7b0c2f"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n'
-    part = f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
-    return part + picture + f"\r\n--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
 def _tokens(workload: Workload, draw: random.Random) -> Iterator[Item]:
@@ -124,13 +79,16 @@ def _tokens(workload: Workload, draw: random.Random) -> Iterator[Item]:
 def _with_prefixes(workload: Workload, draw: random.Random) -> Iterator[Item]:
     prefixes = [_ids(draw, workload.prefix_tokens) for _ in range(workload.prefixes)]
     for index in itertools.count():
-        own = _ids(draw, _length(workload.input_tokens, draw))
-        ids = prefixes[index % len(prefixes)] + own
-        yield Item(index, token_ids=[ids], output_tokens=_length(workload.output_tokens, draw))
+        suffix = _ids(draw, _length(workload.input_tokens, draw))
+        yield Item(
+            index,
+            token_ids=[prefixes[index % len(prefixes)] + suffix],
+            output_tokens=_length(workload.output_tokens, draw),
+        )
 
 
 def _chats(workload: Workload, draw: random.Random) -> Iterator[Item]:
-    # What the assistant said in earlier turns is drawn, too: then every rung reads the same history.
+    # The assistant's earlier turns are drawn, too: so every rung reads the same history.
     numbers = itertools.count()
     for session in itertools.count():
         messages: list[dict[str, Any]] = []
@@ -147,10 +105,10 @@ def _chats(workload: Workload, draw: random.Random) -> Iterator[Item]:
 def _from_file(workload: Workload, draw: random.Random) -> Iterator[Item]:
     if workload.path is None:
         raise UserError("bench.workload.path: expected a JSONL file for kind file, got none")
-    found = [item for document in _documents(workload.path) if (item := _item_of(document))]
-    if not found:
+    items = [item for document in _documents(workload.path) if (item := _item_of(document))]
+    if not items:
         raise UserError(f"bench.workload.path: no request of ShareGPT's or OpenAI's batch form in {workload.path}")
-    for index, item in enumerate(itertools.cycle(found)):
+    for index, item in enumerate(itertools.cycle(items)):
         length = item.output_tokens if item.messages is None else _length(workload.output_tokens, draw)
         yield msgspec.structs.replace(item, index=index, output_tokens=length)
 
@@ -167,30 +125,30 @@ def _documents(path: Path) -> list[Mapping[str, Any]]:
 
 def _item_of(document: Mapping[str, Any]) -> Item | None:
     if isinstance(body := document.get("body"), dict):  # OpenAI's batch form
-        asked = body.get("max_completion_tokens", body.get("max_tokens"))
-        return Item(0, body=body, output_tokens=asked) if "messages" in body else None
-    said = document.get("conversations")  # ShareGPT's: the first question
-    if isinstance(said, list) and said and isinstance(said[0], dict) and isinstance(said[0].get("value"), str):
-        return Item(0, messages=[{"role": "user", "content": said[0]["value"]}])
+        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        return Item(0, body=body, output_tokens=limit) if "messages" in body else None
+    turns = document.get("conversations")  # ShareGPT's: the first question
+    if isinstance(turns, list) and turns and isinstance(turns[0], dict) and isinstance(turns[0].get("value"), str):
+        return Item(0, messages=[{"role": "user", "content": turns[0]["value"]}])
     return None
 
 
 def _pictures(workload: Workload, draw: random.Random) -> Iterator[Item]:
     if workload.path is None:
-        drawn = [_drawn_picture(draw) for _ in range(16)]
+        pictures = [_draw_picture(draw) for _ in range(16)]
     else:
         files = sorted(file for file in workload.path.glob("*") if file.suffix.lower() in _PICTURE_SUFFIXES)
         if not files:
             raise UserError(f"bench.workload.path: expected a folder with pictures, found none in {workload.path}")
-        drawn = [file.read_bytes() for file in files]
+        pictures = [file.read_bytes() for file in files]
     for index in itertools.count():
-        yield Item(index, picture=drawn[index % len(drawn)])
+        yield Item(index, picture=pictures[index % len(pictures)])
 
 
 _PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
 
 
-def _drawn_picture(draw: random.Random) -> bytes:
+def _draw_picture(draw: random.Random) -> bytes:
     """A JPEG of soft coloured clouds: it takes a decoder what a photograph of its size takes."""
     from PIL import Image
 

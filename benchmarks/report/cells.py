@@ -1,16 +1,21 @@
-"""The cells of a report's tables: how a figure of a rung becomes words.
+"""The cells of a report's tables: how a figure becomes text.
 
-Each function makes one that takes a rung and gives a cell, so that a table is a list of titles and where their figures
-lie. What is null in the result stays None, whatever it would be shown as; no figure is rounded down to nothing.
+A column is a function from a rung to a cell, so a table is a list of titles and where their figures lie. What is null
+in the result stays None. A figure is never rounded to 0.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-Rung = Mapping[str, Any]
+from benchmarks.analysis.figures import Rate, Statistic
+from benchmarks.analysis.hardware import ModelWindow, Window
+from benchmarks.analysis.summary import RungSummary
+from benchmarks.report.latency import Latency
+
+S = TypeVar("S")
+T = TypeVar("T")
 Cell = str | None
-Column = Callable[[Rung], Cell]
-Form = Callable[[Any], str]
+Column = Callable[[RungSummary], Cell]
 
 
 def number(value: float) -> str:
@@ -49,55 +54,57 @@ def gibibytes(value: int) -> str:
     return number(value / 2**30)
 
 
-def at(thing: Any, *path: str) -> Any:
-    """What lies at the path; None where something on the way is null or not there."""
-    for key in path:
-        thing = thing.get(key) if thing is not None else None
-    return thing
+def of(read: Callable[[S], T | None], form: Callable[[T], str]) -> Callable[[S], Cell]:
+    """A figure of a subject, in this form."""
 
-
-def of(*path: str, form: Form = number) -> Column:
-    """The figure at the path."""
-
-    def cell(rung: Rung) -> Cell:
-        value = at(rung, *path)
+    def cell(subject: S) -> Cell:
+        value = read(subject)
         return None if value is None else form(value)
 
     return cell
 
 
-def rate(*path: str) -> Column:
+def rate(read: Callable[[RungSummary], Rate | None]) -> Column:
     """A rate and its interval."""
-    return of(*path, form=lambda found: f"{number(found['value'])} ({_interval(found['ci'], number)})")
+    return of(read, lambda value: f"{number(value.value)} ({_interval(value.ci, number)})")
 
 
-def latency(key: str, which: str) -> Column:
-    """One figure of a distribution and its interval, in milliseconds."""
+def latency(kind: Latency, statistic: Statistic) -> Column:
+    """One figure of a latency and its interval, in milliseconds."""
 
-    def cell(rung: Rung) -> Cell:
-        found = rung["figures"][key]
-        if found is None or found[which] is None:
+    def cell(rung: RungSummary) -> Cell:
+        distribution = kind.read(rung.figures)
+        value = distribution.value(statistic) if distribution else None
+        interval = distribution.interval(statistic) if distribution else None
+        if value is None or interval is None:
             return None
-        return f"{milliseconds(found[which])} ({_interval(found[f'{which}_ci'], milliseconds)})"
+        return f"{milliseconds(value)} ({_interval(interval, milliseconds)})"
 
     return cell
 
 
-def over_passes(fold: Callable[[list[Any]], Any], *path: str, form: Form = number) -> Column:
-    """A figure of every pass's utilisation, folded into one (`mean`, `max`)."""
-    return lambda rung: folded(fold, (at(window, *path) for window in rung["utilisation"]), form)
+def over_passes(fold: Callable[[list[T]], T], read: Callable[[Window], T | None], form: Callable[[T], str]) -> Column:
+    """A figure of the hardware in every pass, folded into one (`mean`, `max`)."""
+    return lambda rung: folded(fold, (read(window) for window in rung.utilisation), form)
 
 
-def folded(fold: Callable[[list[Any]], Any], values: Iterable[Any], form: Form = number) -> Cell:
-    """Those values that were measured, folded into one."""
-    known = [value for value in values if value is not None]
-    return form(fold(known)) if known else None
+def of_processes(
+    fold: Callable[[list[T]], T], read: Callable[[ModelWindow], T | None], form: Callable[[T], str]
+) -> Column:
+    """A figure of the rung's processes in every pass, folded into one."""
+    return over_passes(fold, lambda window: read(window.rung) if window.rung else None, form)
+
+
+def folded(fold: Callable[[list[T]], T], values: Iterable[T | None], form: Callable[[T], str]) -> Cell:
+    """The values that were measured, folded into one."""
+    measured = [value for value in values if value is not None]
+    return form(fold(measured)) if measured else None
 
 
 def mean(values: list[float]) -> float:
-    """The mean of what there is."""
+    """The mean of the values."""
     return sum(values) / len(values)
 
 
-def _interval(ends: list[float], form: Form) -> str:
+def _interval(ends: list[float], form: Callable[[float], str]) -> str:
     return f"{form(ends[0])} to {form(ends[1])}"

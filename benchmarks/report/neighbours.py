@@ -1,58 +1,78 @@
 """How a rung of a result stands to the others: the first, the one before, those under the same load.
 
-Tables and charts ask here, so that both compare the same two rungs. It never compares across numbers of users.
+Tables and charts ask here, so that both compare the same two rungs. Rungs with different numbers of users are not
+compared.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-Result = Mapping[str, Any]
-Rung = Mapping[str, Any]
-
-
-def throughput_unit(result: Result) -> tuple[str, str]:
-    """The figure that throughput means in this result, and its unit: tokens where any rung generates, else requests."""
-    generates = any(rung["figures"]["output_throughput_per_s"] for rung in result["rungs"])
-    return ("output_throughput_per_s", "output tokens/s") if generates else ("request_throughput_per_s", "requests/s")
+from benchmarks.analysis.figures import Rate
+from benchmarks.analysis.summary import RungSummary
+from benchmarks.result import Result
 
 
-def ratio(result: Result, rung: Rung) -> float | None:
+def generates(result: Result) -> bool:
+    """Whether throughput means output tokens in this result, as it does where any rung generates; else requests."""
+    return any(rung.figures.output_throughput_per_s for rung in result.rungs)
+
+
+def throughput_unit(result: Result) -> str:
+    """The unit of throughput in this result."""
+    return "output tokens/s" if generates(result) else "requests/s"
+
+
+def throughput(result: Result, rung: RungSummary) -> Rate | None:
+    """The rung's throughput in the unit of the result."""
+    figures = rung.figures
+    return figures.output_throughput_per_s if generates(result) else figures.request_throughput_per_s
+
+
+def ratio(result: Result, rung: RungSummary) -> float | None:
     """Throughput over the first rung's with as many users; None where one of the two was not measured."""
-    key, _ = throughput_unit(result)
-    first = next((one for one in same_users(result, rung) if one["name"] == result["rungs"][0]["name"]), None)
-    own, base = rung["figures"][key], first["figures"][key] if first else None
-    return float(own["value"] / base["value"]) if own and base and base["value"] else None
+    first = next((peer for peer in same_users(result, rung) if peer.name == result.rungs[0].name), None)
+    rate, base = throughput(result, rung), throughput(result, first) if first else None
+    return rate.value / base.value if rate and base and base.value else None
 
 
-def same_users(result: Result, rung: Rung) -> list[Rung]:
+def same_users(result: Result, rung: RungSummary) -> list[RungSummary]:
     """The rungs measured with as many users, in the order of the ladder."""
-    return [one for one in result["rungs"] if one["users"] == rung["users"]]
+    return [peer for peer in result.rungs if peer.users == rung.users]
 
 
-def before(result: Result, rung: Rung) -> Rung | None:
-    """The last rung below this one, with as many users, of which is known where its time goes."""
+def before(result: Result, rung: RungSummary) -> RungSummary | None:
+    """The last rung below this one, with as many users, that has a breakdown."""
     level = same_users(result, rung)
-    place = next(number for number, one in enumerate(level) if one is rung)
-    return next((one for one in reversed(level[:place]) if one["time"]), None)
+    place = next(number for number, peer in enumerate(level) if peer is rung)
+    return next((peer for peer in reversed(level[:place]) if peer.time), None)
 
 
-def changes(earlier: Rung, rung: Rung) -> dict[str, float]:
-    """Seconds that each row of the time gained over the earlier rung; a row of only one of the two is all change."""
-    own, other = ({row["name"]: row["seconds"] for row in one["time"]["rows"]} for one in (rung, earlier))
-    return {name: own.get(name, 0.0) - other.get(name, 0.0) for name in dict.fromkeys((*own, *other))}
+def changes(earlier: RungSummary, rung: RungSummary) -> dict[str, float]:
+    """Seconds that each row gained over the earlier rung, by the key of the row; a row of only one is all change."""
+    new, old = ({row.key: row.seconds for row in peer.time.rows} if peer.time else {} for peer in (rung, earlier))
+    return {key: new.get(key, 0.0) - old.get(key, 0.0) for key in dict.fromkeys((*new, *old))}
 
 
-def called(rung: Rung) -> str:
+def row_labels(rungs: Sequence[RungSummary]) -> Mapping[str, str]:
+    """The label of each row by its key; where two rows have the same label, the owner stands behind it."""
+    rows = {row.key: row for rung in rungs if rung.time for row in rung.time.rows}
+    labels = [row.name for row in rows.values()]
+    return {
+        key: f"{row.name} ({row.owner})" if labels.count(row.name) > 1 and row.owner else row.name
+        for key, row in rows.items()
+    }
+
+
+def title_of(rung: RungSummary) -> str:
     """The rung's name, with the batch size that it was found to be best at."""
-    return str(rung["name"]) + (f" (batch {rung['batch_size']})" if rung["batch_size"] else "")
+    return rung.name + (f" (batch {rung.batch_size})" if rung.batch_size else "")
 
 
 def with_users(users: int) -> str:
-    """A number of users in words."""
+    """A number of users as text."""
     return f"{users} users" if users != 1 else "1 user"
 
 
 def levels(result: Result) -> list[int]:
     """The numbers of users, most telling first: by how many rungs were measured so, then by how many users."""
-    users = [rung["users"] for rung in result["rungs"]]
+    users = [rung.users for rung in result.rungs]
     return sorted(set(users), key=lambda level: (-users.count(level), -level))

@@ -1,7 +1,7 @@
-"""report.html: the report of a result as one file with everything in it, its charts drawn by plotly.js.
+"""report.html: the report of a result as one self-contained file, its charts drawn by plotly.js.
 
-It opens from a disk without a network, and its own policy forbids the browser to ask for anything. Jinja2 escapes every
-value; the only text that it takes as it is, is plotly.js.
+It opens from a disk without a network, and its own policy forbids the browser to load anything. Jinja2 escapes every
+value but plotly.js itself.
 """
 
 import json
@@ -10,20 +10,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
-from benchmarks.report import charts, hardware_tables, series_charts, tables, time_charts
-from benchmarks.report.chart import Chart
-from benchmarks.report.neighbours import Result
-from benchmarks.report.tables import Table
-from benchmarks.report.words import about, confirmed, verdict
+from benchmarks.report.charts.base import Chart
+from benchmarks.report.charts.ladder import ladder as ladder_chart
+from benchmarks.report.charts.ladder import latency, throughput_against_latency
+from benchmarks.report.charts.series import series
+from benchmarks.report.charts.time import differences, stacked
+from benchmarks.report.latency import E2E, ITL, TPOT, TTFT
+from benchmarks.report.sentences import about, confirmed, verdict
+from benchmarks.report.tables import hardware, ladder
+from benchmarks.report.tables.base import Table
+from benchmarks.report.tables.time import times
+from benchmarks.result import Result
 
 _TEMPLATE = "page.html.j2"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and what stands under it; a chart is None where nothing was measured, which its table then says.
+    """A heading with its charts and tables; a chart is None where nothing was measured, and its table says so.
 
     `narrow` tables fit beside each other.
     """
@@ -38,8 +45,8 @@ def html(result: Result) -> str:
     """The page."""
     from plotly.offline import get_plotlyjs
 
-    found = sections(result)
-    drawn = [chart for section in found for chart in section.charts if chart]
+    parts = sections(result)
+    charts = [chart for part in parts for chart in part.charts if chart]
     return (
         _environment()
         .get_template(_TEMPLATE)
@@ -47,34 +54,27 @@ def html(result: Result) -> str:
             result=result,
             verdict=verdict(result),
             confirmed=confirmed(result),
-            sections=found,
+            sections=parts,
             about=about(result),
-            settings=json.dumps(result["settings"], indent=1),
-            numbers={chart.title: number for number, chart in enumerate(drawn)},
-            figures=[[asdict(figure) for figure in chart.figures.values()] for chart in drawn],
-            plotly=Markup(get_plotlyjs()),  # noqa: S704 # the library, not words from outside
+            settings=json.dumps(msgspec.to_builtins(result.settings), indent=1),
+            numbers={chart.title: number for number, chart in enumerate(charts)},
+            figures=[[asdict(figure) for figure in chart.figures.values()] for chart in charts],
+            plotly=Markup(get_plotlyjs()),  # noqa: S704 # the library, not text from outside
         )
     )
 
 
 def sections(result: Result) -> list[Section]:
     """What the page shows between the verdict and the settings."""
-    latency_charts = [charts.latency(result, key) for key in ("e2e_s", "ttft_s", "tpot_s", "itl_s")]
+    latency_charts = [latency(result, kind) for kind in (E2E, TTFT, TPOT, ITL)]
+    answers = [ladder.requests(result), ladder.generator(result), ladder.parity(result)]
+    usage = [hardware.processors(result), hardware.gpus(result), ladder.efficiency(result)]
     return [
-        Section("Throughput", [charts.ladder(result)], [tables.ladder(result)]),
-        Section("Latency", [charts.throughput_against_latency(result), *latency_charts], tables.latencies(result)),
-        Section(
-            "Where the time goes",
-            [time_charts.stacked(result), time_charts.differences(result)],
-            tables.times(result),
-            narrow=True,
-        ),
-        Section("Requests and answers", [], [tables.requests(result), tables.generator(result), tables.parity(result)]),
-        Section(
-            "Hardware",
-            series_charts.series(result),
-            [hardware_tables.processors(result), hardware_tables.gpus(result), tables.efficiency(result)],
-        ),
+        Section("Throughput", [ladder_chart(result)], [ladder.ladder(result)]),
+        Section("Latency", [throughput_against_latency(result), *latency_charts], ladder.latencies(result)),
+        Section("Where the time goes", [stacked(result), differences(result)], times(result), narrow=True),
+        Section("Requests and answers", [], answers),
+        Section("Hardware", series(result), usage),
     ]
 
 

@@ -20,11 +20,11 @@ _LOG_LINES = 15
 
 
 class RungError(Exception):
-    """A rung could not be started or answered wrongly; the message says which and why."""
+    """A rung could not be started or answered wrongly; the message names the rung and the reason."""
 
 
 class ChildProcess:
-    """A running tree, led by `process`; `log_file` has what it said. `reaper` ends it should we be killed."""
+    """A running process tree, led by `process`, with its output in `log_file`. `reaper` ends it if we are killed."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ChildProcess:
                 stdin=pipe or subprocess.DEVNULL,
                 stdout=pipe or log,
                 stderr=log,
-                env={**_own_environ(), **environ},
+                env={**_plain_environ(), **environ},
                 start_new_session=True,
                 text=piped,
                 bufsize=1 if piped else -1,
@@ -64,22 +64,24 @@ class ChildProcess:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise RungError(f"{self.name} ended with status {self.process.returncode} at start: {self.said()}")
+                raise RungError(
+                    f"{self.name} ended with status {self.process.returncode} at start: {self.last_output()}"
+                )
             try:
                 if httpx.get(url, timeout=5).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
             time.sleep(_POLL_S)
-        raise RungError(f"{self.name} was not ready within {timeout_s:g} s: {self.said()}")
+        raise RungError(f"{self.name} was not ready within {timeout_s:g} s: {self.last_output()}")
 
-    def said(self) -> str:
+    def last_output(self) -> str:
         """The last lines of its output."""
         lines = self._log_file.read_text(errors="replace").splitlines()
         return "\n".join(lines[-_LOG_LINES:])
 
     def end(self) -> None:
-        """End the group; nothing of it is left."""
+        """End the whole group."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -90,8 +92,8 @@ class ChildProcess:
             self._reaper.forget(self.pid)
 
 
-def _own_environ() -> dict[str, str]:
-    # The settings are read, with what the environment says of them; a rung gets them from its own recipe.
+def _plain_environ() -> dict[str, str]:
+    # A rung reads its settings from its own recipe, so our variables must not change them.
     return {name: value for name, value in os.environ.items() if not name.startswith("LITPORT_")}
 
 

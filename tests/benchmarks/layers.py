@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ladder import Course
-from benchmarks.rungs import scrape
-from benchmarks.rungs.base import ServerRung
+from benchmarks.course import Course
+from benchmarks.load.request import COMPLETIONS
+from benchmarks.rungs import series
+from benchmarks.rungs.harness import row_readers
 from benchmarks.rungs.process import ChildProcess, free_port
+from benchmarks.rungs.server.rung import ServerRung
 from configs.bench import Bench
 
 
 def course(**bench: Any) -> Course:
     """A course of the settings under `bench`, without what a test does not ask for: warm-up and parity."""
-    chosen = Bench.model_validate({"warmup_requests": 0, "parity_prompts": 0, "passes": 1, **bench})
-    return Course(chosen, chosen.workload)
+    settings = Bench.model_validate({"warmup_requests": 0, "parity_prompts": 0, "passes": 1, **bench})
+    return Course.plan(settings, settings.workload.kind)
 
 
 @contextlib.contextmanager
@@ -32,12 +34,11 @@ def layered(folder: Path, **times: Any) -> Iterator[ServerRung]:
         yield ServerRung(
             "layered",
             url,
-            "completions",
-            "/v1/completions",
-            "events",
+            COMPLETIONS,
             "m",
             folder / "unused.log",
-            series=lambda: (scrape.read(f"{url}/metrics"), None),
+            read_series=lambda: (series.read(f"{url}/metrics"), None),
+            row_readers=row_readers(),
         )
     finally:
         child.end()

@@ -15,20 +15,33 @@ Change = Callable[[Path], object]
 RUNGS = (("vllm", 4), ("litport", 4))
 
 
+def settings_of(load: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {}, "bench": {"load": load}}
+
+
 def write(folder: Path, seconds_each: float = 1.0, tokens: int | None = 10, rungs: Any = RUNGS, **changes: Any) -> Path:
     """A result with two passes of 40 requests, one after the other, for each rung."""
     folder.mkdir()
-    found = {
+    document = {
         "schema_version": 1,
+        "started_at": "2026-01-02T03:04:05Z",
+        "finished_at": "2026-01-02T03:14:05Z",
+        "command": ["litport", "bench", "run"],
         "model": "smol",
         "workload_digest": "abc",
-        "settings": {"bench": {"load": {"shape": "closed", "users": 4}}},
+        "settings": settings_of({"shape": "closed", "users": 4}),
+        "versions": {},
+        "machine": {"system": "Linux", "processor": None, "cores": 2, "memory_bytes": None, "gpus": []},
+        "git_commit": None,
         "valid": True,
         "findings": [],
         "requests_file": "requests.jsonl",
+        "rungs": [],
+        "verdict": None,
+        "confirmed": None,
         **changes,
     }
-    (folder / "result.json").write_text(json.dumps(found))
+    (folder / "result.json").write_text(json.dumps(document))
     requests = [
         {
             "rung": rung,
@@ -89,9 +102,9 @@ def test_only_rungs_that_both_have_are_compared(tmp_path: Path) -> None:
     [
         ({"workload_digest": "xyz"}, ("workload_digest", '"abc"', '"xyz"')),
         ({"model": "other"}, ("model", '"smol"', '"other"')),
-        ({"settings": {"bench": {"load": {"shape": "closed", "users": 8}}}}, ("settings.bench.load", "4", "8")),
+        ({"settings": settings_of({"shape": "closed", "users": 8})}, ("settings.bench.load", "4", "8")),
         (
-            {"settings": {"bench": {"load": {"shape": "poisson", "rate_per_s": 3, "note": "x" * 90}}}},
+            {"settings": settings_of({"shape": "poisson", "rate_per_s": 3, "note": "x" * 90})},
             ("settings.bench.load", "poisson", "..."),
         ),
     ],

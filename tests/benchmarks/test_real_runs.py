@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from benchmarks.result import schema
 from tests.conftest import litport
 
 # In a second or two, one hiccup of the machine is the whole of the generator's lag.
@@ -22,6 +24,7 @@ def bench(recipe: str, out: Path, cache: Path, *overrides: str) -> dict[str, Any
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads((out / "result.json").read_text())
+    jsonschema.validate(result, schema())
     assert json.loads(done.stdout.splitlines()[-1])["valid"] is result["valid"] is True
     return result
 

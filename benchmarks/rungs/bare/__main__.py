@@ -1,8 +1,7 @@
 """The process of a bare model: `python -m benchmarks.rungs.bare SPEC.json`, then commands on standard input.
 
-It loads the model, says `{"ready": ...}`, and answers each line `{"do": "run" | "answer", "items": FILE, "result":
-FILE, ...}` with a line of its own. What libraries print goes to standard error. It measures nothing that it does not
-call itself.
+It loads the model, prints `{"ready": ...}`, and answers each line `{"do": "run" | "answer", "items": FILE, "result":
+FILE, ...}` with a line of its own. The output of libraries goes to standard error.
 """
 
 import json
@@ -44,7 +43,7 @@ def _load(spec: dict[str, Any]) -> Any:
         case "vllm-offline":
             from benchmarks.rungs.bare.vllm_model import VllmModel
 
-            return VllmModel(spec["words"])
+            return VllmModel(spec["argv"])
         case _:
             from benchmarks.rungs.bare.api_model import ApiModel
 

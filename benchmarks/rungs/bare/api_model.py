@@ -1,7 +1,7 @@
-"""A LitAPI called in a loop: decode, predict, encode, with nothing around it.
+"""A LitAPI called in a loop: decode, predict, encode, without a server.
 
-What the server's workers do with a request is done here with the same object, so that what is left out is the serving.
-The best batch size is looked for once, among the powers of two.
+The steps of a server's worker run here on the same object, so the difference to a server is the cost of serving. The
+best batch size is searched once, among the powers of two.
 """
 
 import inspect
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.load.workload import Item
+from benchmarks.rungs.answer import answer_of
 from benchmarks.rungs.bare.feed import Feed
-from benchmarks.rungs.bare.outcome import Answer, Outcome
+from benchmarks.rungs.bare.outcome import Outcome
 from servers.apis import registry
 
 _TRIAL_S = 1.0
-# A larger batch must be this much faster: it costs latency. One that is this much slower ends the search.
+# A larger batch must be this much faster, as it costs latency. One that is this much slower ends the search.
 _WORTH = 1.02
 _HOPELESS = 0.7
 
@@ -32,19 +33,19 @@ class ApiModel:
     def find_batch_size(self, items: Sequence[Item], largest: int) -> None:
         """Keep the batch size, a power of two up to `largest`, that answers the most items a second."""
         best = 0.0
-        size = chosen = 1
+        size = best_size = 1
         while size <= min(largest, len(items)):
             rate = self._trial(items, size)
             if rate > best * _WORTH:
-                best, chosen = rate, size
+                best, best_size = rate, size
             elif rate < best * _HOPELESS:
                 break
             size *= 2
-        self.batch_size = chosen
+        self.batch_size = best_size
 
     def run(self, items: Sequence[Item], users: int, time_limit_s: float) -> Outcome:
-        """Answer the items as they come due, in batches; `users` bounds a batch, too, where arrivals are timed."""
-        del users  # a loop has none
+        """Answer the items in batches, as they come due."""
+        del users  # a loop has no users
         feed = Feed(items, time_limit_s)
         records = []
         steps = dict.fromkeys(("decode", "predict", "encode"), 0.0)
@@ -61,11 +62,11 @@ class ApiModel:
         return Outcome(records, list(steps.items()))
 
     def answer(self, items: Sequence[Item]) -> Outcome:
-        """What the API answers to each item, in a form to compare."""
+        """The API's answer to each item, in a form to compare."""
         return Outcome(answers=[answer_of(self.predict(item)) for item in items])
 
     def predict(self, item: Item) -> Any:
-        """What the API answers to one item."""
+        """The API's output for one item."""
         return self._answer([item])[0][0]
 
     def _trial(self, items: Sequence[Item], size: int) -> float:
@@ -81,7 +82,7 @@ class ApiModel:
         return answered / (now_s - begin_s)
 
     def _answer(self, items: Sequence[Item]) -> tuple[list[Any], tuple[float, float, float]]:
-        """The answers, and when they were decoded, predicted and encoded."""
+        """The outputs, and when the batch was decoded, predicted and encoded."""
         api = self._api
         api.max_batch_size = self.batch_size
         inputs = [api.decode_request(_request(api, item)) for item in items]
@@ -90,15 +91,6 @@ class ApiModel:
         predicted_s = time.monotonic()
         encoded = [api.encode_response(output) for output in outputs]
         return encoded, (decoded_s, predicted_s, time.monotonic())
-
-
-def answer_of(document: Any) -> Answer:
-    """An answer's vectors or labels, whichever it has; otherwise its text as one label."""
-    if isinstance(document, dict) and "embeddings" in document:
-        return Answer(vectors=document["embeddings"])
-    if isinstance(document, dict) and "predictions" in document:
-        return Answer(labels=[str(found["label"]) for found in document["predictions"]])
-    return Answer(labels=[repr(document)])
 
 
 def _request(api: Any, item: Item) -> Any:
@@ -112,7 +104,7 @@ def _request(api: Any, item: Item) -> Any:
         return InputRequest(model="bench", input=item.token_ids)
     if item.picture is not None:
         return PictureRequest(item.picture, 5)
-    wanted = inspect.signature(api.decode_request).parameters["request"].annotation
-    if isinstance(wanted, type) and issubclass(wanted, BaseModel):
-        return wanted.model_validate(item.body)
+    annotation = inspect.signature(api.decode_request).parameters["request"].annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_validate(item.body)
     return item.body

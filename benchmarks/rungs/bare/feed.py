@@ -1,4 +1,4 @@
-"""The same arrivals for a model without a server: requests given out in order, as they come due."""
+"""The arrivals of the load for a model without a server: requests in their order, as they come due."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Due:
     scheduled_s: float
 
     def record(self, sent_s: float) -> RequestRecord:
-        """Its record, begun."""
+        """A record of it, to be completed."""
         item = self.item
         return RequestRecord(
             index=item.index,
@@ -47,21 +47,21 @@ class Feed:
 
     def due(self, most: int) -> list[Due]:
         """Up to `most` requests that are due now, without waiting."""
-        found: list[Due] = []
+        ready: list[Due] = []
         now_s = time.monotonic()
-        while len(found) < most and not self.exhausted:
+        while len(ready) < most and not self.exhausted:
             item = self._items[self._next]
             if self._due_s(item) > now_s or (item.after is not None and item.after not in self._answered):
                 break
-            found.append(Due(item, now_s if item.at_s is None else self._due_s(item)))
+            ready.append(Due(item, now_s if item.at_s is None else self._due_s(item)))
             self._next += 1
-        return found
+        return ready
 
     def wait(self, most: int) -> list[Due]:
         """As `due`, but wait for the first; empty at the end. Only for callers with nothing under way."""
         while not self.exhausted:
-            if found := self.due(most):
-                return found
+            if ready := self.due(most):
+                return ready
             time.sleep(max(0.0, self._due_s(self._items[self._next]) - time.monotonic()))
         return []
 

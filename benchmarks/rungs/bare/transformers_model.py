@@ -1,7 +1,6 @@
 """transformers' `generate`, called in a loop: one request at a time, or as many as are due in a static batch.
 
-It is the library as its documentation shows it. Requests of a batch start and end together, which is what serving
-engines do better; nothing is added that would hide it.
+It is the library as its documentation shows it. Requests of a batch start and end together: serving engines do better.
 """
 
 import time
@@ -12,9 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
+from benchmarks.analysis.measurement import Answer
 from benchmarks.load.workload import Item
 from benchmarks.rungs.bare.feed import Due, Feed
-from benchmarks.rungs.bare.outcome import Answer, Outcome
+from benchmarks.rungs.bare.outcome import Outcome
 
 
 class TransformersModel:

@@ -1,32 +1,33 @@
-"""vLLM without a server: the engine behind `LLM`, fed so that as many requests are under way as a load asks for.
+"""vLLM without a server: the engine behind `LLM`, with as many requests under way as the load has users.
 
-`LLM.generate` takes all prompts at once; a load takes them as users ask. So the engine that `LLM` wraps is stepped
-here, with the arguments that Litport would give the server, and requests join and leave as with users. Its own series
-tell where the time goes. It adds no scheduling of its own.
+`LLM.generate` takes all prompts at once, a load has them one by one. So the engine that `LLM` wraps is stepped here,
+with the arguments that Litport would give the server, and requests join and leave as they do with users. The engine's
+own series tell where the time goes.
 """
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.analysis.measurement import Answer
 from benchmarks.load.workload import Item
 from benchmarks.rungs.bare.feed import Feed
-from benchmarks.rungs.bare.outcome import Answer, Outcome
-from benchmarks.rungs.scrape import difference
+from benchmarks.rungs.bare.outcome import Outcome
+from benchmarks.rungs.series import difference
 from clients.record import RequestRecord
 
 
 class VllmModel:
-    """An engine with the words of vLLM's command line as its arguments."""
+    """An engine with the arguments of vLLM's command line."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.entrypoints.launchers.cli_args import make_arg_parser
         from vllm.usage.usage_lib import UsageContext
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(list(words))
+        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(list(argv))
         engine_args = EngineArgs.from_cli_args(arguments)
         engine_args.disable_log_stats = False  # they are what `get_metrics` reads
         self._engine = LLMEngine.from_engine_args(engine_args, UsageContext.LLM_CLASS)
@@ -38,8 +39,8 @@ class VllmModel:
         records: list[RequestRecord] = []
         under_way: dict[str, tuple[Item, RequestRecord]] = {}
         while True:
-            room = users - len(under_way)
-            for due in feed.due(room) if under_way else feed.wait(room):
+            free = users - len(under_way)
+            for due in feed.due(free) if under_way else feed.wait(free):
                 name = str(due.item.index)
                 under_way[name] = (due.item, due.record(time.monotonic()))
                 self._add(name, due.item)

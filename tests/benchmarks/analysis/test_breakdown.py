@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.analysis.breakdown import Breakdown, break_down, of_steps
+from benchmarks.analysis import breakdown
+from benchmarks.analysis.breakdown import Breakdown, break_down_steps
+from benchmarks.rungs.harness import row_readers
+from benchmarks.rungs.litserve import LitServeLayer
 from clients.record import RequestRecord
 
 # Two requests: each due at 0, sent 0.1 late; answered after 2.0 and 3.0 seconds more. e2e is 2.6 on average.
@@ -108,8 +111,14 @@ SERVERS: dict[str, tuple[dict[str, float], dict[str, float] | None, dict[str, fl
 }
 
 
+def break_down(
+    records: list[RequestRecord], server: dict[str, float], door: dict[str, float] | None = None
+) -> Breakdown:
+    return breakdown.break_down(records, server, door, row_readers())
+
+
 def rows(found: Breakdown) -> dict[str, float]:
-    return {row.name: row.seconds for row in found.rows}
+    return {row.layer.label: row.seconds for row in found.rows}
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -167,7 +176,10 @@ def bare(*ends_s: float, **more: Any) -> list[RequestRecord]:
 
 
 def test_a_model_without_a_server_has_its_own_steps_and_the_loop_around_them() -> None:
-    found = of_steps(bare(2.0, 4.0), [("decode", 0.5), ("predict", 3.0), ("encode", 0.25)])
+    found = break_down_steps(
+        bare(2.0, 4.0),
+        [(LitServeLayer.DECODE, 0.5), (LitServeLayer.PREDICT, 3.0), (LitServeLayer.ENCODE, 0.25)],
+    )
     assert rows(found) == pytest.approx(
         {"waiting for the model": 0.5, "decode": 0.25, "predict": 1.5, "encode": 0.125, "loop": 0.625}
     )
@@ -176,6 +188,6 @@ def test_a_model_without_a_server_has_its_own_steps_and_the_loop_around_them() -
 
 
 def test_steps_that_take_longer_than_the_whole_are_closure_error() -> None:
-    found = of_steps(bare(2.0, 4.0), [("predict", 6.0)])
+    found = break_down_steps(bare(2.0, 4.0), [(LitServeLayer.PREDICT, 6.0)])
     assert rows(found)["loop"] == pytest.approx(-0.5)
     assert found.closure_error == pytest.approx(0.5 / 3)

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from benchmarks.analysis.efficiency import judge
-from benchmarks.ladder import Climb
-from benchmarks.rungs.base import Measurement
+from benchmarks.analysis import efficiency
+from benchmarks.analysis.hardware import GpuWindow, window_of
+from benchmarks.analysis.measurement import Measurement, RungResult
 from clients.record import RequestRecord
 
 H100 = "NVIDIA H100 80GB HBM3"  # 989.5e12 FLOP/s, 3.35e12 bytes/s
@@ -20,6 +21,8 @@ CONFIG = {
     "num_key_value_heads": 4,
     "torch_dtype": "bfloat16",
 }
+HOST = dict.fromkeys(("cpu_percent", "steal_percent", "throttled_s", "throttled_periods"))
+WINDOW = {"start_s": 0, "end_s": 2, "covered_s": 2, "samples": 4, "models": {}, "host": HOST, "nvml_error": None}
 WEIGHTS = 20_000  # bytes: 10 000 parameters in bfloat16
 
 
@@ -32,12 +35,18 @@ def model(folder: Path, **changes: Any) -> Path:
 
 
 def gpu(energy_j: float | None = 50.0, name: str = H100, uuid: str = "GPU-1") -> dict[str, Any]:
-    return {"index": 0, "uuid": uuid, "name": name, "energy_j": energy_j}
+    unread = dict.fromkeys(GpuWindow.__struct_fields__)
+    return {**unread, "index": 0, "uuid": uuid, "name": name, "energy_j": energy_j, "lost": False, "mig_instances": []}
 
 
-def climbed(*windows: list[dict[str, Any]], users: int = 2) -> Climb:
+def judge(*arguments: Any) -> dict[str, Any]:
+    """The figures as `result.json` has them."""
+    return dict(msgspec.to_builtins(efficiency.assess(*arguments)))
+
+
+def measured(*windows: list[dict[str, Any]], users: int = 2) -> RungResult:
     """Passes of two requests (10 tokens in, 5 out, a token each quarter of a second) within two seconds, each."""
-    climb = Climb("vllm", users)
+    result = RungResult("vllm", users)
     for number, gpus in enumerate(windows):
         begin_s = 100.0 * number
         requests = [
@@ -52,13 +61,13 @@ def climbed(*windows: list[dict[str, Any]], users: int = 2) -> Climb:
             )
             for index in range(2)
         ]
-        climb.measurements.append(Measurement(tuple(requests), None))
-        climb.utilisation.append({"gpus": gpus})
-    return climb
+        result.measurements.append(Measurement(tuple(requests), None))
+        result.utilisation.append(window_of({**WINDOW, "gpus": gpus}))
+    return result
 
 
 def test_the_shares_of_the_peaks_are_those_of_the_formulas(tmp_path: Path) -> None:
-    found = judge(climbed([gpu()]), model(tmp_path), "auto", None)
+    found = judge(measured([gpu()]), model(tmp_path), "auto", None)
     # 2 x 10 000 parameters x 30 tokens, and 4 x 2 layers x 8 heads x 8 x the pairs of tokens, in 2 s.
     attended = 2 * (15 * 16 / 2)
     assert found["mfu"] == pytest.approx((2 * 10_000 * 30 + 4 * 2 * 8 * 8 * attended) / (2 * FLOPS))
@@ -68,8 +77,8 @@ def test_the_shares_of_the_peaks_are_those_of_the_formulas(tmp_path: Path) -> No
 
 
 def test_weights_in_another_precision_than_their_file_are_read_at_that_width(tmp_path: Path) -> None:
-    kept = judge(climbed([gpu()]), model(tmp_path), None, None)
-    widened = judge(climbed([gpu()]), tmp_path, "float32", None)
+    kept = judge(measured([gpu()]), model(tmp_path), None, None)
+    widened = judge(measured([gpu()]), tmp_path, "float32", None)
     assert widened["mfu"] == kept["mfu"]
     assert widened["mbu"] == pytest.approx(2 * kept["mbu"])
 
@@ -82,15 +91,15 @@ def test_weights_in_another_precision_than_their_file_are_read_at_that_width(tmp
 def test_the_cache_is_that_of_the_configuration(
     tmp_path: Path, change: dict[str, Any], heads_read: int, head_dim: int
 ) -> None:
-    found = judge(climbed([gpu()]), model(tmp_path, **change), None, None)
+    found = judge(measured([gpu()]), model(tmp_path, **change), None, None)
     kv_bytes = 2 * 12.5 * 2 * 2 * heads_read * head_dim * 2
     assert found["mbu"] == pytest.approx((WEIGHTS + kv_bytes) / (0.25 * BYTES))
 
 
 def test_passes_and_cards_add_up(tmp_path: Path) -> None:
-    one = judge(climbed([gpu()]), model(tmp_path), None, 3.6)
+    one = judge(measured([gpu()]), model(tmp_path), None, 3.6)
     both = [gpu(), gpu(uuid="GPU-2")]
-    two = judge(climbed(both, both), tmp_path, None, 3.6)
+    two = judge(measured(both, both), tmp_path, None, 3.6)
     assert two["mfu"] == pytest.approx(one["mfu"] / 2)
     assert two["mbu"] == pytest.approx(one["mbu"] / 2)
     assert two["energy_j"] == 200
@@ -99,7 +108,7 @@ def test_passes_and_cards_add_up(tmp_path: Path) -> None:
 
 
 def test_energy_and_money_are_for_each_token_that_came_out(tmp_path: Path) -> None:
-    found = judge(climbed([gpu(50)]), model(tmp_path), None, 3.6)
+    found = judge(measured([gpu(50)]), model(tmp_path), None, 3.6)
     assert found["energy_j"] == 50
     assert found["tokens_per_joule"] == 0.2
     # 3.6 an hour is 0.001 a second, in which 5 tokens come.
@@ -107,16 +116,16 @@ def test_energy_and_money_are_for_each_token_that_came_out(tmp_path: Path) -> No
 
 
 def test_failed_requests_are_no_work_done(tmp_path: Path) -> None:
-    climb = climbed([gpu()])
-    first = climb.measurements[0].records[0]
+    result = measured([gpu()])
+    first = result.measurements[0].records[0]
     first.error = "status 500"
-    found = judge(climb, model(tmp_path), None, None)
+    found = judge(result, model(tmp_path), None, None)
     assert found["tokens_per_joule"] == 5 / 50
     assert found["mfu"] == pytest.approx((2 * 10_000 * 15 + 4 * 2 * 8 * 8 * 120) / (2 * FLOPS))
 
 
 def test_without_a_gpu_only_money_is_known(tmp_path: Path) -> None:
-    found = judge(climbed([]), model(tmp_path), None, 3.6)
+    found = judge(measured([]), model(tmp_path), None, 3.6)
     assert found.pop("cost_per_million_output_tokens") == pytest.approx(200)
     assert set(found.values()) == {None}
 
@@ -127,32 +136,32 @@ def test_without_a_gpu_only_money_is_known(tmp_path: Path) -> None:
     ids=["slice", "unknown"],
 )
 def test_a_card_without_a_known_peak_has_no_share_of_it(tmp_path: Path, gpus: list[dict[str, Any]]) -> None:
-    found = judge(climbed(gpus), model(tmp_path), None, None)
+    found = judge(measured(gpus), model(tmp_path), None, None)
     assert (found["mfu"], found["mbu"]) == (None, None)
     assert found["tokens_per_joule"] == 0.2
 
 
 def test_energy_that_one_card_did_not_tell_is_not_known(tmp_path: Path) -> None:
-    found = judge(climbed([gpu(), gpu(None, uuid="GPU-2")]), model(tmp_path), None, None)
+    found = judge(measured([gpu(), gpu(None, uuid="GPU-2")]), model(tmp_path), None, None)
     assert (found["energy_j"], found["tokens_per_joule"]) == (None, None)
 
 
 @pytest.mark.parametrize("change", [{"num_hidden_layers": None}, {"num_attention_heads": None}])
 def test_what_is_no_decoder_has_no_share_of_the_peaks(tmp_path: Path, change: dict[str, Any]) -> None:
-    found = judge(climbed([gpu()]), model(tmp_path, **change), None, None)
+    found = judge(measured([gpu()]), model(tmp_path, **change), None, None)
     assert (found["mfu"], found["mbu"]) == (None, None)
 
 
 def test_a_model_without_files_has_none_either(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
-        found = judge(climbed([gpu()]), folder, None, None)
+        found = judge(measured([gpu()]), folder, None, None)
         assert (found["mfu"], found["mbu"]) == (None, None)
 
 
 def test_what_generates_nothing_has_no_figure_for_a_token(tmp_path: Path) -> None:
-    climb = climbed([gpu()])
-    for record in climb.measurements[0].records:
+    result = measured([gpu()])
+    for record in result.measurements[0].records:
         record.output_tokens, record.chunk_s = None, record.chunk_s[:1]
-    found = judge(climb, model(tmp_path), None, 3.6)
+    found = judge(result, model(tmp_path), None, 3.6)
     assert (found["mbu"], found["tokens_per_joule"], found["cost_per_million_output_tokens"]) == (None, None, None)
     assert found["energy_j"] == 50

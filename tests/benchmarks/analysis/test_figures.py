@@ -2,12 +2,27 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.analysis.figures import distribution, meets, rate, stretch_rates, summarise, supports
+from benchmarks.analysis import figures
+from benchmarks.analysis.figures import Pass, Window, meets, stretch_rates, supports
 from clients.record import RequestRecord
 from configs.bench import Slo
+
+
+def summarise(passes: list[Pass], windows: list[Window], slo: Slo) -> dict[str, Any]:
+    """The figures as `result.json` has them."""
+    return dict(msgspec.to_builtins(figures.summarise(passes, windows, slo)))
+
+
+def distribution(values: list[float | None]) -> dict[str, Any] | None:
+    return figures.distribution(values) and dict(msgspec.to_builtins(figures.distribution(values)))
+
+
+def rate(*arguments: Any) -> dict[str, Any] | None:
+    return figures.rate(*arguments) and dict(msgspec.to_builtins(figures.rate(*arguments)))
 
 
 def record(end_s: float = 1.0, **more: Any) -> RequestRecord:

@@ -10,8 +10,10 @@ from prometheus_client import generate_latest
 from benchmarks.analysis import breakdown
 from benchmarks.analysis.breakdown import Breakdown
 from benchmarks.load import generator
-from benchmarks.load.workload import Item, calls, make
-from benchmarks.rungs import scrape
+from benchmarks.load.request import COMPLETIONS, Endpoint, calls
+from benchmarks.load.workload import Item, make
+from benchmarks.rungs import series
+from benchmarks.rungs.harness import row_readers
 from clients.record import Call
 from configs.bench import Workload
 from configs.settings import LitServeModel
@@ -33,7 +35,7 @@ ROWS = {
 def found(time: Breakdown | None) -> dict[str, float]:
     assert time is not None
     assert time.closure_error == pytest.approx(0, abs=0.02), time
-    return {row.name: row.seconds for row in time.rows}
+    return {row.layer.label: row.seconds for row in time.rows}
 
 
 def assert_known(rows: dict[str, float], known: dict[str, float]) -> None:
@@ -49,7 +51,7 @@ def assert_known(rows: dict[str, float], known: dict[str, float]) -> None:
 def test_each_layer_of_vllm_is_found_in_its_row(tmp_path: Path) -> None:
     with layered(tmp_path, **DELAYS) as rung:
         asked = course(workload={"requests": 8, "output_tokens": "5"}, load={"users": 4})
-        measured = rung.measure(asked.items(), 4, 30, 1)
+        measured = rung.measure(asked.items, 4, 30, 1)
     assert_known(found(measured.time), ROWS)
 
 
@@ -57,7 +59,7 @@ def test_a_late_client_is_found_in_its_row(tmp_path: Path) -> None:
     with layered(tmp_path, queue_s=0.2) as rung:
         asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"shape": "constant", "rate_per_s": "10"})
         # One user for requests that come twice as fast as they are answered: each is later than the one before.
-        measured = rung.measure(asked.items(), 1, 30, 1)
+        measured = rung.measure(asked.items, 1, 30, 1)
     rows = found(measured.time)
     assert rows["client lateness"] == pytest.approx(sum(0.1 * late for late in range(6)) / 6, rel=0.15)
     assert rows["scheduler queue"] == pytest.approx(0.2, rel=0.1)
@@ -65,7 +67,7 @@ def test_a_late_client_is_found_in_its_row(tmp_path: Path) -> None:
 
 def test_the_front_door_and_the_layers_behind_it_are_found_in_their_rows(tmp_path: Path) -> None:
     argv = ["-m", "tests.services.layered_server", json.dumps(DELAYS)]
-    asked = calls(make(Workload(output_tokens="5"), 8, 0), "completions", "m", "/v1/completions")
+    asked = calls(make(Workload(output_tokens="5"), 8, 0), COMPLETIONS, "m")
     with open_door(tmp_path, TinyEngine("m", frozenset({"/v1/completions"}), argv=argv)) as door:
         assert_known(rows_of(door, asked, "events", 4), ROWS)
 
@@ -74,14 +76,14 @@ def rows_of(door: Door, asked: list[Call], read_as: str, users: int) -> dict[str
     """The rows of these calls through a front door, by its own series and those of the process behind it."""
     model = door.supervisor.models["m"]
 
-    def series() -> list[dict[str, float]]:
-        own = scrape.parse(generate_latest(door.app.metrics).decode())
-        return [scrape.read("http://model/metrics", model.choose().socket), own]
+    def read() -> list[dict[str, float]]:
+        own = series.parse(generate_latest(door.app.metrics).decode())
+        return [series.read("http://model/metrics", model.choose().socket), own]
 
-    before = series()
+    before = read()
     result = generator.generate(str(door.client.base_url).rstrip("/"), read_as, asked, users, 30)
-    server, own = (scrape.difference(one, other) for one, other in zip(before, series(), strict=True))
-    return found(breakdown.break_down(result.records, server, own))
+    server, own = (series.difference(one, other) for one, other in zip(before, read(), strict=True))
+    return found(breakdown.break_down(result.records, server, own, row_readers()))
 
 
 SLOW_API = """
@@ -116,7 +118,7 @@ def test_each_step_of_litserve_is_found_in_its_row(tmp_path: Path, users: int, b
     engine = LitServeEngine("m", settings, tmp_path / "card.json", "warning")
     items = [Item(index, body={"x": index}) for index in range(8)]
     with open_door(tmp_path, engine) as door:
-        rows = rows_of(door, calls(items, "json", "m", "/predict/m"), "whole", users)
+        rows = rows_of(door, calls(items, Endpoint("json", "/predict/m"), "m"), "whole", users)
     own = {"decode": 0.05 * batch, "predict": 0.1, "encode": 0.03 * batch}
     if batch < users:
         own["queue"] = 0.18 * 7 / 8  # the other user's request is in the worker: in all of its steps, but at the start

@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks.analysis.measurement import Answer
 from benchmarks.analysis.parity import Parity, compare
-from benchmarks.rungs.bare.outcome import Answer
 
 
 def parity(theirs: Answer, ours: Answer) -> Parity:

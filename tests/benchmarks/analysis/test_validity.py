@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.analysis import validity
+from benchmarks.analysis.measurement import Measurement
 from benchmarks.analysis.validity import Facts, check, check_size, request_rate
 from benchmarks.load.generator import Cost
-from benchmarks.rungs.base import Measurement
 from clients.record import RequestRecord
 from configs.bench import Bench, Validity
 

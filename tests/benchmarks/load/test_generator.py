@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import ladder
 from benchmarks.load import generator
 from benchmarks.load.arrivals import schedule
-from benchmarks.load.workload import calls, make
+from benchmarks.load.ceiling import ceiling_per_s
+from benchmarks.load.request import COMPLETIONS, calls
+from benchmarks.load.workload import make
 from clients.record import Call, RequestRecord
 from configs.bench import Load, Workload
 from tests.benchmarks.layers import course, layered
@@ -23,7 +24,7 @@ REPOSITORY = Path(__file__).parents[3]
 def test_a_closed_load_keeps_its_users_busy_and_no_more(tmp_path: Path) -> None:
     with layered(tmp_path, queue_s=0.05) as rung:
         asked = course(workload={"requests": 12, "output_tokens": "3"}, load={"users": 3})
-        records = rung.measure(asked.items(), 3, 30, 1).records
+        records = rung.measure(asked.items, 3, 30, 1).records
     assert [record.index for record in records] == list(range(12))
     assert all(not record.failed and record.output_tokens == 3 for record in records)
     assert max(_under_way(records)) == 3
@@ -32,7 +33,7 @@ def test_a_closed_load_keeps_its_users_busy_and_no_more(tmp_path: Path) -> None:
 def test_every_chunk_has_its_time_and_usage_comes_from_the_server(tmp_path: Path) -> None:
     with layered(tmp_path, prefill_s=0.05, decode_s=0.2) as rung:
         asked = course(workload={"requests": 2, "input_tokens": "7", "output_tokens": "5"}, load={"users": 1})
-        (record, _) = rung.measure(asked.items(), 1, 30, 1).records
+        (record, _) = rung.measure(asked.items, 1, 30, 1).records
     assert (len(record.chunk_s), record.prompt_tokens, record.output_tokens) == (5, 7, 5)
     assert record.chunk_s == sorted(record.chunk_s)
     assert record.ttft_s == pytest.approx(0.05, abs=0.04)
@@ -43,7 +44,7 @@ def test_an_open_load_sends_when_due_whether_answered_or_not(tmp_path: Path) -> 
     with layered(tmp_path, queue_s=0.5) as rung:
         load = {"shape": "constant", "rate_per_s": "20"}
         asked = course(workload={"requests": 10, "output_tokens": "2"}, load=load)
-        records = rung.measure(asked.items(), 64, 30, 1).records
+        records = rung.measure(asked.items, 64, 30, 1).records
     begin_s = records[0].scheduled_s
     assert [record.scheduled_s - begin_s for record in records] == pytest.approx([n / 20 for n in range(10)])
     assert max(record.sent_s - record.scheduled_s for record in records) < 0.1
@@ -52,7 +53,7 @@ def test_an_open_load_sends_when_due_whether_answered_or_not(tmp_path: Path) -> 
 
 def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(tmp_path: Path) -> None:
     items = make(Workload(kind="chat", turns=3, output_tokens="2"), 6, 0)
-    asked = calls(items, "completions", "m", "/v1/completions")
+    asked = calls(items, COMPLETIONS, "m")
     tokens = [call_with_prompt(call) for call in asked]  # the layered server has no chats
     with layered(tmp_path, queue_s=0.05) as rung:
         result = generator.generate(rung.url, "events", tokens, 6, 30, processes=2)
@@ -66,14 +67,14 @@ def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(tmp_path: Path)
 def test_failures_are_records_with_their_kind(tmp_path: Path) -> None:
     with layered(tmp_path, fail_every=3) as rung:
         asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"users": 1})
-        measured = rung.measure(asked.items(), 1, 30, 1)
+        measured = rung.measure(asked.items, 1, 30, 1)
     errors = [record.error for record in measured.records if record.failed]
     assert errors == ['status 500: {"error": {"message": "told to fail"}}'] * 2
     assert measured.time is None
 
 
 def test_a_server_that_is_not_there_is_a_failure_and_no_crash() -> None:
-    asked = calls(make(Workload(), 2, 0), "completions", "m", "/v1/completions")
+    asked = calls(make(Workload(), 2, 0), COMPLETIONS, "m")
     result = generator.generate("http://127.0.0.1:9", "events", asked, 1, 5)
     assert [(record.status, record.failed) for record in result.records] == [(0, True)] * 2
 
@@ -81,7 +82,7 @@ def test_a_server_that_is_not_there_is_a_failure_and_no_crash() -> None:
 def test_several_generators_share_the_calls(tmp_path: Path) -> None:
     with layered(tmp_path, queue_s=0.01) as rung:
         asked = course(workload={"requests": 9, "output_tokens": "2"}, load={"users": 4})
-        measured = rung.measure(asked.items(), 4, 30, 3)
+        measured = rung.measure(asked.items, 4, 30, 3)
     assert [record.index for record in measured.records] == list(range(9))
     assert len(measured.costs) == 3
 
@@ -89,14 +90,14 @@ def test_several_generators_share_the_calls(tmp_path: Path) -> None:
 def test_nothing_is_sent_after_the_time_limit(tmp_path: Path) -> None:
     with layered(tmp_path, queue_s=0.2) as rung:
         asked = course(workload={"requests": 50, "output_tokens": "2"}, load={"users": 1})
-        records = rung.measure(asked.items(), 1, 1.0, 1).records
+        records = rung.measure(asked.items, 1, 1.0, 1).records
     assert 2 <= len(records) <= 6
     assert max(record.sent_s for record in records) < records[0].sent_s + 1.1
 
 
 @pytest.mark.parametrize("read_as", ["events", "lines", "whole"])
 def test_the_generator_reads_every_form_of_the_null_server(read_as: str) -> None:
-    assert ladder.ceiling_per_s(read_as, 4, users=4, processes=1) > 10
+    assert ceiling_per_s(read_as, 4, users=4, processes=1) > 10
 
 
 def test_open_loads_are_the_same_for_the_same_seed() -> None:

@@ -1,21 +1,16 @@
 """What is asked of every rung: repeatable, as long as the settings say, in the form that a server takes."""
 
-import asyncio
 import io
 import json
 import math
 import statistics
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartParser
 
-from benchmarks.load.workload import Item, calls, expected_hit_rate, make
-from clients.record import Call
+from benchmarks.load.workload import Item, expected_hit_rate, make
 from configs.bench import Workload
 from configs.errors import UserError
 
@@ -49,22 +44,6 @@ def asked(item: Item) -> str:
 def sizes(input_tokens: str, count: int = 2000) -> list[int]:
     made = make(Workload(input_tokens=input_tokens), count, 0)
     return [len(item.token_ids[0]) for item in made if item.token_ids]
-
-
-def form_of(call: Call) -> dict[str, bytes]:
-    """The fields of a multipart form, as starlette reads them."""
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield call.body
-
-    async def parse() -> dict[str, bytes]:
-        form = await MultiPartParser(Headers({"content-type": call.content_type}), stream()).parse()
-        files = {name: file for name, file in form.items() if isinstance(file, UploadFile)}
-        read = {name: await file.read() for name, file in files.items()}
-        await form.close()
-        return read
-
-    return asyncio.run(parse())
 
 
 @pytest.mark.parametrize("kind", ["tokens", "shared-prefix", "chat", "images"])
@@ -205,40 +184,3 @@ def test_a_folder_without_pictures_and_what_is_no_folder_are_refused(tmp_path: P
     for path in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(UserError, match=r"^bench\.workload\.path: "):
             make(Workload(kind="images", path=path), 1, 0)
-
-
-LIMITS = {"max_tokens": 3, "ignore_eos": True, "temperature": 0}
-STREAM = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
-IDS = Item(0, token_ids=[[1, 2]], output_tokens=3)
-CHAT = Item(0, messages=[{"role": "user", "content": "Hello"}], output_tokens=3)
-OWN = Item(0, body={"messages": [], "seed": 5, "model": "other"})
-
-
-@pytest.mark.parametrize(
-    ("item", "form", "path", "body"),
-    [
-        (IDS, "completions", "/v1/completions", {"prompt": [1, 2], **LIMITS, **STREAM}),
-        (CHAT, "completions", "/v1/chat/completions", {"messages": CHAT.messages, **LIMITS, **STREAM}),
-        (OWN, "completions", "/v1/chat/completions", {"messages": [], "seed": 5, **STREAM}),
-        (Item(0, token_ids=[[1], [2, 3]]), "embeddings", "/v1/embeddings", {"model": "m", "input": [[1], [2, 3]]}),
-        (IDS, "causal_lm", "/predict/m", {"prompt_token_ids": [1, 2], **LIMITS}),
-        (CHAT, "causal_lm", "/predict/m", {"messages": CHAT.messages, **LIMITS}),
-        (Item(0, body={"input": 4}), "json", "/predict/m", {"input": 4}),
-    ],
-)
-def test_an_item_becomes_the_request_that_a_server_takes(item: Item, form: str, path: str, body: Any) -> None:
-    (call,) = calls([item], form, "m", path.replace("/chat", ""))
-    assert (call.path, call.content_type) == (path, "application/json")
-    assert json.loads(call.body) == body
-
-
-def test_a_picture_becomes_a_form_with_a_file() -> None:
-    (item,) = make(Workload(kind="images"), 1, 0)
-    (call,) = calls([item], "image", "m", "/predict/m")
-    assert form_of(call) == {"image": item.picture}
-
-
-def test_a_request_keeps_its_place_its_time_and_its_length() -> None:
-    item = Item(5, messages=[], output_tokens=3, at_s=1.5, after=4, session=2)
-    (call,) = calls([item], "completions", "m", "/v1/completions")
-    assert (call.index, call.at_s, call.after, call.session, call.asked_tokens) == (5, 1.5, 4, 2, 3)

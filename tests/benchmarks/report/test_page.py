@@ -4,11 +4,11 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks import report
+from benchmarks.result import Result
 from tests.services.chromium import CHROMIUM, NEEDS_CHROMIUM
 
 DARK_INK, LIGHT_INK = "rgb(230, 233, 237)", "rgb(27, 31, 36)"
@@ -16,7 +16,7 @@ pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
-def page(result: dict[str, Any], tmp_path: Path) -> Path:
+def page(result: Result, tmp_path: Path) -> Path:
     file = tmp_path / "report.html"
     file.write_text(report.html(result), encoding="utf-8")
     return file

@@ -1,22 +1,29 @@
+"""The report of a result: what is wrong comes first, gaps are said, words from outside never become markup."""
+
 import json
 import re
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks import report
-from benchmarks.report import charts, series_charts, tables, time_charts
+from benchmarks.analysis.summary import RowSummary
 from benchmarks.report.cells import number
+from benchmarks.report.charts import ladder as ladder_charts
+from benchmarks.report.charts import series as series_charts
+from benchmarks.report.charts import time as time_charts
+from benchmarks.report.latency import ITL
 from benchmarks.report.neighbours import changes, ratio
-from tests.benchmarks.conftest import HOSTILE
-
-Result = dict[str, Any]
+from benchmarks.report.tables import ladder as ladder_tables
+from benchmarks.report.tables import time as time_tables
+from benchmarks.result import Result
+from tests.benchmarks.report.conftest import HOSTILE
 
 
 def test_a_result_that_is_not_valid_opens_with_its_findings(result: Result) -> None:
     text = report.markdown(result)
     assert text.index("NOT VALID") < text.index("41%") < text.index("Verdict") < text.index("## The ladder")
-    assert "NOT VALID" not in report.markdown(result | {"valid": True, "findings": []})
+    assert "NOT VALID" not in report.markdown(replace(result, valid=True, findings=[]))
 
 
 def test_words_from_outside_never_become_markup(result: Result) -> None:
@@ -28,43 +35,45 @@ def test_words_from_outside_never_become_markup(result: Result) -> None:
 
 
 def test_a_gap_is_said_and_never_a_zero(result: Result) -> None:
-    table = tables.ladder(result)
+    table = ladder_tables.ladder(result)
     nothing = next(row for row in table.rows if row[0] and row[0].startswith("https"))
     assert nothing[2:] == (None,) * len(nothing[2:])
     assert "| not measured |" in report.markdown(result)
 
 
 def test_a_column_without_any_value_is_named_and_left_out(result: Result) -> None:
-    table = tables.efficiency(result)
+    table = ladder_tables.efficiency(result)
     assert table.absent == ("cost of a million output tokens",)
     assert "cost of a million output tokens" not in table.header
 
 
 def test_a_latency_that_nobody_measured_is_not_measured(result: Result) -> None:
-    itl = next(table for table in tables.latencies(result) if "itl" in table.title)
+    itl = next(table for table in ladder_tables.latencies(result) if "itl" in table.title)
     assert itl.empty
     assert (itl.gap, itl.note) == ("Not measured.", "")
-    assert charts.latency(result, "itl_s") is None
+    assert ladder_charts.latency(result, ITL) is None
 
 
 def test_throughput_is_compared_at_the_same_number_of_users(result: Result) -> None:
-    found = {(rung["name"], rung["users"]): ratio(result, rung) for rung in result["rungs"]}
+    found = {(rung.name, rung.users): ratio(result, rung) for rung in result.rungs}
     assert found["vllm", 1] == pytest.approx(22 / 20)
     assert found["vllm", 8] == pytest.approx(160 / 90)
     assert found["transformers", 8] == 1
-    assert result["rungs"][2]["name"].startswith("https")
-    assert found[result["rungs"][2]["name"], 8] is None
+    assert result.rungs[2].name.startswith("https")
+    assert found[result.rungs[2].name, 8] is None
 
 
 def test_the_changes_of_the_rows_add_up_to_the_change_of_the_latency(result: Result) -> None:
-    vllm, litport = result["rungs"][4], result["rungs"][6]
+    vllm, litport = result.rungs[4], result.rungs[6]
     gained = changes(vllm, litport)
     assert gained["front door"] == 0.002
-    assert sum(gained.values()) == pytest.approx(litport["time"]["e2e_s"] - vllm["time"]["e2e_s"])
+    assert litport.time is not None
+    assert vllm.time is not None
+    assert sum(gained.values()) == pytest.approx(litport.time.e2e_s - vllm.time.e2e_s)
 
 
 def test_where_the_time_goes_names_the_rung_before_and_rows_of_only_one_of_the_two(result: Result) -> None:
-    vllm = next(table for table in tables.times(result) if table.title == "vllm, 8 users")
+    vllm = next(table for table in time_tables.times(result) if table.title == "vllm, 8 users")
     assert vllm.header == ("row", "ms a request", "share", "change, ms")
     assert ("scheduler queue", "50.00", "10.0%", "+50.00") in vllm.rows
     assert ("loop", "-", "-", "+1.00") in vllm.rows
@@ -74,7 +83,7 @@ def test_where_the_time_goes_names_the_rung_before_and_rows_of_only_one_of_the_t
 
 
 def test_a_rung_that_was_not_broken_down_is_skipped_by_the_next(result: Result) -> None:
-    assert result["rungs"][2]["time"] is None
+    assert result.rungs[2].time is None
     chart = time_charts.differences(result)
     assert chart is not None
     assert list(chart.figures) == [
@@ -105,21 +114,23 @@ def test_charts_of_gpus_are_there_only_where_a_gpu_was_measured(result: Result) 
     titles = {chart.title for chart in series_charts.series(result)}
     assert {"GPU busy", "GPU power", "GPU memory"} <= titles
     assert "GPU: multiprocessors in use" not in titles
-    for rung in result["rungs"]:
-        rung["series"] = [[sample | {"gpus": []} for sample in one] for one in rung["series"]]
-    assert not any("GPU" in chart.title for chart in series_charts.series(result))
+    without = [
+        replace(rung, series=[[replace(sample, gpus=()) for sample in samples] for samples in rung.series])
+        for rung in result.rungs
+    ]
+    assert not any("GPU" in chart.title for chart in series_charts.series(replace(result, rungs=without)))
 
 
 def test_a_chart_has_a_figure_for_each_number_of_users_and_leaves_out_what_was_not_measured(result: Result) -> None:
-    chart = charts.ladder(result)
+    chart = ladder_charts.ladder(result)
     assert chart is not None
     assert list(chart.figures) == ["8 users", "1 user"]
     assert chart.figures["8 users"].layout["yaxis"]["ticktext"] == ["transformers (batch 4)", "vllm", "litport"]
 
 
 def test_names_in_charts_are_escaped_and_short(result: Result) -> None:
-    result["rungs"][0]["name"] = HOSTILE + "x" * 99
-    chart = charts.ladder(result)
+    first, *others = result.rungs
+    chart = ladder_charts.ladder(replace(result, rungs=[replace(first, name=HOSTILE + "x" * 99), *others]))
     assert chart is not None
     (label,) = [text for text in chart.figures["1 user"].layout["yaxis"]["ticktext"] if "script" in text]
     assert "<" not in label
@@ -127,13 +138,13 @@ def test_names_in_charts_are_escaped_and_short(result: Result) -> None:
 
 
 def test_a_result_of_nothing_makes_a_report(result: Result) -> None:
-    bare = result | {"rungs": [], "verdict": None, "confirmed": None}
+    bare = replace(result, rungs=[], verdict=None, confirmed=None)
     assert "There is none" in report.markdown(bare)
     assert "There is none" in report.html(bare)
 
 
 def test_a_result_of_rungs_without_any_figure_makes_a_report(result: Result) -> None:
-    nothing = result | {"rungs": [result["rungs"][2]]}
+    nothing = replace(result, rungs=[result.rungs[2]])
     assert "Not measured." in report.markdown(nothing)
     assert 'class="chart"' not in report.html(nothing)
 
@@ -165,3 +176,20 @@ def test_the_figures_on_the_page_are_json_without_gaps_filled(result: Result) ->
 )
 def test_a_small_number_is_not_rounded_to_nothing(value: float, words: str) -> None:
     assert number(value) == words
+
+
+def test_rows_of_two_engines_with_one_label_are_told_apart_by_their_owner(result: Result) -> None:
+    parsing = RowSummary("decode", 0.001, "litserve.decode", "engine")
+    generating = RowSummary("decode", 0.4, "vllm.decode", "model")
+    rungs = []
+    for rung, row in ((result.rungs[4], parsing), (result.rungs[6], generating)):
+        assert rung.time is not None
+        rungs.append(replace(rung, time=replace(rung.time, rows=[row])))
+    (_, litport) = time_tables.times(replace(result, rungs=rungs))
+    assert [row[:2] + row[3:] for row in litport.rows[:2]] == [
+        ("decode (model)", "400.0", "+400.0"),
+        ("decode (engine)", "-", "-1.00"),
+    ]
+    chart = time_charts.stacked(replace(result, rungs=rungs))
+    assert chart is not None
+    assert {entry.text for entry in chart.legend[:-1]} == {"decode (model)", "decode (engine)"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.rungs.scrape import difference, parse, read
+from benchmarks.rungs.series import difference, parse, read
 
 PAGE = """\
 # HELP http_request_duration_seconds Latency

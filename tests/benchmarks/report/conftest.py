@@ -2,14 +2,21 @@
 
 from typing import Any
 
+import msgspec
 import pytest
+
+from benchmarks.result import Result
 
 HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
+def result() -> Result:
     """What no run would give in one: everything that a report has to cope with."""
+    return msgspec.convert(_document(), Result)
+
+
+def _document() -> dict[str, Any]:
     return {
         "schema_version": 1,
         "started_at": "2026-01-02T03:04:05Z",
@@ -122,7 +129,7 @@ def _nothing(name: str, users: int) -> dict[str, Any]:
         ("request_throughput_per_s", "output_throughput_per_s", "goodput_per_s", "ttft_s", "tpot_s", "itl_s", "e2e_s")
     )
     counts = {"requests": 8, "failed": 8, "errors": {"HTTP 500": 7, HOSTILE: 1}, "duration_s": 2.0}
-    window: dict[str, Any] = {"models": {}, "host": _HOST, "gpus": [], "nvml_error": None}
+    window: dict[str, Any] = {**_TIMES, "models": {}, "host": _HOST, "gpus": [], "nvml_error": None}
     efficiency = dict.fromkeys(("mfu", "mbu", "energy_j", "tokens_per_joule", "cost_per_million_output_tokens"))
     return {
         "name": name,
@@ -137,6 +144,7 @@ def _nothing(name: str, users: int) -> dict[str, Any]:
         "efficiency": efficiency,
         "series": [[]],
         "parity": None,
+        "knee": False,
     }
 
 
@@ -164,10 +172,10 @@ def _rate(value: float) -> dict[str, Any]:
 
 def _distribution(value: float) -> dict[str, Any]:
     shares = {"mean": 1.0, "p50": 0.95, "p90": 1.4}
-    found: dict[str, Any] = {"n": 128, "p99": None, "p99_ci": None}
-    for which, share in shares.items():
-        found |= {which: value * share, f"{which}_ci": [value * share * 0.97, value * share * 1.04]}
-    return found
+    figures: dict[str, Any] = {"n": 128, "p99": None, "p99_ci": None}
+    for name, share in shares.items():
+        figures |= {name: value * share, f"{name}_ci": [value * share * 0.97, value * share * 1.04]}
+    return figures
 
 
 def _time(rows: dict[str, float], e2e_s: float, closure_error: float | None, note: str = "") -> dict[str, Any]:
@@ -175,6 +183,7 @@ def _time(rows: dict[str, float], e2e_s: float, closure_error: float | None, not
     return {"rows": listed, "e2e_s": e2e_s, "closure_error": closure_error, "note": note}
 
 
+_TIMES = {"start_s": 10.0, "end_s": 70.5, "covered_s": 60.5, "samples": 120}
 _HOST = {"cpu_percent": None, "steal_percent": None, "throttled_s": None, "throttled_periods": None}
 
 
@@ -187,7 +196,7 @@ def _window(cores: float | None, *, gpu: bool) -> dict[str, Any]:
         "involuntary_switches_per_s": None,
         "max_gpu_memory_bytes": None,
     }
-    seen = {
+    card = {
         "index": 0,
         "uuid": "GPU-1",
         "name": "NVIDIA H100 80GB HBM3",
@@ -210,11 +219,11 @@ def _window(cores: float | None, *, gpu: bool) -> dict[str, Any]:
         "mig_instances": [],
     }
     host = {**_HOST, "cpu_percent": 40.0, "throttled_s": 0.0}
-    return {"models": {"model": model}, "host": host, "gpus": [seen] if gpu else [], "nvml_error": None}
+    return {**_TIMES, "models": {"model": model}, "host": host, "gpus": [card] if gpu else [], "nvml_error": None}
 
 
 def _sample(t_s: float, cpu_s: float, *, gpu: bool) -> dict[str, Any]:
-    seen = {
+    card = {
         "index": 0,
         "name": "NVIDIA H100 80GB HBM3",
         "utilization_percent": 80 + round(t_s * 10),
@@ -222,9 +231,10 @@ def _sample(t_s: float, cpu_s: float, *, gpu: bool) -> dict[str, Any]:
         "power_w": 500.0 + t_s,
         "memory_used_bytes": 70 * 2**30,
     }
+    switches = {"voluntary_switches": None, "involuntary_switches": None}
     return {
         "t_s": t_s,
-        "models": {"model": {"processes": 4, "cpu_s": cpu_s, "resident_bytes": 3 * 2**30}},
+        "models": {"model": {"processes": 4, "cpu_s": cpu_s, "resident_bytes": 3 * 2**30, **switches}},
         "host": {"cpu_percent": 40.0, "steal_percent": 0.0, "nr_throttled": 0, "throttled_usec": 0},
-        "gpus": [seen] if gpu else [],
+        "gpus": [card] if gpu else [],
     }

@@ -1,8 +1,7 @@
-"""A chart of the report: what plotly.js is to draw, as plain values, with the words that stand beside it.
+"""A chart of a report: the values that plotly.js draws, with the text that stands beside it.
 
 The page chooses fonts and colours by the reader's theme, so a colour here is a number of the palette. Text that comes
-from outside is escaped, as plotly.js reads some markup in it. It never draws a value that was not measured: a null is
-a gap.
+from outside is escaped, as plotly.js reads some markup in it. A value that was not measured is null and drawn as a gap.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,10 +38,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Chart:
-    """A titled figure, or several to choose from by name; `says` tells what it shows to those who cannot see it."""
+    """A titled figure, or several to choose from by name; `caption` describes it to those who cannot see it."""
 
     title: str
-    says: str
+    caption: str
     figures: Mapping[str, Figure]
     legend: Sequence[Entry] = field(default_factory=tuple)
 
@@ -74,7 +73,7 @@ def bar_style(number: int) -> Trace:
     return {"marker": {"color": palette(number), **hatched}}
 
 
-def shown(text: str) -> str:
+def plain(text: str) -> str:
     """Text for plotly.js: short, and without markup."""
     return escape(text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}")
 
@@ -84,7 +83,7 @@ def rows_layout(names: Sequence[str], title: str, **more: Any) -> dict[str, Any]
     axis = {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
-        "ticktext": [shown(name) for name in names],
+        "ticktext": [plain(name) for name in names],
         "range": [len(names) - 0.5, -0.5],
         "automargin": True,
         "zeroline": False,

@@ -1,7 +1,7 @@
-"""Plain LitServe around a LitAPI: `python -m benchmarks.rungs.servers.litserve SPEC.json`.
+"""Plain LitServe around a LitAPI: `python -m benchmarks.rungs.server.litserve SPEC.json`.
 
-The API, its batches and workers are those of the recipe; what Litport adds around LitServe is not there. Only the
-counters of where the time goes are, through LitServe's own hooks.
+The API, its batches and workers are those of the recipe. Nothing that Litport adds around LitServe is there, except the
+counters of where the time goes, through LitServe's own hooks.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""Prometheus series of a server, as numbers before and after.
+"""Prometheus series of a server, read before and after a measurement.
 
-Labels are summed over, except `step`, by which LitServe's times are told apart, and requests other than POST are left
-out: what is read around a measurement must count that measurement only. A server that does not answer has no series.
+Values are summed over all labels but `step`, which tells LitServe's times apart. Requests other than POST are left out,
+so that the reading itself is not counted. A server that does not answer has no series.
 """
 
 from collections.abc import Mapping
@@ -40,5 +40,11 @@ def parse(text: str) -> dict[str, float]:
 
 
 def difference(before: Series, after: Series) -> dict[str, float]:
-    """What was added between two readings."""
+    """What the series gained between two readings."""
     return {name: value - before.get(name, 0.0) for name, value in after.items()}
+
+
+def prefix_cache_hit_rate(gains: Series) -> float | None:
+    """The share of prompt tokens that vLLM's prefix cache answered; None where the server does not say."""
+    queries = gains.get("vllm:prefix_cache_queries_total")
+    return gains.get("vllm:prefix_cache_hits_total", 0.0) / queries if queries else None

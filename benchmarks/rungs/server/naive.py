@@ -1,9 +1,9 @@
 """A naive server: FastAPI around the model, as a tutorial writes it.
 
-    python -m benchmarks.rungs.servers.naive SPEC.json
+    python -m benchmarks.rungs.server.naive SPEC.json
 
-The endpoint is a coroutine that calls the model, so requests wait for each other at the door; there is no queue, no
-batch and no stream. It is the rung that most home-made servers stand on, and is not made better than they are.
+The endpoint is a coroutine that calls the model, so requests run one after the other; there is no queue, no batch and
+no stream. Most home-made servers are like this, and it is not made better than they are.
 """
 
 import json
@@ -18,7 +18,8 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import Histogram, generate_latest
 
 from benchmarks.load.workload import Item
-from benchmarks.rungs.bare.api_model import ApiModel, answer_of
+from benchmarks.rungs.answer import answer_of
+from benchmarks.rungs.bare.api_model import ApiModel
 
 HTTP_S = Histogram("naive_http_seconds", "Whole requests, in seconds")
 MODEL_S = Histogram("naive_model_seconds", "The part of it that the model took, in seconds")
@@ -34,11 +35,11 @@ def main(spec_file: str) -> None:
         _add_predict(app, spec)
     app.get("/health")(lambda: "ok")
     app.get("/metrics")(lambda: PlainTextResponse(generate_latest()))
-    app.add_middleware(_Timed)
+    app.add_middleware(_Timer)
     uvicorn.run(app, host="127.0.0.1", port=spec["port"], log_level="warning")
 
 
-class _Timed:
+class _Timer:
     """Times whole requests, as plain ASGI: FastAPI's own kind of middleware would hold answers back."""
 
     def __init__(self, app: Any) -> None:

@@ -1,12 +1,11 @@
 """The load generator against others: `vllm bench serve` and, where it is installed, GuideLLM.
 
-    python -m benchmarks.experiments.generators agree --url http://127.0.0.1:8000 --model NAME --tokenizer FOLDER
-    python -m benchmarks.experiments.generators cost --tokenizer FOLDER [--guidellm PATH]
+    python -m benchmarks.experiments.load_tools agree --url http://127.0.0.1:8000 --model NAME --tokenizer FOLDER
+    python -m benchmarks.experiments.load_tools cost --tokenizer FOLDER [--guidellm PATH]
 
-`agree` asks one server the same workload by Litport's generator (A) and vLLM's (B), A B B A, and prints what each says
-of it. `cost` gives each the same requests from servers that do nothing, once with few chunks an answer and once with
-many, and prints the processor time that a chunk more takes: what starting and asking costs is in both and cancels. It
-installs nothing.
+`agree` sends the same workload to one server by Litport's generator (A) and vLLM's (B), A B B A, and prints the figures
+of each. `cost` runs each against servers that do nothing, once with few chunks an answer and once with many, and prints
+the processor time that a chunk more takes: the cost of starting and of sending is in both and cancels.
 """
 
 import argparse
@@ -21,7 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.load import generator, null_server
-from benchmarks.load.workload import calls, make
+from benchmarks.load.request import COMPLETIONS, calls
+from benchmarks.load.workload import make
 from clients.record import window
 from configs.bench import Workload
 
@@ -42,8 +42,8 @@ def with_litport(
 ) -> dict[str, float]:
     """Our own figures of one run: output tokens a second, median ttft and tpot in ms."""
     workload = Workload(requests=requests, input_tokens=str(lengths[0]), output_tokens=str(lengths[1]))
-    asked = calls(make(workload, requests, seed), "completions", model, "/v1/completions")
-    result = generator.generate(url, "events", asked, users, 3600)
+    planned = calls(make(workload, requests, seed), COMPLETIONS, model)
+    result = generator.generate(url, "events", planned, users, 3600)
     failed = [record.error for record in result.records if record.failed]
     if failed:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
@@ -59,7 +59,7 @@ def with_litport(
 def with_vllm(
     url: str, model: str, users: int, requests: int, lengths: tuple[int, int], seed: int, tokenizer: Path
 ) -> dict[str, float]:
-    """What `vllm bench serve` says of one run, in the same terms."""
+    """The figures of `vllm bench serve` for one run, in the same terms."""
     with tempfile.TemporaryDirectory() as folder:
         options = {
             "backend": "openai",
@@ -79,16 +79,16 @@ def with_vllm(
             "result-filename": "r.json",
             "ready-check-timeout-sec": 0,
         }
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        argv = [sys.executable, "-c", _VLLM, *words, "--ignore-eos", "--save-result", "--disable-tqdm"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr[-2000:])
-        said = json.loads(Path(folder, "r.json").read_text())
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        argv = [sys.executable, "-c", _VLLM, *arguments, "--ignore-eos", "--save-result", "--disable-tqdm"]
+        process = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if process.returncode != 0:
+            raise RuntimeError(process.stderr[-2000:])
+        figures = json.loads(Path(folder, "r.json").read_text())
     return {
-        "tokens_per_s": said["output_throughput"],
-        "ttft_ms": said["median_ttft_ms"],
-        "tpot_ms": said["median_tpot_ms"],
+        "tokens_per_s": figures["output_throughput"],
+        "ttft_ms": figures["median_ttft_ms"],
+        "tpot_ms": figures["median_tpot_ms"],
     }
 
 
@@ -101,11 +101,11 @@ def agree(options: argparse.Namespace) -> None:
         runs[side].append(with_litport(*shared) if side == "A" else with_vllm(*shared, options.tokenizer))
         print(side, {name: round(value, 2) for name, value in runs[side][-1].items()}, flush=True)
     for name in runs["A"][0]:
-        ours, theirs = ([run[name] for run in runs[side]] for side in "AB")
-        ratio = statistics.median(ours) / statistics.median(theirs)
+        litport, vllm = ([run[name] for run in runs[side]] for side in "AB")
+        ratio = statistics.median(litport) / statistics.median(vllm)
         print(
-            f"{name}: litport {statistics.median(ours):.2f} ({min(ours):.2f} to {max(ours):.2f}), vllm bench serve "
-            f"{statistics.median(theirs):.2f} ({min(theirs):.2f} to {max(theirs):.2f}), ratio {ratio:.3f}"
+            f"{name}: litport {statistics.median(litport):.2f} ({min(litport):.2f} to {max(litport):.2f}), "
+            f"vllm bench serve {statistics.median(vllm):.2f} ({min(vllm):.2f} to {max(vllm):.2f}), ratio {ratio:.3f}"
         )
     print(json.dumps(runs))
 
@@ -118,17 +118,17 @@ def cost(options: argparse.Namespace) -> None:
     }
     if options.guidellm:
         sides["guidellm"] = lambda url, chunks: _guidellm(options, url, chunks)
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
     with null_server.running("events", _FEW) as few, null_server.running("events", _MANY) as many:
         for names in [order, order[::-1]] * options.rounds:
             for name in names:
                 spent_s = [_cpu_s(sides[name], url, chunks) for url, chunks in ((few, _FEW), (many, _MANY))]
-                found[name].append((_MANY - _FEW) * options.requests / (spent_s[1] - spent_s[0]))
-                print(f"{name}: {found[name][-1]:,.0f} chunks for a second of a core", flush=True)
-    for name, values in found.items():
+                rates[name].append((_MANY - _FEW) * options.requests / (spent_s[1] - spent_s[0]))
+                print(f"{name}: {rates[name][-1]:,.0f} chunks for a second of a core", flush=True)
+    for name, values in rates.items():
         print(f"{name}: median {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})")
-    print(json.dumps(found))
+    print(json.dumps(rates))
 
 
 def _shape(options: argparse.Namespace, chunks: int) -> tuple[int, int, tuple[int, int]]:
@@ -137,7 +137,7 @@ def _shape(options: argparse.Namespace, chunks: int) -> tuple[int, int, tuple[in
 
 def _guidellm(options: argparse.Namespace, url: str, chunks: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        words = {
+        options_by_name = {
             "backend": f"kind=openai_http,target={url},model=noop,request_format=/v1/completions",
             "profile": f"kind=concurrent,streams={options.users}",
             "constraint": f"kind=max_requests,count={options.requests}",
@@ -145,11 +145,12 @@ def _guidellm(options: argparse.Namespace, url: str, chunks: int) -> None:
             "data": f"kind=synthetic_text,prompt_tokens={options.input_tokens},output_tokens={chunks}",
             "output": f"kind=json,path={folder}/r.json",
         }
-        argv = [options.guidellm, "run", *(word for name, value in words.items() for word in (f"--{name}", value))]
+        arguments = [word for name, value in options_by_name.items() for word in (f"--{name}", value)]
+        argv = [options.guidellm, "run", *arguments, "--disable-console"]
         environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run([*argv, "--disable-console"], capture_output=True, text=True, check=False, env=environ)
-    if done.returncode != 0:
-        raise RuntimeError((done.stderr or done.stdout)[-2000:])
+        process = subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
+    if process.returncode != 0:
+        raise RuntimeError((process.stderr or process.stdout)[-2000:])
 
 
 def _cpu_s(run: Callable[[str, int], object], url: str, chunks: int) -> float:
@@ -167,7 +168,7 @@ def _median_ms(values: Sequence[float | None]) -> float:
 def main() -> int:
     """Run one of the two comparisons."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("what", choices=["agree", "cost"])
+    parser.add_argument("experiment", metavar="what", choices=["agree", "cost"])
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--model", help="the model's name at the URL")
     parser.add_argument("--tokenizer", type=Path, required=True, help="the model's folder")
@@ -179,7 +180,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="repetitions of A B B A")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    (agree if options.what == "agree" else cost)(options)
+    (agree if options.experiment == "agree" else cost)(options)
     return 0
 
 

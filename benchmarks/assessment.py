@@ -1,0 +1,123 @@
+"""What the measurements of a ladder mean: a summary of each rung, findings against it, and the verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.analysis import efficiency, figures, validity, verdict
+from benchmarks.analysis.hardware import Window
+from benchmarks.analysis.measurement import RungResult
+from benchmarks.analysis.summary import GeneratorSummary, RungSummary, summarise
+from benchmarks.analysis.validity import Facts, Finding
+from benchmarks.analysis.verdict import Situation, Verdict
+from benchmarks.course import Course
+from benchmarks.environment import Machine
+from benchmarks.ladder import Ceilings
+from benchmarks.load import arrivals, workload
+from benchmarks.rungs.harness import LITPORT, EngineHarness
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The rungs as the result shows them, and the findings against all of them."""
+
+    rungs: list[RungSummary]
+    findings: list[Finding]
+
+
+def analyse(
+    results: Sequence[RungResult],
+    course: Course,
+    ceilings: Ceilings,
+    model_dir: Path | None = None,
+    dtype: str | None = None,
+    require_parity: bool = False,
+) -> Assessment:
+    """Summarise every rung and look for findings; `require_parity` makes other answers than the baseline's one."""
+    baseline = next((result for result in results if result.answers), None)
+    rungs, findings = [], []
+    for result in results:
+        ceiling = ceilings.get((result.rung, result.users))
+        summary = summarise(
+            result,
+            course.bench.slo,
+            baseline,
+            _generator(result, course, ceiling),
+            efficiency.assess(result, model_dir, dtype, course.bench.price_per_hour),
+            result.users == _knee(results, result.rung),
+        )
+        findings += _findings(result, course, ceiling)
+        if require_parity and summary.parity and not summary.parity.holds:
+            share = summary.parity.exact_share
+            findings.append(Finding("parity", result.rung, f"{share:.0%} of its answers are those of the baseline"))
+        rungs.append(summary)
+    return Assessment(rungs, findings)
+
+
+def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, machine: Machine) -> Verdict | None:
+    """Why Litport is slower than the model without a server; None where one of the two was not measured."""
+    backwards = list(reversed(results))
+    top = next((result for result in backwards if result.rung == LITPORT), None)
+    top = top or next((result for result in backwards if result.read_as), None)
+    if top is None or top.measurements[0].time is None:
+        return None
+    bare = [result for result in results if result.read_as is None and result.users == top.users]
+    reference = max(bare, key=lambda result: result.throughput_per_s, default=None)
+    situation = Situation(
+        model=model,
+        time=top.measurements[-1].time or top.measurements[0].time,
+        users=top.users,
+        cores=machine.cores,
+        on_cpu=not machine.gpus or harness.on_cpu(model),
+        reference=reference.rung if reference else "",
+        ratio=top.throughput_per_s / reference.throughput_per_s if reference else None,
+        busy_share=_busy_share(top.utilisation),
+    )
+    return verdict.judge(situation, harness.causes)
+
+
+def _busy_share(windows: Sequence[Window]) -> float | None:
+    percents = [window.host.cpu_percent for window in windows if window.host.cpu_percent is not None]
+    return sum(percents) / len(percents) / 100 if percents and len(percents) == len(windows) else None
+
+
+def _knee(results: Sequence[RungResult], rung: str) -> int | None:
+    levels = [(result.users, result.throughput_per_s, result.e2e_s) for result in results if result.rung == rung]
+    return figures.knee(levels)
+
+
+def _findings(result: RungResult, course: Course, ceiling: float | None) -> list[Finding]:
+    findings: list[Finding] = []
+    for measurement, window in zip(result.measurements, result.utilisation, strict=True):
+        throttled_s = window.host.throttled_s
+        facts = Facts(
+            rung=result.rung,
+            measurement=measurement,
+            users=(result.batch_size or 1) if result.read_as is None and result.batch_size else result.users,
+            offered_per_s=arrivals.offered_rate_per_s(course.items[: len(measurement.records)]),
+            expected_hit_rate=workload.expected_hit_rate(course.workload, course.items),
+            ceiling_per_s=ceiling,
+            throttled=None if throttled_s is None else throttled_s / measurement.duration_s,
+        )
+        findings += validity.check(facts, course.bench)
+    count = sum(len(measurement.records) for measurement in result.measurements)
+    findings += validity.check_size(result.rung, count, course.bench)
+    return list(dict.fromkeys(findings))
+
+
+def _generator(result: RungResult, course: Course, ceiling: float | None) -> GeneratorSummary | None:
+    costs = [cost for measurement in result.measurements for cost in measurement.costs]
+    if not costs or ceiling is None:
+        return None
+    fastest = max(validity.request_rate(measurement) for measurement in result.measurements)
+    sent_s = [sorted(record.sent_s for record in measurement.records) for measurement in result.measurements]
+    rates = [(len(times) - 1) / (times[-1] - times[0]) for times in sent_s if times[-1] > times[0]]
+    return GeneratorSummary(
+        ceiling_requests_per_s=ceiling,
+        share_of_ceiling=fastest / ceiling,
+        cpu_share=max(cost.cpu_s / cost.wall_s for cost in costs),
+        lag_p99_s=max(cost.lag_p99_s for cost in costs),
+        offered_per_s=arrivals.offered_rate_per_s(course.items),
+        achieved_per_s=sum(rates) / len(sent_s),
+    )

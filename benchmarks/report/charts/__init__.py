@@ -1,0 +1,1 @@
+"""The charts of a report: of the ladder, of where the time goes, of the hardware over time."""

@@ -1,0 +1,191 @@
+"""LitServe as the harness sees it: its rungs, its steps as rows, and the causes of slowness with their settings.
+
+The steps are counted by the child (`servers.engines.litserve.child.timing`). Of a batch every request counts the whole
+time, since that is what it waits for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.analysis.breakdown import Counters, Row
+from benchmarks.analysis.layer import Layer, Owner
+from benchmarks.analysis.verdict import Advice, Cause, Explanation, Situation
+from benchmarks.load.request import EMBEDDINGS, Endpoint
+from benchmarks.rungs.base import Rung
+from benchmarks.rungs.context import RungContext
+from benchmarks.rungs.harness import EngineHarness
+from benchmarks.rungs.process import free_port
+from benchmarks.rungs.server.rung import ServerRung
+from configs.settings import LitServeModel
+from servers.engines.litserve.engine import LitServeEngine, api_spec
+
+# This share of the processors in use leaves none for more workers.
+_BUSY = 0.85
+
+
+class LitServeLayer(Layer):
+    """The steps of a request in LitServe. `decode` turns its body into inputs, so it is a cost of serving."""
+
+    HTTP = "litserve.http", "HTTP and parsing in LitServe", Owner.ENGINE
+    QUEUE = "litserve.queue", "queue", Owner.ENGINE
+    BATCH_WAIT = "litserve.batch_wait", "batch wait", Owner.ENGINE
+    DECODE = "litserve.decode", "decode", Owner.ENGINE
+    PREDICT = "litserve.predict", "predict", Owner.MODEL
+    ENCODE = "litserve.encode", "encode", Owner.MODEL
+    RETURN = "litserve.return", "return", Owner.ENGINE
+    QUEUE_AND_RETURN = "litserve.queue_and_return", "queue, batch wait and return", Owner.ENGINE
+
+
+_STEPS = {
+    "receive": LitServeLayer.HTTP,
+    "queue": LitServeLayer.QUEUE,
+    "batch_wait": LitServeLayer.BATCH_WAIT,
+    "decode": LitServeLayer.DECODE,
+    "predict": LitServeLayer.PREDICT,
+    "encode": LitServeLayer.ENCODE,
+}
+_PREDICT = "/predict"
+_APIS = {"embedding": EMBEDDINGS, "image_classification": Endpoint("image", _PREDICT)}
+_WORKLOADS = {"embedding": "tokens", "image_classification": "images"}
+
+
+def plain_server(
+    context: RungContext, rung: str, spec: Mapping[str, Any], endpoint: Endpoint, settings: LitServeModel
+) -> ServerRung:
+    """LitServe without Litport around it, with the threads and the allocator that Litport gives its child."""
+    port = free_port()
+    metrics = context.folder / f"{rung}-metrics-{port}"
+    metrics.mkdir(parents=True)
+    child = {"name": context.name, "uds": "", "card": "", "log_level": "warning", **spec}
+    environ = LitServeEngine(context.name, settings, metrics / "unused", "warning").environ()
+    return context.server(
+        rung,
+        context.spec_argv("benchmarks.rungs.server.litserve", rung, child, port),
+        port,
+        endpoint,
+        {**environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings.env},
+    )
+
+
+def _make(context: RungContext, rung: str) -> Rung:
+    model: LitServeModel = context.model
+    endpoint = _endpoint(model, context.name, _PREDICT)
+    arguments = {**model.init, **({"model_dir": str(context.model_dir)} if context.model_dir else {})}
+    spec = {"api": model.api, "arguments": arguments, "device": _device(model)}
+    match rung:
+        case "fastapi":
+            naive = {**spec, "rung_of": "api", "form": endpoint.form}
+            return context.naive_server(rung, naive, Endpoint(endpoint.form, _PREDICT))
+        case "litserve":
+            return plain_server(context, rung, api_spec(model, context.model_dir), endpoint, model)
+        case _:  # model, model-batched
+            layers = {"decode": LitServeLayer.DECODE, "predict": LitServeLayer.PREDICT, "encode": LitServeLayer.ENCODE}
+            size = context.settings.bench.max_batch_size
+            return context.bare(rung, {**spec, "batch_size": size}, layers)
+
+
+def _endpoint(model: LitServeModel, name: str, path: str = "") -> Endpoint:
+    """Where the API takes requests: by LitServe's spec of embeddings, or at the `path` of a prediction."""
+    endpoint = _APIS.get(model.api, Endpoint("json", _PREDICT))
+    if endpoint.path == _PREDICT:
+        endpoint = Endpoint(endpoint.form, path or f"/predict/{name}")
+    return Endpoint(endpoint.form, endpoint.path, "lines" if model.stream else "whole")
+
+
+def _device(model: LitServeModel) -> str:
+    import torch
+
+    if model.accelerator in (None, "auto"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return model.accelerator
+
+
+def _rows(counters: Counters, inner_s: float, hop: Layer) -> list[Row] | None:
+    if "litserve_step_seconds_total/http" not in counters:
+        return None
+
+    def mean_s(step: str) -> float:
+        return counters.mean_s(f"litserve_step_seconds_total/{step}", f"litserve_step_requests_total/{step}")
+
+    http_s = mean_s("http")
+    rows = [
+        Row(layer, mean_s(step)) for step, layer in _STEPS.items() if f"litserve_step_seconds_total/{step}" in counters
+    ]
+    # Plain LitServe does not tell when a request leaves its queue.
+    has_queue = "litserve_step_seconds_total/queue" in counters
+    remainder = LitServeLayer.RETURN if has_queue else LitServeLayer.QUEUE_AND_RETURN
+    return [Row(hop, inner_s - http_s), *rows, Row(remainder, http_s - sum(row.seconds for row in rows))]
+
+
+def _explain_decode(situation: Situation, share: float) -> Explanation:
+    del situation
+    return f"decoding the requests takes {share:.0%} of the time", None
+
+
+def _explain_queue(situation: Situation, share: float) -> Explanation:
+    return _explain_workers(situation, f"requests wait {share:.0%} of the time for a worker")
+
+
+def _explain_batch_wait(situation: Situation, share: float) -> Explanation:
+    model = _settings(situation)
+    wait_s = model.batch_timeout_s if model else None
+    cause = f"batches wait {share:.0%} of the time to fill"
+    return cause, Advice("batch_timeout_s", wait_s / 4) if wait_s and wait_s > 0.001 else None
+
+
+def _explain_http(situation: Situation, share: float) -> Explanation:
+    cause = f"LitServe's HTTP server takes {share:.0%} of the time"
+    model = _settings(situation)
+    if model is None:
+        return cause, None
+    servers = model.api_server_count or model.workers_per_device or 1
+    if servers >= situation.cores and situation.busy_share is not None and situation.busy_share >= _BUSY:
+        return f"{cause}, and the processors are all in use", None
+    return cause, Advice("api_server_count", servers + 1)
+
+
+def _explain_predict(situation: Situation, share: float) -> Explanation:
+    cause = f"the model itself: {share:.0%} of the time a request is in a batch that is predicted"
+    return _explain_workers(situation, cause)
+
+
+def _explain_workers(situation: Situation, cause: str) -> Explanation:
+    """Work that waits for workers needs more of them, or larger batches, where the processors have room for it."""
+    model = _settings(situation)
+    if model is None or situation.busy_share is None:
+        return cause, None
+    busy = situation.busy_share >= _BUSY
+    workers = model.workers_per_device or 1
+    if workers < situation.cores and situation.on_cpu:
+        reason = "the threads of a worker wait for each other" if busy else "processors are idle"
+        return f"{cause}, and {reason}", Advice("workers_per_device", min(situation.cores, workers * 2))
+    if busy:
+        return f"{cause}, and the processors are all in use: the model is the limit", None
+    batch = model.max_batch_size or 1
+    if batch < situation.users:
+        return f"{cause}; batches hold {batch}", Advice("max_batch_size", min(situation.users, 2 * batch))
+    return cause, None
+
+
+def _settings(situation: Situation) -> LitServeModel | None:
+    """The model's settings; None for a language model behind plain LitServe, which Litport would not serve so."""
+    return situation.model if isinstance(situation.model, LitServeModel) else None
+
+
+CAUSES: Mapping[Layer, Cause] = {
+    LitServeLayer.QUEUE: _explain_queue,
+    LitServeLayer.BATCH_WAIT: _explain_batch_wait,
+    LitServeLayer.HTTP: _explain_http,
+    LitServeLayer.RETURN: _explain_http,
+    LitServeLayer.DECODE: _explain_decode,
+    LitServeLayer.PREDICT: _explain_predict,
+}
+HARNESS = EngineHarness(
+    rungs=("model", "model-batched", "fastapi", "litserve", "litport"),
+    make=_make,
+    workload=lambda model: _WORKLOADS.get(model.api, "example"),
+    endpoint=_endpoint,
+    read_rows=_rows,
+    causes=CAUSES,
+    on_cpu=lambda model: bool(model.accelerator == "cpu"),
+)
