@@ -58,7 +58,7 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
     started_at = time.time()
     settings, bench = plan.settings, plan.settings.bench
     model = settings.models[plan.model]
-    harness = harness_of(model.engine)
+    harness = harness_of(model)
     environment = Environment.detect()
     model_dir = _pull(plan, report)
     logs = folder / "logs"

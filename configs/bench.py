@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from configs.model import Count, Seconds, Section, Text
+from configs.model import Count, LitServeModel, Seconds, Section, Text, VllmModel
 
-LLM_RUNGS = ("transformers", "transformers-batched", "vllm-offline", "fastapi", "litserve", "vllm", "litport")
-GENERIC_RUNGS = ("model", "model-batched", "fastapi", "litserve", "litport")
+RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs))]
+"""The names that `rungs` takes; `configs.engines.register` adds those of further engines."""
 
 _NUMBER = r"\d+(?:\.\d+)?"
 LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")
@@ -31,9 +31,8 @@ def _check_length(text: str) -> str:
 
 
 def _check_rung(name: str) -> str:
-    if name not in {*LLM_RUNGS, *GENERIC_RUNGS} and not re.match(r"https?://[^/]+", name):
-        names = ", ".join(dict.fromkeys((*LLM_RUNGS, *GENERIC_RUNGS)))
-        raise ValueError(f"expected {names}, or the URL of somebody else's server")
+    if name not in RUNGS and not re.match(r"https?://[^/]+", name):
+        raise ValueError(f"expected {', '.join(RUNGS)}, or the URL of somebody else's server")
     return name
 
 

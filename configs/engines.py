@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from configs import shape
+from configs import bench, shape
 from configs.settings import LitportSettings, LitServeModel, ModelName, ModelSettings, VllmModel
 
 _CLASSES: dict[str, type[ModelSettings]] = {"vllm": VllmModel, "litserve": LitServeModel}
@@ -24,6 +24,7 @@ def register(settings_class: type[ModelSettings]) -> None:
     if _CLASSES.get(name) is settings_class:
         return
     _CLASSES[name] = settings_class
+    bench.RUNGS.extend(rung for rung in settings_class.rungs if rung not in bench.RUNGS)
     union: Any = Union[tuple(_CLASSES.values())]  # noqa: UP007 # made at run time
     model: Any = Annotated[union, Field(discriminator="engine")]
     LitportSettings.model_fields["models"].annotation = dict[ModelName, model]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
@@ -48,8 +48,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class ModelSettings(Section):
-    """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest."""
+    """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest.
 
+    `rungs` are the names that `bench.rungs` takes for a model of the engine, the baseline first.
+    """
+
+    rungs: ClassVar[tuple[str, ...]] = ("litport",)
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
     required: bool = Field(True, description="Whether /ready waits for this model.")
@@ -78,6 +82,7 @@ class ModelSettings(Section):
 class VllmModel(ModelSettings):
     """A language model served by vLLM."""
 
+    rungs = ("transformers", "transformers-batched", "vllm-offline", "fastapi", "litserve", "vllm", "litport")
     engine: Literal["vllm"] = Field(description="What runs the model.")
     source: Text = Field(description="The model's files: a catalog name, a hub name `org/name`, or a folder.")
     max_tokens_in_flight: Count | None = Field(
@@ -93,6 +98,7 @@ class VllmModel(ModelSettings):
 class LitServeModel(ModelSettings):
     """Any other model, served by LitServe through a LitAPI."""
 
+    rungs = ("model", "model-batched", "fastapi", "litserve", "litport")
     engine: Literal["litserve"] = Field(description="What runs the model.")
     api: Text = Field(
         description="The LitAPI: a built-in or installed name, `package.module:Class`, or `./file.py:Class`."

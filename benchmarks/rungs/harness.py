@@ -1,4 +1,4 @@
-"""What the harness knows of an engine, in one object that the engine's registration names.
+"""What the harness knows of an engine, in one object that the engine's kind names (`servers.engines.kind`).
 
 An engine without such an object is measured through Litport and against URLs, with the model's own example as the
 workload; the time behind the front door is then one row.
@@ -15,6 +15,8 @@ from benchmarks.analysis.verdict import Cause
 from benchmarks.load.request import Endpoint
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.context import RungContext
+from configs.settings import ModelSettings
+from servers.engines import registry
 
 LITPORT = "litport"
 """The rung that every engine has: the model through Litport."""
@@ -42,15 +44,15 @@ class EngineHarness:
     on_cpu: Callable[[Any], bool] = lambda _: False
 
 
-def harness_of(engine: str) -> EngineHarness:
-    """The harness object of the engine with this name in the settings."""
-    reference = _REFERENCES.get(engine)
+def harness_of(model: ModelSettings) -> EngineHarness:
+    """The harness object of the engine that the settings of a model name."""
+    reference = registry.kind_of(model).harness
     return EngineHarness() if reference is None else _load(reference)
 
 
 def row_readers() -> list[RowReader]:
     """What makes rows of series, for every engine: a URL may be a server of any."""
-    harnesses = [harness_of(engine) for engine in _REFERENCES]
+    harnesses = [_load(kind.harness) for kind in registry.kinds() if kind.harness]
     return [harness.read_rows for harness in harnesses if harness.read_rows]
 
 
@@ -59,9 +61,3 @@ def _load(reference: str) -> EngineHarness:
     harness = getattr(import_module(module), name)
     assert isinstance(harness, EngineHarness), f"{reference} is no EngineHarness"
     return harness
-
-
-_REFERENCES: Mapping[str, str] = {
-    "vllm": "benchmarks.rungs.vllm:HARNESS",
-    "litserve": "benchmarks.rungs.litserve:HARNESS",
-}

@@ -181,7 +181,7 @@ CAUSES: Mapping[Layer, Cause] = {
     LitServeLayer.PREDICT: _explain_predict,
 }
 HARNESS = EngineHarness(
-    rungs=("model", "model-batched", "fastapi", "litserve", "litport"),
+    rungs=LitServeModel.rungs,
     make=_make,
     workload=lambda model: _WORKLOADS.get(model.api, "example"),
     endpoint=_endpoint,

@@ -133,7 +133,7 @@ def _arguments(situation: Situation) -> Mapping[str, Any]:
 
 
 HARNESS = EngineHarness(
-    rungs=("transformers", "transformers-batched", "vllm-offline", "fastapi", "litserve", "vllm", "litport"),
+    rungs=VllmModel.rungs,
     make=_make,
     workload=lambda _: "tokens",
     endpoint=lambda _model, _name: COMPLETIONS,

@@ -44,7 +44,7 @@ def situation(model: VllmModel | LitServeModel, rows: dict[Layer, float], **more
 
 
 def judge(on: Situation) -> Verdict:
-    return verdict.judge(on, harness_of(on.model.engine).causes)
+    return verdict.judge(on, harness_of(on.model).causes)
 
 
 # Layer, model, what else holds; words of the cause, advice.
@@ -135,7 +135,7 @@ def test_a_row_that_takes_the_time_has_its_cause(
 
 
 def causes() -> set[Layer]:
-    engines = [harness_of(engine).causes for engine in ("vllm", "litserve")]
+    engines = [harness_of(model).causes for model in (vllm(), litserve())]
     return {layer for known in (*engines, verdict._CLIENT_CAUSES) for layer in known}
 
 
