@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from benchmarks.result import schema
+from tests.benchmarks.documents import read_document
 from tests.conftest import litport
 
 # In a second or two, one hiccup of the machine is the whole of the generator's lag.
@@ -23,8 +22,7 @@ def bench(recipe: str, out: Path, cache: Path, *overrides: str) -> dict[str, Any
         "bench", "run", f"configs/recipes/{recipe}", "--out", str(out), *SMALL, *cache_dir, *overrides, timeout_s=400
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads((out / "result.json").read_text())
-    jsonschema.validate(result, schema())
+    result = read_document(out)
     assert json.loads(done.stdout.splitlines()[-1])["valid"] is result["valid"] is True
     return result
 

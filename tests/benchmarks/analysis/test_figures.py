@@ -1,5 +1,6 @@
 """Figures that can be worked out by hand: latencies, rates, goodput, and what is not there."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,17 +13,19 @@ from clients.record import RequestRecord
 from configs.bench import Slo
 
 
-def summarise(passes: list[Pass], windows: list[Window], slo: Slo) -> dict[str, Any]:
+def summarise(passes: Sequence[Pass], windows: Sequence[Window], slo: Slo) -> dict[str, Any]:
     """The figures as `result.json` has them."""
     return dict(msgspec.to_builtins(figures.summarise(passes, windows, slo)))
 
 
-def distribution(values: list[float | None]) -> dict[str, Any] | None:
-    return figures.distribution(values) and dict(msgspec.to_builtins(figures.distribution(values)))
+def distribution(values: Sequence[float | None]) -> dict[str, Any] | None:
+    document: dict[str, Any] | None = msgspec.to_builtins(figures.distribution(values))
+    return document
 
 
 def rate(*arguments: Any) -> dict[str, Any] | None:
-    return figures.rate(*arguments) and dict(msgspec.to_builtins(figures.rate(*arguments)))
+    document: dict[str, Any] | None = msgspec.to_builtins(figures.rate(*arguments))
+    return document
 
 
 def record(end_s: float = 1.0, **more: Any) -> RequestRecord:

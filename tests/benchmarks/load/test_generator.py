@@ -12,7 +12,7 @@ import pytest
 from benchmarks.load import generator
 from benchmarks.load.arrivals import schedule
 from benchmarks.load.ceiling import ceiling_per_s
-from benchmarks.load.request import COMPLETIONS, calls
+from benchmarks.load.request import COMPLETIONS, ReadAs, calls
 from benchmarks.load.workload import make
 from clients.record import Call, RequestRecord
 from configs.bench import Load, Workload
@@ -96,7 +96,7 @@ def test_nothing_is_sent_after_the_time_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_as", ["events", "lines", "whole"])
-def test_the_generator_reads_every_form_of_the_null_server(read_as: str) -> None:
+def test_the_generator_reads_every_form_of_the_null_server(read_as: ReadAs) -> None:
     assert ceiling_per_s(read_as, 4, users=4, processes=1) > 10
 
 
