@@ -4,8 +4,8 @@
 FLAVOUR ?=
 # What `make serve` serves.
 CONFIG ?= configs/recipes/demo.yaml
-# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport), `make pytest` (pytest) and
-# `make image` (docker build).
+# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport), `make pytest`,
+# `make test-long` and `make test-containers` (pytest), and `make image` (docker build).
 ARGS ?=
 # For `make image`: models to put into it, by name, another name for it, and the program that builds it.
 MODELS ?=
@@ -18,7 +18,7 @@ CHAOS_S ?= 300
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: help setup dev-setup serve playground test lint types pytest soak chaos format docs lock lock-check image test-containers clean
+.PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos format docs lock lock-check image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
 PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
@@ -43,7 +43,10 @@ playground: ## a page to try the models of a running platform on
 	$(SETUP) --playground
 	@exec .venv/bin/litport playground $(ARGS)
 
-test: lint types pytest ## lint, types, tests: what CI runs
+test: lint types pytest ## lint, types and tests, in about ten minutes
+
+test-long: dev-setup ## the tests that are long by nature: kills, overload, soaks, images; about half an hour
+	.venv/bin/pytest -m long $(ARGS)
 
 lint: dev-setup ## ruff: the rules and the format
 	.venv/bin/ruff check .
@@ -52,8 +55,8 @@ lint: dev-setup ## ruff: the rules and the format
 types: dev-setup ## mypy --strict
 	.venv/bin/mypy
 
-pytest: dev-setup ## the tests; some of them: ARGS="-k store"
-	.venv/bin/pytest $(ARGS)
+pytest: dev-setup ## the tests but for the long ones; some of them: ARGS="-k store"
+	.venv/bin/pytest -m "not long" $(ARGS)
 
 soak: dev-setup ## mixed traffic on CONFIG for SOAK_S seconds: does anything grow?
 	.venv/bin/python -m tests.withstand.soak $(CONFIG) --duration-s $(SOAK_S) --out results/soak.json $(ARGS)
@@ -82,8 +85,8 @@ image: ## build the container image litport:cpu, or with FLAVOUR=cuda litport:cu
 		--build-arg "REVISION=$$(git rev-parse HEAD 2>/dev/null)" --build-arg "CREATED=$$(git log -1 --format=%cI 2>/dev/null)" \
 		--build-arg "MODELS=$(MODELS)" $(ARGS) .
 
-test-containers: dev-setup ## build the CPU image, run it, and look into it; about ten minutes
-	TEST_CONTAINERS=1 .venv/bin/pytest tests/containers $(ARGS)
+test-containers: dev-setup ## the part of test-long that builds the CPU image and runs it; about ten minutes
+	.venv/bin/pytest tests/containers $(ARGS)
 
 clean: ## remove .venv and what the tools cached; models stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build litport.egg-info

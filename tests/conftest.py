@@ -3,10 +3,8 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clients.ready import wait_until_ready
 from tests.services import gpus
 from tests.services.otlp_collector import Collector
+from tests.services.polling import wait_until
+from tests.services.ports import free_port
 
 os.environ.setdefault("LITPORT_TELEMETRY__METRICS_PORT", "0")  # any free one: several platforms run beside each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; two busy threads wait long for each other
 
 REPOSITORY = Path(__file__).parents[1]
 LITPORT = (sys.executable, "-P", "-m", "litport")
@@ -26,16 +26,26 @@ LITPORT = (sys.executable, "-P", "-m", "litport")
 
 @dataclass(frozen=True)
 class Platform:
-    """A running `litport serve`: its address, its process, and the file with what it said."""
+    """A running `litport serve`: its address, a client of it, its process, and the file with its log."""
 
     url: str
+    http: httpx.Client
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def status(self) -> dict[str, dict[str, object]]:
         """The status of each model, by name."""
-        document = httpx.get(f"{self.url}/status", timeout=10).json()
+        document = self.http.get("/status", timeout=10).json()
         return {model["name"]: model for model in document["models"]}
+
+    def wait_for(self, model: str, timeout_s: float = 20, **expected: object) -> dict[str, object]:
+        """Wait until the model's status has these values, and return it."""
+
+        def fitting() -> dict[str, object] | None:
+            status = self.status()[model]
+            return status if expected.items() <= status.items() else None
+
+        return wait_until(fitting, timeout_s, problem=lambda: self.status()[model])
 
 
 @contextlib.contextmanager
@@ -47,9 +57,7 @@ def serving(
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Platform]:
     """Run `litport serve` on a free port until the block ends; it must then end cleanly on SIGTERM."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = folder / "litport.log"
     with log.open("wb") as output:
@@ -57,10 +65,9 @@ def serving(
         env = {**os.environ, **(environ or {})}
         process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
     try:
-        _wait_until_ready(process, url, timeout_s)
-        yield Platform(url, process, log)
-    except TimeoutError as problem:
-        raise TimeoutError(f"{problem}\n{log.read_text()}") from None
+        with httpx.Client(base_url=url, timeout=10) as client:
+            wait_until(lambda: _is_ready(client, process, log), timeout_s, every_s=0.05, problem=log.read_text)
+            yield Platform(url, client, process, log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -69,15 +76,11 @@ def serving(
             process.kill()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            wait_until_ready(url, 1)
-            return
-        except TimeoutError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
+def _is_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    with contextlib.suppress(httpx.TransportError):
+        return client.get("/ready").status_code == 200
+    return False
 
 
 def litport(

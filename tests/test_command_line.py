@@ -1,12 +1,12 @@
 """The command line as a stranger meets it."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import litport
+from tests.services.ports import port_in_use
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -16,11 +16,8 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 
 def test_the_doctor_says_what_is_here_and_finds_a_port_in_use(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        environ = {"LITPORT_SERVER__PORT": port, "XDG_CACHE_HOME": str(tmp_path)}
+    with port_in_use() as port:
+        environ = {"LITPORT_SERVER__PORT": str(port), "XDG_CACHE_HOME": str(tmp_path)}
         ended = litport("doctor", environ=environ)
     assert ended.returncode == 1
     for word in ("cores", "memory", "GPU", "vllm", "litserve", "torch", "would choose"):

@@ -14,11 +14,6 @@ from tests.conftest import REPOSITORY, litport
 from tests.containers import bases
 from tests.containers.engine import Engine, NoEngineError, running
 
-# These take ten minutes: `make test-containers`. Without it one line says so, that of the CUDA lock.
-collect_ignore = (
-    [] if os.environ.get("TEST_CONTAINERS") else ["test_composition.py", "test_image.py", "test_serving.py"]
-)
-
 KEY = "a-key-for-tests-" + secrets.token_hex(8)
 # As docs/deployment.md advises: nothing can be written but the volume and /tmp, and there is no right to gain.
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--shm-size=1g")

@@ -1,8 +1,6 @@
 """The composition with monitoring comes up on a real engine, and Prometheus scrapes Litport in it."""
 
-import contextlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +14,9 @@ from tests.conftest import REPOSITORY
 from tests.containers.bases import STAND_IN
 from tests.containers.conftest import Builder
 from tests.containers.engine import compose
+from tests.services.ports import free_port
+
+pytestmark = pytest.mark.long
 
 FILE = REPOSITORY / "docker" / "compose.yaml"
 PROJECT = "litport-tests"
@@ -39,7 +40,7 @@ def ports(builder: Builder, image: str) -> Iterator[dict[str, int]]:
     services: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
     assert services["litport-cpu"]["image"] == image
     _have_prometheus(builder, services["prometheus"]["image"])
-    ports = {name: _free_port() for name in ("API_PORT", "PROMETHEUS_PORT")}
+    ports = {name: free_port() for name in ("API_PORT", "PROMETHEUS_PORT")}
     environ = {**os.environ, **builder.engine.environ, "RECIPE": "echo.yaml"}
     environ |= {name: str(port) for name, port in ports.items()}
     command += ["--project-name", PROJECT, "--file", str(FILE), "--env-file", os.devnull]
@@ -95,9 +96,3 @@ def _have_prometheus(builder: Builder, image: str) -> None:
         builder.engine("build", "--quiet", f"--tag={image}", "-", stdin=PROMETHEUS, timeout_s=600)
     else:
         builder.engine("pull", "--quiet", image, timeout_s=600)
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

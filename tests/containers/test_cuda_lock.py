@@ -1,6 +1,5 @@
 """The CUDA lock, which no machine without a GPU installs: every pin has a wheel for the image, of a hash it names."""
 
-import os
 import subprocess
 import sys
 import venv
@@ -10,10 +9,9 @@ import pytest
 
 from requirements.lock import PLATFORM, REQUIREMENTS, UV, pins
 
+pytestmark = pytest.mark.long
 
-@pytest.mark.skipif(
-    not os.environ.get("TEST_CONTAINERS"), reason="NOT TESTED here: images and CUDA lock: `make test-containers`"
-)
+
 def test_every_package_of_the_cuda_lock_can_be_had(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")

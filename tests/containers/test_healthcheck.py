@@ -2,7 +2,6 @@
 
 import contextlib
 import http.server
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.services import certificate
+from tests.services.ports import refusing_port
 
 
 @contextlib.contextmanager
@@ -68,8 +68,7 @@ def test_a_certificate_is_not_asked_whose_it_is(tmp_path: Path) -> None:
 
 
 def test_nobody_there_is_unhealthy_and_said_in_one_line() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        done = check(taken.getsockname()[1])
+    with refusing_port() as port:
+        done = check(port)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == "ConnectionRefusedError: [Errno 111] Connection refused\n"

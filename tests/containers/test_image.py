@@ -14,6 +14,8 @@ from tests.containers.engine import Engine
 from tests.containers.layers import Contents
 from tests.containers.served import serving
 
+pytestmark = pytest.mark.long
+
 MOST_BYTES = 2_500_000_000
 # That the search finds what is there.
 IN_ONE_FILE = b"it refuses to guess those that a recipe or an option sets"

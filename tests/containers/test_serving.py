@@ -16,6 +16,8 @@ from tests.containers.conftest import KEY
 from tests.containers.engine import Engine
 from tests.containers.served import Served, serving, with_keys
 
+pytestmark = pytest.mark.long
+
 CHAT, EMBED, CLASSIFY = "smollm2-135m-instruct", "all-minilm-l6-v2", "efficientnet-lite0"
 
 

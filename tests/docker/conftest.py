@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.conftest import Platform, litport
@@ -59,10 +58,10 @@ def watched(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
     if PROMETHEUS is None:
         pytest.skip("NOT TESTED: dashboards and rules on a real Prometheus, as prometheus is missing")
     folder = tmp_path_factory.mktemp("watched")
-    status = httpx.get(f"{platform.url}/status", timeout=10).json()
+    status = platform.http.get("/status", timeout=10).json()
     with watching(status["metrics_address"], folder) as prometheus:
         prometheus.wait_for('up{job="litport"}', 1)
-        httpx.post(f"{platform.url}/predict/nobody", timeout=10)  # so that something is refused
+        platform.http.post("/predict/nobody", timeout=10)  # so that something is refused
         time.sleep(4)
         begin_s = time.time()
         models = {model["name"]: model for model in status["models"]}

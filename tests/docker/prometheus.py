@@ -2,9 +2,7 @@
 
 import contextlib
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 import httpx
 
 from tests.docker.queries import DOCKER
+from tests.services.polling import wait_until
+from tests.services.ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 _START_S = 30.0
@@ -20,9 +20,9 @@ _START_S = 30.0
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running Prometheus, by its address."""
+    """A running Prometheus, by a client of it."""
 
-    url: str
+    http: httpx.Client
 
     def query(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
         """The values of this moment, by their labels but for instance and job."""
@@ -42,17 +42,19 @@ class Prometheus:
 
     def wait_for(self, expression: str, expected: float, timeout_s: float = 20) -> None:
         """Ask until the expression has this value. Raises AssertionError when it has another after `timeout_s`."""
-        deadline_s = time.monotonic() + timeout_s
-        while (value := self.number(expression)) != expected:
-            assert time.monotonic() < deadline_s, f"{expression}: expected {expected}, got {value}"
-            time.sleep(0.5)
+        wait_until(
+            lambda: self.number(expression) == expected,
+            timeout_s,
+            every_s=0.2,
+            problem=lambda: f"{expression}: expected {expected}, got {self.number(expression)}",
+        )
 
     def rules(self) -> list[dict[str, Any]]:
         """The rules as they are evaluated, each with its health and last error."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def _get(self, what: str, **asked: str) -> Any:
-        response = httpx.get(f"{self.url}/api/v1/{what}", params=asked, timeout=30)
+        response = self.http.get(f"/api/v1/{what}", params=asked)
         document = response.json()
         assert document["status"] == "success", (asked, document)
         return document["data"]
@@ -62,9 +64,7 @@ class Prometheus:
 def watching(metrics_address: str, folder: Path) -> Iterator[Prometheus]:
     """Run Prometheus until the block ends; it reads the metrics at http://HOST:PORT/metrics every second."""
     assert PROMETHEUS is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        own = f"127.0.0.1:{probe.getsockname()[1]}"
+    own = f"127.0.0.1:{free_port()}"
     shutil.copytree(DOCKER / "prometheus", folder / "config")
     target = httpx.URL(metrics_address)
     _replace(folder / "config" / "targets.yml", {"127.0.0.1:9464": f"{target.host}:{target.port}"})
@@ -75,8 +75,10 @@ def watching(metrics_address: str, folder: Path) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _wait_until_ready(f"http://{own}/-/ready", process, folder / "prometheus.log")
-        yield Prometheus(f"http://{own}")
+        log_file = folder / "prometheus.log"
+        with httpx.Client(base_url=f"http://{own}", timeout=30) as http:
+            wait_until(lambda: _is_ready(http, process, log_file), _START_S, problem=log_file.read_text)
+            yield Prometheus(http)
     finally:
         process.terminate()
         try:
@@ -93,12 +95,8 @@ def _replace(file: Path, words: dict[str, str]) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline_s = time.monotonic() + _START_S
-    while True:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=1).status_code == 200:
-                return
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline_s, log.read_text(encoding="utf-8")
-        time.sleep(0.2)
+def _is_ready(http: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text(encoding="utf-8")
+    with contextlib.suppress(httpx.HTTPError):
+        return http.get("/-/ready").status_code == 200
+    return False

@@ -25,6 +25,8 @@ from configs.settings import Limits
 from tests.conftest import Platform, serving
 from tests.docker.queries import DOCKER
 from tests.services import certificate
+from tests.services.polling import wait_until
+from tests.services.ports import free_port
 
 EDGE = DOCKER / "edge"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -76,7 +78,7 @@ class Edge:
 def edge_before(upstream_port: int, change: Callable[[str], str] = lambda text: text) -> Iterator[Edge]:
     """Run nginx with the edge's own configuration, but for its ports and paths, as a user without rights."""
     assert NGINX is not None
-    port, http_port = _free_port(), _free_port()
+    port, http_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="edge-") as name:
         folder = Path(name)
         cert_file, key_file = certificate.write(folder)
@@ -105,7 +107,7 @@ def edge_before(upstream_port: int, change: Callable[[str], str] = lambda text: 
             words = [NGINX, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
             nginx = subprocess.Popen(words, stdout=output, stderr=output, user=user, group=user, extra_groups=groups)
         try:
-            _wait_until_open(port, nginx, log)
+            wait_until(lambda: _is_open(port, nginx, log), problem=log.read_text)
             yield Edge(port, http_port, cert_file, log)
         finally:
             nginx.terminate()
@@ -356,10 +358,7 @@ def test_a_request_id_passes_and_the_edge_logs_it_beside_the_address(edge: Edge,
     url = f"{edge.url}/predict/echo?secret=1"
     answer = httpx.post(url, json={"input": 1}, headers=headers, verify=edge.trust, timeout=10)
     assert answer.headers["x-request-id"] == "of-the-client"
-    deadline = time.monotonic() + 5  # it is noted once the answer is out
-    while not reached(litport, "of-the-client"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: reached(litport, "of-the-client"), 5)  # it is noted once the answer is out
     lines = [json.loads(line) for line in edge.log.read_text().splitlines() if line.startswith("{")]
     line = next(line for line in lines if line["request_id"] == "of-the-client")
     assert (line["client"], line["status"], line["path"]) == ("127.0.0.1", "200", "/predict/echo")
@@ -406,7 +405,7 @@ def test_one_address_may_have_so_many_requests_at_a_time() -> None:
 
 @WITH_NGINX
 def test_without_litport_the_answer_is_a_503_that_says_when_to_try_again() -> None:
-    with edge_before(_free_port()) as edge:
+    with edge_before(free_port()) as edge:
         answer = httpx.get(f"{edge.url}/v1/models", verify=edge.trust, timeout=10)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
@@ -472,7 +471,7 @@ def test_the_edge_opens_only_where_keys_are_needed(litport: Platform) -> None:
 
 @pytest.mark.skipif(shutil.which("wget") is None, reason="NOT TESTED: require_keys.sh, as wget is missing")
 def test_an_edge_that_waits_says_for_what_and_can_be_stopped() -> None:
-    words = ["sh", str(EDGE / "require_keys.sh"), f"http://127.0.0.1:{_free_port()}", "echo", "open"]
+    words = ["sh", str(EDGE / "require_keys.sh"), f"http://127.0.0.1:{free_port()}", "echo", "open"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("the edge waits for a 401 from http://127.0.0.1:")
@@ -513,24 +512,14 @@ def _running(litport: Platform) -> object:
     return next(model["running"] for model in answer["models"] if model["name"] == "streams")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _version() -> tuple[int, ...]:
     assert NGINX is not None
     told = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
     return tuple(map(int, told.rpartition("nginx/")[2].split()[0].split(".")))
 
 
-def _wait_until_open(port: int, nginx: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
-            return
-        assert nginx.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
+def _is_open(port: int, nginx: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert nginx.poll() is None, log.read_text()
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False

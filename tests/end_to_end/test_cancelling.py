@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import Platform, serving
+from tests.services.polling import wait_until
 
 CHAT = "smollm2-135m-instruct"
 SLOW = "tests/services/strangers/slow.py:SlowAPI"
@@ -24,7 +25,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 def ask(platform: Platform, name: str, how: str, folder: Path) -> httpx.Response:
     body = {"name": name, "how": how, "begun": str(folder / name)}
-    return httpx.post(f"{platform.url}/predict/slow", json=body, timeout=60)
+    return platform.http.post("/predict/slow", json=body, timeout=60)
 
 
 @pytest.mark.parametrize("how", ["asleep", "busy"])
@@ -37,10 +38,12 @@ def test_a_stuck_predict_is_answered_in_time_and_interrupted(slow: Platform, tmp
     assert (tmp_path / f"stuck {how}").exists(), "it had begun"
     print(f"504 after {spent_s:.2f} s of a limit of 1 s")
     assert spent_s < 2
-    deadline = time.monotonic() + 10
-    while (answer := ask(slow, "next", "at once", tmp_path)).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
-    assert f"stuck {how}" in answer.json()["seen"], "by the same worker"
+
+    def ask_next() -> httpx.Response | None:
+        answer = ask(slow, "next", "at once", tmp_path)
+        return answer if answer.status_code == 200 else None
+
+    assert f"stuck {how}" in wait_until(ask_next, 10).json()["seen"], "by the same worker"
     assert slow.status()["slow"]["restarts"] == restarts
 
 
@@ -48,10 +51,7 @@ def test_a_predict_that_does_not_yield_costs_its_worker(slow: Platform, tmp_path
     restarts = slow.status()["slow"]["restarts"]
     assert isinstance(restarts, int)
     assert ask(slow, "native", "native", tmp_path).status_code == 504
-    deadline = time.monotonic() + 30
-    while (status := slow.status()["slow"])["restarts"] != restarts + 1 or status["state"] != "ready":
-        assert time.monotonic() < deadline, status
-        time.sleep(0.1)
+    status = slow.wait_for("slow", 30, state="ready", restarts=restarts + 1)
     assert ask(slow, "next", "at once", tmp_path).status_code == 200
     log = Path(str(status["log_file"])).read_text()
     assert "went on for 1 s after" in log
@@ -60,7 +60,7 @@ def test_a_predict_that_does_not_yield_costs_its_worker(slow: Platform, tmp_path
 def test_a_client_that_leaves_frees_the_worker(slow: Platform, tmp_path: Path) -> None:
     body = {"name": "left", "how": "asleep", "begun": str(tmp_path / "left")}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{slow.url}/predict/slow", json=body, timeout=0.5)
+        slow.http.post("/predict/slow", json=body, timeout=0.5)
     begin_s = time.monotonic()
     answer = ask(slow, "next", "at once", tmp_path)
     assert answer.status_code == 200, "within its one second, and the one before would have slept for 60"
@@ -71,28 +71,21 @@ def test_a_client_that_leaves_frees_the_worker(slow: Platform, tmp_path: Path) -
 def test_a_generation_ends_with_the_wait_for_it(platform: Platform, leaves: bool) -> None:
     body = {"model": CHAT, "prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": leaves}
     if leaves:
-        with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=60) as answer:
+        with platform.http.stream("POST", "/v1/completions", json=body, timeout=60) as answer:
             parts = answer.iter_bytes()  # httpx hangs up once this is no longer held
             next(parts)
-            _until_running(platform, 1)
+            wait_until(lambda: _running(platform) == 1, 10)
     else:
         headers = {"x-request-timeout": "1"}
-        answer = httpx.post(f"{platform.url}/v1/completions", json=body, headers=headers, timeout=60)
+        answer = platform.http.post("/v1/completions", json=body, headers=headers, timeout=60)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
     begin_s = time.monotonic()
-    _until_running(platform, 0)
+    wait_until(lambda: _running(platform) == 0, 10)
     print(f"vLLM had dropped it after {time.monotonic() - begin_s:.2f} s")
 
 
-def _until_running(platform: Platform, count: int) -> None:
-    """Wait until vLLM works on so many requests, by its own count, which it brings up to date as it goes."""
-    deadline = time.monotonic() + 10
-    while _running(platform) != count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _running(platform: Platform) -> int:
+    """How many requests vLLM works on, by its own count, which it brings up to date as it goes."""
     transport = httpx.HTTPTransport(uds=str(platform.status()[CHAT]["socket"]))
     with httpx.Client(transport=transport, base_url="http://model") as client:
         text = client.get("/metrics", timeout=10).text

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import LITPORT, REPOSITORY, litport, serving
+from tests.services.polling import wait_until
 
 ECHO = "configs/recipes/echo.yaml"
 ALICE, BOB = "alice-0123456789", "bob-0123456789ab"
@@ -40,7 +41,7 @@ def test_a_public_address_with_a_key_or_on_purpose_is_served(tmp_path: Path) -> 
     for arguments, status in ((["--auth.api_keys", ALICE], 401), (["--auth.open_to_network", "true"], 200)):
         public = ["--server.host", "0.0.0.0", "--server.cache_dir", str(tmp_path)]
         with serving(tmp_path, ECHO, *public, *arguments) as platform:
-            assert httpx.get(f"{platform.url}/v1/models", timeout=10).status_code == status
+            assert platform.http.get("/v1/models", timeout=10).status_code == status
 
 
 def test_a_mistake_in_the_keys_file_is_one_line_before_anything_starts(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
         def ask(key: str, size: int = 1) -> int:
             headers = {"authorization": f"Bearer {key}"}
             body = {"input": "x" * size}
-            return httpx.post(f"{platform.url}/predict/echo", json=body, headers=headers, timeout=30).status_code
+            return platform.http.post("/predict/echo", json=body, headers=headers, timeout=30).status_code
 
         statuses: list[int] = []
         done = threading.Event()
@@ -74,12 +75,12 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
             while not done.is_set():
                 statuses.append(ask(ALICE))
 
-        def reload(until: int, key: str, size: int = 1) -> None:
+        def wait_for_refusals(count: int) -> None:
+            wait_until(lambda: platform.log.read_text().count("reload refused, nothing has changed") == count, 10)
+
+        def reload(status: int, key: str, size: int = 1) -> None:
             os.kill(platform.process.pid, signal.SIGHUP)
-            deadline = time.monotonic() + 10
-            while ask(key, size) != until:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: ask(key, size) == status, 10)
 
         asking = [threading.Thread(target=keep_asking) for _ in range(4)]
         for thread in asking:
@@ -94,10 +95,7 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
         for number, (file, wrong) in enumerate(((keys, "alice: ["), (recipe, "models: {")), start=1):
             file.write_text(wrong)
             os.kill(platform.process.pid, signal.SIGHUP)
-            deadline = time.monotonic() + 10
-            while platform.log.read_text().count("reload refused, nothing has changed") != number:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_for_refusals(number)
         done.set()
         for thread in asking:
             thread.join()
@@ -112,17 +110,15 @@ def test_sigint_drains_like_sigterm(tmp_path: Path) -> None:
         answers: list[int] = []
 
         def ask() -> None:
-            answers.append(httpx.post(f"{platform.url}/predict/sleeps", json={"input": 3}, timeout=60).status_code)
+            answers.append(platform.http.post("/predict/sleeps", json={"input": 3}, timeout=60).status_code)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        deadline = time.monotonic() + 20
-        while platform.status()["sleeps"]["running"] != 1:
-            assert time.monotonic() < deadline
+        platform.wait_for("sleeps", running=1)
         platform.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-        assert httpx.get(f"{platform.url}/ready", timeout=10).status_code == 503
-        refused = httpx.post(f"{platform.url}/predict/sleeps", json={"input": 0}, timeout=10)
+        assert platform.http.get("/ready", timeout=10).status_code == 503
+        refused = platform.http.post("/predict/sleeps", json={"input": 0}, timeout=10)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         asking.join()
         assert answers == [200]
@@ -141,12 +137,9 @@ def test_as_process_1_it_serves_and_reaps_and_ends(tmp_path: Path) -> None:
     try:
         url = _url_in(log)
         inner = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()[0])
-        main_pid = _children(inner)["litserve_main"]
+        main_pid = _children(inner)["litserve.child"]
         os.kill(main_pid, signal.SIGKILL)  # its children become those of process 1
-        deadline = time.monotonic() + 30
-        while httpx.get(f"{url}/status", timeout=10).json()["models"][0]["restarts"] != 1 or not _is_ready(url):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: _restarts(url) == 1 and _is_ready(url), 30)
         assert not _zombies_of(inner)
         os.kill(inner, signal.SIGTERM)
         assert outer.wait(timeout=30) == 0
@@ -156,11 +149,12 @@ def test_as_process_1_it_serves_and_reaps_and_ends(tmp_path: Path) -> None:
 
 
 def _url_in(log: Path) -> str:
-    deadline = time.monotonic() + 60
-    while "serving 1 of 1 models at " not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+    wait_until(lambda: "serving 1 of 1 models at " in log.read_text(), 60, problem=log.read_text)
     return log.read_text().partition("serving 1 of 1 models at ")[2].split()[0]
+
+
+def _restarts(url: str) -> object:
+    return httpx.get(f"{url}/status", timeout=10).json()["models"][0]["restarts"]
 
 
 def _is_ready(url: str) -> bool:
@@ -168,10 +162,11 @@ def _is_ready(url: str) -> bool:
 
 
 def _children(pid: int) -> dict[str, int]:
-    """The children of a process, by the module that each runs."""
+    """The main process of a LitServe child and the reaper, where they are children of this process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     words = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
-    return {name: child for child, line in words.items() for name in ("litserve_main", "reaper") if name in line}
+    names = ("litserve.child", "processes.reaper")
+    return {name: child for child, line in words.items() for name in names if name in line}
 
 
 def _zombies_of(pid: int) -> list[int]:

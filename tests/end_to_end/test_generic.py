@@ -3,7 +3,6 @@
 import base64
 from pathlib import Path
 
-import httpx
 import pytest
 import skimage
 
@@ -15,10 +14,10 @@ SENTENCES = ["A cat sits on the mat.", "Serving costs something.", "x", "The sam
 
 
 def test_a_picture_of_a_cat_is_a_cat_by_upload_and_by_base64(platform: Platform) -> None:
-    url = f"{platform.url}/predict/efficientnet-lite0"
+    path = "/predict/efficientnet-lite0"
     picture = CAT.read_bytes()
-    uploaded = httpx.post(url, files={"image": ("cat.png", picture, "image/png")}, timeout=60).json()
-    encoded = httpx.post(url, json={"image": base64.b64encode(picture).decode()}, timeout=60).json()
+    uploaded = platform.http.post(path, files={"image": ("cat.png", picture, "image/png")}, timeout=60).json()
+    encoded = platform.http.post(path, json={"image": base64.b64encode(picture).decode()}, timeout=60).json()
     assert uploaded == encoded
     assert len(uploaded["predictions"]) == 5
     assert {"tabby", "tiger cat", "Egyptian cat"} & {found["label"] for found in uploaded["predictions"]}
@@ -37,19 +36,19 @@ def test_embeddings_equal_transformers_with_mean_pooling(platform: Platform, mod
     expected = (hidden * mask).sum(1) / mask.sum(1)
 
     body = {"model": "all-minilm-l6-v2", "input": SENTENCES}
-    answer = httpx.post(f"{platform.url}/v1/embeddings", json=body, timeout=60).json()
+    answer = platform.http.post("/v1/embeddings", json=body, timeout=60).json()
     served = torch.tensor([item["embedding"] for item in answer["data"]])
     assert torch.cosine_similarity(served, expected).min() >= 0.9999
 
 
 def test_an_api_written_for_plain_litserve_runs_unchanged_from_its_file(platform: Platform) -> None:
-    answer = httpx.post(f"{platform.url}/predict/squares", json={"input": 7}, timeout=60)
+    answer = platform.http.post("/predict/squares", json={"input": 7}, timeout=60)
     assert answer.json() == {"output": 49}
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b""])
 def test_a_body_that_is_no_json_is_the_clients_mistake(platform: Platform, body: bytes) -> None:
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{platform.url}/predict/squares", content=body, headers=headers, timeout=60)
+    answer = platform.http.post("/predict/squares", content=body, headers=headers, timeout=60)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_json"

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from servers.store import Store
@@ -52,6 +51,6 @@ def test_greedy_chat_equals_transformers_to_the_token(platform: Platform, expect
             "temperature": 0,
             "return_token_ids": True,
         }
-        answer = httpx.post(f"{platform.url}/v1/chat/completions", json=body, timeout=120)
+        answer = platform.http.post("/v1/chat/completions", json=body, timeout=120)
         served[prompt] = answer.json()["choices"][0]["token_ids"]
     assert served == expected

@@ -18,6 +18,7 @@ import pytest
 from servers.processes.group import ProcessGroup
 from tests.conftest import Platform, serving
 from tests.services.page_reader import Reader, metrics_url, state
+from tests.services.polling import wait_until
 
 CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
@@ -44,7 +45,7 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     group_id = _group(platform, CHAT)
 
     def ask(body: dict[str, object]) -> httpx.Response:
-        return httpx.post(f"{platform.url}/v1/completions", json=body, timeout=120)
+        return platform.http.post("/v1/completions", json=body, timeout=120)
 
     reader = Reader(metrics_url(platform), every_s=0.1)
     reader.start()
@@ -54,7 +55,7 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     assert json.loads(last)["error"], "ours, or vLLM's own where its server outlives its engine"
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_died")
     fault.hold(bound_s=15 if number is STOP else 2)
-    _until_gone(group_id, timeout_s=5)
+    _wait_until_gone(group_id, timeout_s=5)
     fault.until_back()
     reader.close()
     assert reader.problems == []
@@ -93,12 +94,12 @@ def test_when_a_process_of_litserve_fails_requests_end_and_the_others_do_not_not
 ) -> None:
     group_id = _group(sleepy, "sleeps")
     fault = Fault(sleepy, "sleeps", _of_litserve(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
-    (answer,) = fault.strike([lambda: httpx.post(f"{sleepy.url}/predict/sleeps", json={"input": 60}, timeout=120)])
+    (answer,) = fault.strike([lambda: sleepy.http.post("/predict/sleeps", json={"input": 60}, timeout=120)])
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_died")
     fault.hold(bound_s=15 if number is STOP else 2)
-    _until_gone(group_id, timeout_s=5)
+    _wait_until_gone(group_id, timeout_s=5)
     fault.until_back()
-    assert httpx.post(f"{sleepy.url}/predict/sleeps", json={"input": 0}, timeout=30).json() == {"output": 0}
+    assert sleepy.http.post("/predict/sleeps", json={"input": 0}, timeout=30).json() == {"output": 0}
 
 
 def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path) -> None:
@@ -106,12 +107,12 @@ def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path
     with serving(tmp_path, "tests/services/strangers/dies.py:DiesAPI", "--server.cache_dir", str(tmp_path)) as platform:
 
         def ask(body: object) -> tuple[int, object]:
-            answer = httpx.post(f"{platform.url}/predict/dies", json=body, timeout=60)
+            answer = platform.http.post("/predict/dies", json=body, timeout=60)
             return answer.status_code, answer.json().get("error", {}).get("code")
 
         for restarts in range(2):
             assert ask(killer) == (503, "model_died")
-            _until_ready(platform, "dies", restarts + 1)
+            platform.wait_for("dies", 60, state="ready", restarts=restarts + 1)
         assert ask(killer) == (422, "request_quarantined")
         assert ask({"input": "harmless"}) == (200, None)
         assert platform.status()["dies"]["restarts"] == 2
@@ -128,13 +129,10 @@ def test_a_model_that_fails_to_start_again_and_again_is_given_up_with_its_cause(
     with serving(tmp_path, *arguments) as platform:
         flag.touch()
         os.kill(_of_litserve(_group(platform, "dies"))["worker"], KILL)
-        deadline = time.monotonic() + 60
-        while (status := platform.status()["dies"])["state"] != "failed":
-            assert time.monotonic() < deadline, status
-            time.sleep(0.1)
+        status = platform.wait_for("dies", 60, state="failed")
         assert "failed again after 2 restarts" in str(status["detail"])
         assert "the weights are gone" in str(status["detail"])
-        answer = httpx.post(f"{platform.url}/predict/dies", json={"input": "x"}, timeout=30)
+        answer = platform.http.post("/predict/dies", json={"input": "x"}, timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
         assert _ask(platform, "squares").status_code == 200
 
@@ -176,7 +174,7 @@ class Fault:
             while not done.is_set():
                 self._other().raise_for_status()
                 self._others += 1
-                if self._unready_s is None and httpx.get(f"{self._platform.url}/ready", timeout=30).status_code == 503:
+                if self._unready_s is None and self._platform.http.get("/ready", timeout=30).status_code == 503:
                     self._unready_s = time.monotonic() - at_s
                 time.sleep(0.02)
 
@@ -188,9 +186,7 @@ class Fault:
             watching = threads.submit(watch)
             try:
                 answers = [answer.result() for answer in asked]
-                deadline = time.monotonic() + 5
-                while self._unready_s is None and time.monotonic() < deadline:
-                    time.sleep(0.02)
+                wait_until(lambda: self._unready_s is not None, 5)
             finally:
                 done.set()
             watching.result()
@@ -238,25 +234,19 @@ def _process(group_id: int, title: str) -> int:
     return next(member.pid for member in ProcessGroup(group_id).members() if title in member.title)
 
 
-def _until_gone(group_id: int, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while left := ProcessGroup(group_id).members():
-        assert time.monotonic() < deadline, f"orphaned: {left}"
-        time.sleep(0.05)
-
-
-def _until_ready(platform: Platform, model: str, restarts: int) -> None:
-    deadline = time.monotonic() + 60
-    while (status := platform.status()[model])["state"] != "ready" or status["restarts"] != restarts:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.1)
+def _wait_until_gone(group_id: int, timeout_s: float) -> None:
+    wait_until(
+        lambda: not ProcessGroup(group_id).members(),
+        timeout_s,
+        problem=lambda: f"orphaned: {ProcessGroup(group_id).members()}",
+    )
 
 
 def _ask(platform: Platform, model: str) -> httpx.Response:
     if model == EMBED:
-        return httpx.post(f"{platform.url}/v1/embeddings", json={"model": EMBED, "input": "x"}, timeout=60)
+        return platform.http.post("/v1/embeddings", json={"model": EMBED, "input": "x"}, timeout=60)
     if model == CHAT:
         question = [{"role": "user", "content": "What is the capital of France?"}]
         body = {"model": CHAT, "messages": question, "max_tokens": 20, "temperature": 0}
-        return httpx.post(f"{platform.url}/v1/chat/completions", json=body, timeout=60)
-    return httpx.post(f"{platform.url}/predict/{model}", json={"input": 2}, timeout=60)
+        return platform.http.post("/v1/chat/completions", json=body, timeout=60)
+    return platform.http.post(f"/predict/{model}", json={"input": 2}, timeout=60)

@@ -13,7 +13,7 @@ CLIENT_SPAN = "b7ad6b7169203331"
 
 def _post(platform: Platform, path: str, number: int, body: dict[str, object]) -> httpx.Response:
     headers = {"traceparent": f"00-{_trace(number)}-{CLIENT_SPAN}-01", "x-request-id": f"request-{number}"}
-    response = httpx.post(f"{platform.url}{path}", json=body, headers=headers, timeout=60)
+    response = platform.http.post(path, json=body, headers=headers, timeout=60)
     assert response.status_code == 200, response.text
     assert response.headers["x-request-id"] == f"request-{number}"
     return response

@@ -210,7 +210,7 @@ def test_the_demo_answers_whatever_its_document_allows_and_forbids(platform: Pla
 
 def _check(platform: Platform, count: int) -> None:
     """Where nothing but a stranger's code answers, its exceptions are its own: those paths are left out."""
-    openapi = httpx.get(f"{platform.url}/openapi.json", timeout=20)
+    openapi = platform.http.get("/openapi.json", timeout=20)
     assert openapi.status_code == 200, openapi.text
     restarts = {name: model["restarts"] for name, model in platform.status().items()}
     document = openapi.json()
@@ -227,4 +227,4 @@ def _check(platform: Platform, count: int) -> None:
     assert {name: model["restarts"] for name, model in platform.status().items()} == restarts, (
         "a request killed a model"
     )
-    assert httpx.get(f"{platform.url}/ready", timeout=10).status_code == 200
+    assert platform.http.get("/ready", timeout=10).status_code == 200

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
 
@@ -126,7 +125,7 @@ class _Command:
 
 def _assert_echo_serves(folder: Path, cache: Path, cause: str) -> None:
     with serving(folder, "configs/recipes/echo.yaml", "--server.cache_dir", str(cache), timeout_s=60) as platform:
-        answer = httpx.post(f"{platform.url}/predict/echo", json={"input": 1}, timeout=10)
+        answer = platform.http.post("/predict/echo", json={"input": 1}, timeout=10)
     assert answer.json() == {"output": 1}
     assert platform.process.returncode == 0
     said = platform.log.read_text()

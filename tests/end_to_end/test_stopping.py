@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -12,6 +11,8 @@ import httpx
 
 from servers.processes.group import ProcessGroup
 from tests.conftest import LITPORT, REPOSITORY, Platform, litport, serving
+from tests.services.polling import wait_until
+from tests.services.ports import port_in_use
 
 CHAT = "smollm2-135m-instruct"
 
@@ -25,7 +26,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     def stream() -> None:
         body = {"model": CHAT, "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
         body["stream_options"] = {"include_usage": True}  # an event may hold several tokens
-        with httpx.stream("POST", f"{platform.url}/v1/completions", json=body, timeout=120) as answer:
+        with platform.http.stream("POST", "/v1/completions", json=body, timeout=120) as answer:
             parts = answer.iter_text()
             first = next(parts)
             begun.wait(timeout=60)
@@ -36,7 +37,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
         thread.start()
     begun.wait(timeout=60)
     platform.process.send_signal(signal.SIGTERM)
-    refused = httpx.post(f"{platform.url}/v1/completions", json={"model": CHAT, "prompt": "x"}, timeout=10)
+    refused = platform.http.post("/v1/completions", json={"model": CHAT, "prompt": "x"}, timeout=10)
     for thread in threads:
         thread.join()
     assert platform.process.wait(timeout=30) == 0
@@ -47,10 +48,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
 
 
 def test_a_port_in_use_is_told_before_any_model_is_started() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with port_in_use() as port:
         begin = time.monotonic()
         ended = litport("serve", "configs/recipes/demo.yaml", "--server.port", str(port))
     assert ended.returncode == 2
@@ -62,7 +60,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, "tests/services/strangers/sleeps.py:SleepsAPI", "--server.cache_dir", str(tmp_path)) as slow:
         asking = threading.Thread(target=_ask_and_ignore, args=(f"{slow.url}/predict/sleeps",))
         asking.start()
-        _until_in_flight(slow)
+        wait_until(lambda: slow.http.get("/status", timeout=10).json()["in_flight"])
         slow.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert slow.process.poll() is None, "it waits for the request"
@@ -76,10 +74,7 @@ def test_a_killed_platform_leaves_no_process_within_five_seconds(tmp_path: Path)
         group = platform.status()["echo"]["group_id"]
         assert isinstance(group, int)
         os.kill(platform.process.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5
-        while ProcessGroup(group).members():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not ProcessGroup(group).members(), 5)
 
 
 def test_a_required_model_that_cannot_start_ends_the_platform_with_its_cause(tmp_path: Path) -> None:
@@ -94,13 +89,6 @@ def test_a_required_model_that_cannot_start_ends_the_platform_with_its_cause(tmp
     )
     assert ended.returncode == 1
     assert "broken: failed" in ended.stderr
-
-
-def _until_in_flight(platform: Platform, least: int = 1) -> None:
-    deadline = time.monotonic() + 20
-    while httpx.get(f"{platform.url}/status", timeout=10).json()["in_flight"] < least:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def _ask_and_ignore(url: str) -> None:

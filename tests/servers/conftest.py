@@ -1,6 +1,5 @@
 """LitServe children that several tests of a module use."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import pytest
 
 from tests.servers.engines.litserve.child import Child, running
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; as in the children
 
 Serve = Callable[..., Child]
 

@@ -23,7 +23,7 @@ from servers.gateway.listing import About
 from servers.models.supervisor import Supervisor
 from servers.platform.platform import Platform
 from servers.processes.reaper import Reaper
-from tests.services.supervision import until
+from tests.services.polling import wait_until_async
 
 
 class TinyModel(ModelSettings):
@@ -81,7 +81,7 @@ def open_door(
         platform = Platform(tree, Keyring(tree.auth), About("test", url), run_dir, reaper)
         await platform.start(listener)
         try:
-            await until(lambda: platform.supervisor.ready)
+            await wait_until_async(lambda: platform.supervisor.ready)
             closing = asyncio.Event()
             with httpx.Client(base_url=url, timeout=20, verify=_trusted(tree)) as client:
                 opened.set_result((Door(platform, asyncio.get_running_loop(), client), closing))

@@ -62,6 +62,6 @@ def state(page: str, model: str) -> str:
 
 def metrics_url(platform: Platform) -> str:
     """Where the platform's page is."""
-    url = httpx.get(f"{platform.url}/status").json()["metrics_address"]
+    url = platform.http.get("/status").json()["metrics_address"]
     assert isinstance(url, str)
     return url

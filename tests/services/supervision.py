@@ -1,8 +1,7 @@
 """A real supervisor over tiny servers, for tests: `async with supervising(tmp_path, TinyEngine("one"))`."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
 from servers.processes.reaper import Reaper
+from tests.services.polling import wait_until_async
 
 
 @contextlib.asynccontextmanager
@@ -46,13 +46,6 @@ def group_of(model: Model) -> int:
     return group_id
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Wait until the condition holds; TimeoutError says that it never did."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 # what is awaited has no event
-            await asyncio.sleep(0.02)
-
-
-async def until_state(model: Model, state: State, timeout_s: float = 20) -> None:
+async def wait_until_state(model: Model, state: State, timeout_s: float = 20) -> None:
     """Wait until the model is in this state."""
-    await until(lambda: model.state is state, timeout_s)
+    await wait_until_async(lambda: model.state is state, timeout_s)

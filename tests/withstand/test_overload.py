@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import serving
 from tests.withstand.overload import Target, run
 
+pytestmark = pytest.mark.long
+
 
 def test_an_overloaded_model_goes_on_at_its_peak_and_tells_the_others_when_to_come_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,6 @@
 import contextlib
 import resource
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,10 @@ import httpx
 import pytest
 
 from tests.conftest import Platform, serving
+from tests.services.polling import wait_until
 from tests.withstand.slow_clients import ATTACKS, INSTALL, Latencies, attacked, for_seconds, honest, installed
+
+pytestmark = pytest.mark.long
 
 _CONNECTIONS = 300
 _IDLE = 2000
@@ -48,7 +50,7 @@ def test_an_honest_client_is_answered_during(attack: str, attackable: Platform, 
     assert during.failures == []
     assert len(during.seconds) > 20
     assert during.p99_s < _P99_S
-    _until_at_rest(attackable, at_rest)
+    _wait_until_at_rest(attackable, at_rest)
 
 
 def test_two_thousand_idle_connections_cost_nothing_but_their_descriptors(
@@ -59,7 +61,7 @@ def test_two_thousand_idle_connections_cost_nothing_but_their_descriptors(
         _allow_descriptors(held, _IDLE + 500)
         idle = [held.enter_context(_resting(attackable)) for _ in range(_IDLE)]
         during = honest(attackable, for_seconds(5))
-        health = httpx.get(f"{attackable.url}/health", timeout=10)
+        health = attackable.http.get("/health", timeout=10)
         open_then = _descriptors(attackable)
         assert all(_is_open(connection) for connection in idle)
     print(f"idle: p99 {during.p99_s * 1000:.1f} ms, {during.p99_s / before.p99_s:.2f} times that before")
@@ -67,7 +69,7 @@ def test_two_thousand_idle_connections_cost_nothing_but_their_descriptors(
     assert during.failures == []
     assert during.p99_s < _P99_S
     assert open_then >= _IDLE
-    _until_at_rest(attackable, at_rest)
+    _wait_until_at_rest(attackable, at_rest)
 
 
 def _resting(platform: Platform) -> socket.socket:
@@ -104,8 +106,8 @@ def _descriptors(platform: Platform) -> int:
     return sum(1 for _ in Path(f"/proc/{platform.process.pid}/fd").iterdir())
 
 
-def _until_at_rest(platform: Platform, at_rest: int) -> None:
-    deadline = time.monotonic() + 20
-    while (descriptors := _descriptors(platform)) > at_rest + 3:
-        assert time.monotonic() < deadline, f"{descriptors} descriptors, {at_rest} before"
-        time.sleep(0.1)
+def _wait_until_at_rest(platform: Platform, at_rest: int) -> None:
+    wait_until(
+        lambda: _descriptors(platform) <= at_rest + 3,
+        problem=lambda: f"{_descriptors(platform)} descriptors, {at_rest} before",
+    )

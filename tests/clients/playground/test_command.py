@@ -1,6 +1,5 @@
 """`litport playground` as a command and as a server: what it refuses."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from tests.clients.playground.conftest import Playground, playing
 from tests.conftest import REPOSITORY, litport
+from tests.services.ports import port_in_use
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def test_without_gradio_one_line_says_what_installs_it() -> None:
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with port_in_use() as port:
         ended = litport("playground", "--port", str(port))
     assert ended.returncode == 2
     assert ended.stderr == f"litport: --port: cannot listen on 127.0.0.1 port {port}: Address already in use\n"

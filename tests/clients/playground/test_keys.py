@@ -1,7 +1,6 @@
 """Keys on the page: asked for, used, and nowhere to be found afterwards; and a platform that comes later."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from clients.ready import wait_until_ready
 from tests.clients.playground.conftest import Playground, ask, playing
 from tests.conftest import LITPORT, REPOSITORY, Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM
+from tests.services.ports import free_port
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
@@ -114,9 +114,7 @@ def test_the_key_of_who_started_it_is_used_on_their_own_machine(visit: Visit, se
 
 
 def test_a_platform_that_starts_later_is_found(visit: Visit, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with playing(tmp_path, url) as playground:
         page = visit(playground.url)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
 from tests.conftest import Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM
+from tests.services.polling import wait_until
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
@@ -73,7 +73,7 @@ def test_two_models_answer_at_the_same_time_until_they_are_stopped(page: Page, s
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#figures-left")).to_contain_text("ended by the stop button")
     expect(page.locator("#figures-right")).to_contain_text("ended by the stop button")
-    until(lambda: all(model["running"] == 0 for model in served.status().values()))
+    wait_until(lambda: all(model["running"] == 0 for model in served.status().values()))
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
 
 
@@ -89,7 +89,7 @@ def test_a_new_question_ends_the_answer_before(page: Page, served: Platform) -> 
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
     ask(page, "short")
     expect(page.locator("#figures-left")).to_contain_text("3 tokens in, 1 out · ended by stop")
-    until(lambda: served.status()["parrot"]["running"] == 0)
+    wait_until(lambda: served.status()["parrot"]["running"] == 0)
 
 
 def test_parameters_are_sent_and_shown_as_code(page: Page) -> None:
@@ -126,9 +126,9 @@ def test_a_visitor_who_leaves_ends_the_request(visit: Visit, playground: Playgro
     page = visit(playground.url)
     expect(page.locator("#told")).to_contain_text("models ready")
     ask(page, MANY_WORDS)
-    until(lambda: served.status()["parrot"]["running"] == 1)
+    wait_until(lambda: served.status()["parrot"]["running"] == 1)
     page.close()
-    until(lambda: served.status()["parrot"]["running"] == 0, timeout_s=3)
+    wait_until(lambda: served.status()["parrot"]["running"] == 0, timeout_s=3)
 
 
 def test_visitors_do_not_wait_for_each_other(page: Page, visit: Visit, playground: Playground) -> None:
@@ -222,7 +222,7 @@ def test_the_live_page_moves_and_what_is_unknown_is_a_dash(page: Page) -> None:
     expect(parrot.locator(".tile", has_text="running")).to_contain_text("0 / 0")
     chart = parrot.locator(".tile path").first
     before = chart.get_attribute("d")
-    until(lambda: chart.get_attribute("d") != before)
+    wait_until(lambda: chart.get_attribute("d") != before)
     expect(groups.filter(has=page.get_by_role("heading", name="broken")).locator("b").first).to_be_visible()
     expect(groups.filter(has=page.get_by_role("heading", name="broken"))).to_contain_text("duration p50 / p95- / -")
 
@@ -279,10 +279,3 @@ def test_a_model_that_dies_is_told_in_words(page: Page) -> None:
     expect(page.locator("#figures-left")).to_contain_text("The answer broke off")
     ask(page, "again")
     expect(page.locator("#figures-left")).to_contain_text(re.compile("model 'second' is (starting|failed)"))
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 15) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

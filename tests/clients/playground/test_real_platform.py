@@ -1,7 +1,6 @@
 """The page on the demo's own models: a language model in vLLM, embeddings, pictures."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
 from tests.conftest import Platform
 from tests.services.chromium import NEEDS_CHROMIUM
+from tests.services.polling import wait_until
 
 pytestmark = NEEDS_CHROMIUM
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
@@ -52,10 +52,7 @@ def test_stop_ends_the_generation_in_vllm(page: Page, platform: Platform) -> Non
     expect(page.locator("#chat-left .bot")).to_contain_text(re.compile(r"\w+"), timeout=SLOW_MS)
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#figures-left")).to_contain_text("ended by the stop button")
-    deadline = time.monotonic() + 10
-    while platform.status()[CHAT]["running"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not platform.status()[CHAT]["running"], 10)
 
 
 def test_a_text_is_completed(page: Page) -> None:
@@ -84,9 +81,6 @@ def test_a_picture_is_classified_and_the_live_page_moves(page: Page) -> None:
     chart = page.locator("#live .tile path").first
     expect(chart).to_be_attached()
     before = chart.get_attribute("d")
-    deadline = time.monotonic() + 15
-    while chart.get_attribute("d") == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: chart.get_attribute("d") != before)
     expect(page.locator("#live")).to_contain_text(CHAT)
     expect(page.locator("#live h3", has_text="host")).to_be_visible()

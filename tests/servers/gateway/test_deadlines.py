@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.services.front_door import Door, open_door
+from tests.services.polling import wait_until
 from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
@@ -32,21 +33,20 @@ def timeout_of(response: httpx.Response) -> str:
     return str(error["message"])
 
 
-def until(door: Door, running: int, waiting: int = 0) -> None:
+def wait_until_busy(door: Door, running: int, waiting: int = 0) -> None:
     """Wait until so many requests run and wait."""
-    deadline = time.monotonic() + 10
-    while True:
+
+    def counts() -> tuple[int, int]:
         model = door.client.get("/status").json()["models"][0]
-        if (model["running"], model["waiting"]) == (running, waiting):
-            return
-        assert time.monotonic() < deadline, model
-        time.sleep(0.02)
+        return model["running"], model["waiting"]
+
+    wait_until(lambda: counts() == (running, waiting), 10, problem=counts)
 
 
 def test_the_models_own_limit_counts(door: Door) -> None:
     response = door.client.post(CHAT, json={"model": "one", "wait_s": 30})
     assert timeout_of(response) == "no complete answer within 2 s (models.one.request_timeout_s)"
-    until(door, running=0)
+    wait_until_busy(door, running=0)
 
 
 def test_without_one_of_its_own_the_servers_limit_counts(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_stream_that_is_cut_says_so_in_an_event(door: Door) -> None:
 def test_waiting_counts_too(door: Door) -> None:
     first = threading.Thread(target=door.client.post, args=(CHAT,), kwargs={"json": {"model": "one", "wait_s": 30}})
     first.start()
-    until(door, running=1)
+    wait_until_busy(door, running=1)
     second = door.client.post(CHAT, json={"model": "one"}, headers={"x-request-timeout": "0.3"})
     assert "0.3 s" in timeout_of(second)
     first.join()
@@ -96,14 +96,14 @@ def test_a_body_that_takes_too_long_as_a_whole_is_a_408(door: Door) -> None:
 def test_a_client_that_leaves_while_it_waits_leaves_the_row(door: Door) -> None:
     first = threading.Thread(target=door.client.post, args=(CHAT,), kwargs={"json": {"model": "one", "wait_s": 30}})
     first.start()
-    until(door, running=1)
+    wait_until_busy(door, running=1)
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one"}, timeout=0.5)
-    until(door, running=1, waiting=0)
+    wait_until_busy(door, running=1, waiting=0)
     first.join()
 
 
 def test_a_client_that_leaves_frees_its_place(door: Door) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one", "wait_s": 30}, timeout=0.5)
-    until(door, running=0)
+    wait_until_busy(door, running=0)

@@ -13,6 +13,7 @@ import pytest
 
 from servers.models.instance import State
 from tests.services.front_door import Door, open_door
+from tests.services.polling import wait_until
 from tests.services.supervision import group_of
 from tests.services.tiny_engine import TinyEngine
 
@@ -186,10 +187,7 @@ def test_a_client_that_leaves_is_noticed_by_the_child(door: Door) -> None:
     note = door.supervisor.models["org/one"].choose().socket.parent / "left"
     with door.client.stream("POST", CHAT, json={"model": "org/one", "events": 1000, "wait_s": 0.01}) as response:
         next(response.iter_raw())
-    deadline = time.monotonic() + 2
-    while not note.exists():
-        assert time.monotonic() < deadline, "the child still streams"
-        time.sleep(0.02)
+    wait_until(note.exists, 2, problem=lambda: "the child still streams")
     assert int(note.read_text()) < 1000
     assert door.app.in_flight == 0
 
@@ -231,10 +229,7 @@ def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is
             os.kill(group_of(model), signal.SIGKILL)
 
         def die_during(body: dict[str, object], restarts: int) -> httpx.Response:
-            deadline = time.monotonic() + 20
-            while not (model.state is State.READY and model.restarts == restarts):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: model.state is State.READY and model.restarts == restarts)
             door.loop.call_soon_threadsafe(door.loop.call_later, 0.4, kill)
             return door.client.post(CHAT, json={"model": "one", **body})
 
@@ -245,8 +240,6 @@ def test_when_the_process_dies_requests_end_with_an_error_and_a_broken_stream_is
         assert json.loads(events.split("data: ")[-1])["error"]["code"] == "model_died"
         with pytest.raises(httpx.RemoteProtocolError):
             die_during({"events": 1000, "wait_s": 0.05, "content_type": "application/x-ndjson"}, 2)
-        deadline = time.monotonic() + 5
-        while model.state is State.READY:
-            assert time.monotonic() < deadline
+        wait_until(lambda: model.state is not State.READY, 5)
         error = error_of(door.client.post(CHAT, json={"model": "one"}), 503)
         assert error["code"] == "model_not_ready"

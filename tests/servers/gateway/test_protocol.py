@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from servers.gateway.address import bind
 from servers.gateway.response import Answer
 from tests.services.front_door import Door, open_door
+from tests.services.polling import wait_until
 from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
@@ -86,14 +87,6 @@ def post(*fields: str, body: bytes = BODY, version: str = "1.1", path: str = CHA
 def stream(events: int, wait_s: float = 0) -> bytes:
     """A request for a stream of events."""
     return post(body=json.dumps({"model": "one", "events": events, "wait_s": wait_s}).encode())
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait two seconds at most for what a server is to do."""
-    deadline = time.monotonic() + 2
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def left(door: Door) -> Path:
@@ -278,8 +271,8 @@ def test_a_request_sent_before_the_last_is_answered_ends_both(door: Door) -> Non
         assert b"data: 0" in wire.recv(65536) + wire.recv(65536)
         wire.sendall(post())
         assert b"HTTP/1.1" not in wire.rest(), "the second request was answered"
-        until(note.exists)
-        until(lambda: door.app.in_flight == 0)
+        wait_until(note.exists, 2)
+        wait_until(lambda: door.app.in_flight == 0, 2)
 
 
 def test_a_request_sent_on_the_last_byte_of_an_answer_is_served(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,8 +368,8 @@ def test_a_client_that_stops_reading_is_cut_off_and_its_model_freed(narrow_door:
     note = left(narrow_door)
     with Wire(narrow_door.port, receive_bytes=4096) as wire:
         wire.sendall(stream(1_000_000))
-        until(note.exists)
-        until(lambda: narrow_door.app.in_flight == 0)
+        wait_until(note.exists, 2)
+        wait_until(lambda: narrow_door.app.in_flight == 0, 2)
         assert b"[DONE]" not in wire.rest()
 
 
@@ -405,7 +398,7 @@ def test_connections_beyond_the_limit_are_refused_while_all_others_have_a_reques
     wires = [Wire(narrow_door.port) for _ in range(3)]
     for wire in wires:
         wire.sendall(stream(1000, 0.01))
-    until(lambda: narrow_door.app.in_flight == 3)
+    wait_until(lambda: narrow_door.app.in_flight == 3, 2)
     with Wire(narrow_door.port) as fourth:
         fourth.sendall(post())
         status, headers, body = fourth.answer()
@@ -419,4 +412,4 @@ def test_connections_beyond_the_limit_are_refused_while_all_others_have_a_reques
             wire.sendall(post())
             return wire.answer()[0] == 200
 
-    until(served)
+    wait_until(served, 2)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,8 @@ import pytest
 from servers.telemetry import tracing
 from tests.services.front_door import Door, open_door
 from tests.services.otlp_collector import Collector, GrpcCollector, Span
+from tests.services.polling import wait_until
+from tests.services.ports import port_in_use, refusing_port
 from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
@@ -154,11 +155,8 @@ def test_readiness_is_asked_for_without_spans(door: Door, collector: Collector) 
 def test_a_collector_that_is_away_costs_one_line_and_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, protocol: str, how: str
 ) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if how == "is deaf":
-            listener.listen(16)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    with port_in_use() if how == "is deaf" else refusing_port() as port:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -192,18 +190,15 @@ def test_a_collector_that_comes_back_is_told_of(
             monkeypatch.setenv(name, value)
         with caplog.at_level(logging.WARNING), open_door(tmp_path, TinyEngine("one")) as door:
             door.client.post(CHAT, json={"model": "one"})
-            _until_said(caplog, "are not taken by")
+            _wait_for_log(caplog, "are not taken by")
             collector.status = 200
             door.client.post(CHAT, json={"model": "one"})
             collector.wait_for("POST upstream")
-            _until_said(caplog, "spans were lost")
+            _wait_for_log(caplog, "spans were lost")
 
 
-def _until_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    deadline_s = time.monotonic() + 10
-    while words not in caplog.text:
-        assert time.monotonic() < deadline_s, caplog.text
-        time.sleep(0.02)
+def _wait_for_log(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    wait_until(lambda: text in caplog.text, 10, problem=lambda: caplog.text)
 
 
 @pytest.mark.parametrize("kind", [Collector, GrpcCollector])

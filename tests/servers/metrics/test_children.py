@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers.metrics import children
 from servers.models.instance import State
 from servers.models.supervisor import Supervisor
-from tests.services.supervision import group_of, supervising, until_state
+from tests.services.supervision import group_of, supervising, wait_until_state
 from tests.services.tiny_engine import TinyEngine
 
 PAGE = """\
@@ -53,7 +53,7 @@ def labels(**pairs: str) -> frozenset[tuple[str, str]]:
 
 async def ready(supervisor: Supervisor) -> None:
     for model in supervisor.models.values():
-        await until_state(model, State.READY)
+        await wait_until_state(model, State.READY)
 
 
 def test_series_are_told_apart_by_model_and_those_of_a_name_stand_together(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_process_that_is_gone_has_no_series(tmp_path: Path) -> None:
             os.kill(group_of(victim), signal.SIGKILL)
             meanwhile = await children.pages(supervisor.models)
             await asyncio.sleep(0.2)
-            await until_state(victim, State.READY)
+            await wait_until_state(victim, State.READY)
             return before, meanwhile, await children.pages(supervisor.models)
 
     before, meanwhile, after = (found(page) for page in asyncio.run(run()))

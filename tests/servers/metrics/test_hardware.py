@@ -12,6 +12,7 @@ from configs.settings import Telemetry
 from servers.metrics.hardware import HardwareCollector, make_sampler
 from servers.telemetry import Sampler
 from tests.servers.telemetry.conftest import Driver
+from tests.services.gpus import H100
 from tests.services.page_reader import values
 
 READ = """
@@ -24,19 +25,8 @@ with Sampler({"one": os.getpid()}, 0.05) as sampler:
     registry.register(HardwareCollector(sampler))
     print(json.dumps(generate_latest(registry).decode()))
 """
-ANSWERS = """count 3
-0.uuid GPU-a
-0.name NVIDIA H100 80GB HBM3
-0.mig 0
-0.utilization 37
-0.memory_total 85899345920
-0.memory_used 1073741824
-0.power 250500
-0.energy 123456789
-0.temperature 61
-0.clock.1 1755
-0.clock.2 2619
-0.reasons 0x24
+ANSWERS = f"""count 3
+{H100}0.energy 123456789
 0.processes 1:1000+2:24
 1.uuid GPU-b
 1.mig 1

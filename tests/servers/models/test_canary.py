@@ -13,7 +13,8 @@ from servers.engines.connection import Connection
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.processes.group import ProcessGroup
-from tests.services.supervision import group_of, supervising, until, until_state
+from tests.services.polling import wait_until_async
+from tests.services.supervision import group_of, supervising, wait_until_state
 from tests.services.tiny_engine import TinyEngine
 
 QUICK = {"canary_interval_s": 0.3, "canary_timeout_s": 1.0}
@@ -35,12 +36,12 @@ def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) ->
     async def run() -> Model:
         async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
             model = supervisor.models["one"]
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             worker = next(member for member in ProcessGroup(group_of(model)).members() if "tiny-worker" in member.title)
             os.kill(group_of(model) if victim == "main" else worker.pid, signal.SIGSTOP)
-            await until(lambda: model.restarts == 1)
+            await wait_until_async(lambda: model.restarts == 1)
             assert "stopped by a signal" in model.choose().detail or "has not answered" in model.choose().detail
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
         return model
 
     asyncio.run(run())
@@ -51,12 +52,12 @@ def test_a_model_that_does_not_answer_its_canary_is_replaced(tmp_path: Path) -> 
         engine = MuteEngine("one")
         async with supervising(tmp_path, engine, **QUICK) as supervisor:
             model = supervisor.models["one"]
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             engine.mute = True
-            await until(lambda: model.restarts == 1)
+            await wait_until_async(lambda: model.restarts == 1)
             assert "has not answered anything for" in model.choose().detail
             engine.mute = False
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
 
     asyncio.run(run())
 
@@ -66,7 +67,7 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
         engine = MuteEngine("one")
         async with supervising(tmp_path, engine, **QUICK) as supervisor:
             model = supervisor.models["one"]
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             engine.mute = True
             until_s = time.monotonic() + 3
             while time.monotonic() < until_s:
@@ -82,7 +83,7 @@ def test_without_an_interval_nobody_asks(tmp_path: Path) -> None:
         engine = MuteEngine("one")
         async with supervising(tmp_path, engine, canary_interval_s=None, canary_timeout_s=0.2) as supervisor:
             model = supervisor.models["one"]
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             engine.mute = True
             await asyncio.sleep(1.5)
             assert (model.state, model.restarts) == (State.READY, 0)

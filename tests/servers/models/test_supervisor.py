@@ -12,8 +12,9 @@ import pytest
 
 from servers.models.instance import State
 from servers.models.model import Model
-from servers.processes.group import ProcessGroup
-from tests.services.supervision import group_of, supervising, until, until_state
+from servers.processes.group import Member, ProcessGroup
+from tests.services.polling import wait_until, wait_until_async
+from tests.services.supervision import group_of, supervising, wait_until_state
 from tests.services.tiny_engine import TinyEngine
 
 
@@ -22,7 +23,7 @@ def test_a_model_becomes_ready_only_after_its_canary_came_back(tmp_path: Path) -
         async with supervising(tmp_path, TinyEngine("one")) as supervisor:
             model = supervisor.models["one"]
             assert not supervisor.ready
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             assert supervisor.ready
             assert set(model.choose().phases_s) == {"load", "warm"}
         assert model.state is State.STOPPED
@@ -35,15 +36,15 @@ def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: 
     async def run() -> None:
         async with supervising(tmp_path, TinyEngine("one"), TinyEngine("two")) as supervisor:
             one, two = supervisor.models.values()
-            await until(lambda: supervisor.ready)
+            await wait_until_async(lambda: supervisor.ready)
             group_id = group_of(one)
             worker = next(member for member in ProcessGroup(group_id).members() if "tiny-worker" in member.title)
             begin = time.monotonic()
             os.kill(group_id if victim == "main" else worker.pid, signal.SIGKILL)
-            await until(lambda: one.state is not State.READY)
+            await wait_until_async(lambda: one.state is not State.READY)
             assert time.monotonic() - begin < 2
             assert two.state is State.READY
-            await until_state(one, State.READY)
+            await wait_until_state(one, State.READY)
             assert one.restarts == 1
             assert not ProcessGroup(group_id).members(), "the rest of the broken tree is gone"
 
@@ -69,10 +70,10 @@ def test_a_model_that_keeps_breaking_is_given_up_after_its_restarts(tmp_path: Pa
         async with supervising(tmp_path, TinyEngine("one"), max_restarts=1, required=False) as supervisor:
             model = supervisor.models["one"]
             for _ in range(2):
-                await until_state(model, State.READY)
+                await wait_until_state(model, State.READY)
                 os.kill(group_of(model), signal.SIGKILL)
-                await until(lambda: model.state is not State.READY)
-            await until_state(model, State.FAILED)
+                await wait_until_async(lambda: model.state is not State.READY)
+            await wait_until_state(model, State.FAILED)
             assert "failed again after 1 restarts" in model.choose().detail
             assert not supervisor.fatal.is_set(), "it was not required"
 
@@ -94,12 +95,13 @@ def test_when_the_supervisor_is_killed_the_reaper_leaves_nothing(tmp_path: Path)
     script = f"""
 import asyncio
 from pathlib import Path
-from tests.services.supervision import group_of, supervising, until
+from tests.services.polling import wait_until_async
+from tests.services.supervision import group_of, supervising
 from tests.services.tiny_engine import TinyEngine
 
 async def run():
     async with supervising(Path({str(tmp_path)!r}), TinyEngine("one"), TinyEngine("two")) as supervisor:
-        await until(lambda: supervisor.ready)
+        await wait_until_async(lambda: supervisor.ready)
         print(*(group_of(model) for model in supervisor.models.values()), flush=True)
         await asyncio.sleep(60)
 
@@ -110,24 +112,23 @@ asyncio.run(run())
         groups = [int(word) for word in supervisor.stdout.readline().split()]
         assert all(ProcessGroup(group_id).members() for group_id in groups)
         supervisor.kill()
-    deadline = time.monotonic() + 5
-    while (alive := [m for group_id in groups for m in ProcessGroup(group_id).members()]) or (
-        tmp_path / "run"
-    ).exists():
-        assert time.monotonic() < deadline, f"left behind: {alive}"
-        time.sleep(0.05)
+
+    def alive() -> list[Member]:
+        return [member for group_id in groups for member in ProcessGroup(group_id).members()]
+
+    wait_until(lambda: not alive() and not (tmp_path / "run").exists(), 5, problem=lambda: f"left behind: {alive()}")
 
 
 def test_a_killed_reaper_is_replaced(tmp_path: Path) -> None:
     async def run() -> None:
         async with supervising(tmp_path, TinyEngine("one")) as supervisor:
             model = supervisor.models["one"]
-            await until_state(model, State.READY)
+            await wait_until_state(model, State.READY)
             reaper = supervisor._reaper._process
             reaper.kill()
             reaper.wait()
             os.kill(group_of(model), signal.SIGKILL)  # its end and its restart must be told to a reaper
-            await until(lambda: model.restarts == 1 and model.state is State.READY)
+            await wait_until_async(lambda: model.restarts == 1 and model.state is State.READY)
             assert supervisor._reaper._process.poll() is None
 
     asyncio.run(run())

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from servers.processes.group import ProcessGroup
 from servers.processes.proc import cpu_s, read_stat, stopped_pids
+from tests.services.polling import wait_until
 
 # Two processes in a group of their own; the second outlives the first.
 FAMILY = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('up', flush=True); sys.stdin.read()"
@@ -46,13 +46,13 @@ def test_killing_ends_every_process_and_leaves_the_caller_alone(leader: "subproc
 def test_terminating_asks_and_does_not_wait_for_the_answer(leader: "subprocess.Popen[bytes]") -> None:
     ProcessGroup(leader.pid).terminate()
     assert leader.wait(5) == -signal.SIGTERM
-    _await(lambda: not ProcessGroup(leader.pid).members())
+    wait_until(lambda: not ProcessGroup(leader.pid).members(), 5)
     ProcessGroup(leader.pid).terminate()  # of a group that is gone it asks nothing
 
 
 def test_a_zombie_is_no_member_and_has_used_no_time_of_the_living(leader: "subprocess.Popen[bytes]") -> None:
     leader.kill()
-    _await(lambda: (stat := read_stat(leader.pid)) is not None and stat.is_dead)
+    wait_until(lambda: (stat := read_stat(leader.pid)) is not None and stat.is_dead, 5)
     [orphan] = ProcessGroup(leader.pid).members()
     assert orphan.title == "sleep 60"
     assert cpu_s([leader.pid]) == 0
@@ -61,12 +61,5 @@ def test_a_zombie_is_no_member_and_has_used_no_time_of_the_living(leader: "subpr
 def test_a_stopped_process_is_told_from_one_that_runs(leader: "subprocess.Popen[bytes]") -> None:
     [sleeper] = {member.pid for member in ProcessGroup(leader.pid).members()} - {leader.pid}
     os.kill(sleeper, signal.SIGSTOP)
-    _await(lambda: stopped_pids([leader.pid, sleeper, 2**22 + 1]) == [sleeper])
+    wait_until(lambda: stopped_pids([leader.pid, sleeper, 2**22 + 1]) == [sleeper], 5)
     assert ProcessGroup(leader.pid).kill()
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)

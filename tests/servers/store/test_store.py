@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ from servers.store import Progress, Store
 from tests.servers.store.conftest import CLOSED, REPOSITORY, Index, Pull, pull, weights
 from tests.servers.store.test_wheel import MODEL
 from tests.services.hub import Hub, Repository
+from tests.services.polling import wait_until
 
 
 def test_a_model_is_found_once_it_is_pulled(index: Index, store: Store) -> None:
@@ -124,8 +124,4 @@ def test_nothing_heavy_is_imported_to_find_a_model(tmp_path: Path) -> None:
 
 
 def _children_soon(pid: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if children := psutil.Process(pid).children(recursive=True):
-            return children
-    raise AssertionError("no child came")
+    return wait_until(lambda: psutil.Process(pid).children(recursive=True), 10, problem=lambda: "no child came")

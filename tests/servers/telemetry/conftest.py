@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.services import gpus
+
 REPOSITORY = Path(__file__).parents[3]
 READ = """
 import json, sys
@@ -36,7 +38,7 @@ class Driver:
     def run(self, program: str, answers: str, *arguments: str) -> Any:
         """What a Python program prints as JSON; it finds this library where it would find NVIDIA's."""
         self.answers.write_text(answers, encoding="utf-8")
-        environ = {**os.environ, "LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML": str(self.answers)}
+        environ = {**os.environ, **gpus.environ(self.library, self.answers)}
         command = [sys.executable, "-W", "error", "-c", program, *arguments]
         result = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr

@@ -6,20 +6,10 @@ from typing import Any
 import pytest
 
 from tests.servers.telemetry.conftest import READ, Driver
+from tests.services.gpus import H100
 
-ONE = """count 1
-0.uuid GPU-a
-0.name NVIDIA H100 80GB HBM3
-0.mig 0
-0.utilization 37
-0.memory_total 85899345920
-0.memory_used 1073741824
-0.power 250500
-0.energy 123456789
-0.temperature 61
-0.clock.1 1755
-0.clock.2 2619
-0.reasons 0x24
+ONE = f"""count 1
+{H100}0.energy 123456789
 0.processes 11:1000+12:24
 """
 TWO_WITH_MIG = """count 2

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from servers.processes.group import ProcessGroup
+from tests.services.polling import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
@@ -90,11 +91,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def await_that(happened: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
     """Wait until something that the child does has happened; AssertionError with its output when it cannot any more."""
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not happened():
+
+    def check() -> bool:
         assert process.poll() is None, f"the child ended with {process.returncode}: {log_file.read_text()[-2000:]}"
-        assert time.monotonic() < deadline, log_file.read_text()[-2000:]
-        time.sleep(0.05)
+        return happened()
+
+    wait_until(check, _START_TIMEOUT_S, problem=lambda: log_file.read_text()[-2000:])
 
 
 def _is_ready(path: Path, http: httpx.Client) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, Child, running
 from tests.services.otlp_collector import Collector, Span
+from tests.services.polling import wait_until
 
 TALKS = f"{STRANGERS}/talks.py"
 CLIENT_SPAN = "b7ad6b7169203331"
@@ -28,13 +29,12 @@ def _ask(child: Child, request_id: str, trace: int | None = None, **body: Any) -
 
 def _lines(child: Child, words: str, count: int = 1) -> list[str]:
     """The lines of the child's log that hold these words, once there are so many."""
-    deadline_s = time.monotonic() + 10
-    while True:
-        found = [line for line in child.log_file.read_text().splitlines() if words in line]
-        if len(found) >= count:
-            return found
-        assert time.monotonic() < deadline_s, child.log_file.read_text()
-        time.sleep(0.05)
+
+    def lines() -> list[str]:
+        return [line for line in child.log_file.read_text().splitlines() if words in line]
+
+    wait_until(lambda: len(lines()) >= count, 10, problem=child.log_file.read_text)
+    return lines()
 
 
 def _ids(line: str) -> set[str]:
