@@ -1,6 +1,6 @@
 """A chat in the terminal over the OpenAI SDK: one question, or a conversation until the end of input.
 
-It uses the SDK as anybody would, streaming, and keeps the conversation only in memory.
+Answers are streamed. The conversation is only in memory.
 """
 
 import sys
@@ -15,7 +15,7 @@ from clients import unreachable
 
 @dataclass(frozen=True)
 class Options:
-    """What goes with every request; None leaves the choice to the server. `max_tokens` bounds the answer, in tokens."""
+    """Options of every request; None is the server's default. `max_tokens` limits the answer, in tokens."""
 
     system: str | None = None
     max_tokens: int | None = None
@@ -53,9 +53,9 @@ def run(url: str, key: str | None, model: str, options: Options, prompt: str | N
 def stream(client: openai.OpenAI, model: str, messages: list[dict[str, str]], options: Options) -> Iterator[str]:
     """The answer's text, piece by piece. Raises openai.APIError."""
     extra: dict[str, Any] = {"max_tokens": options.max_tokens, "temperature": options.temperature}
-    chosen = {name: value for name, value in extra.items() if value is not None}
-    # The SDK's overloads know neither plain dicts nor a dict of options.
-    chunks = cast(Any, client.chat.completions).create(model=model, messages=messages, stream=True, **chosen)
+    parameters = {name: value for name, value in extra.items() if value is not None}
+    # The overloads of the SDK take neither plain dicts nor a dict of options.
+    chunks = cast(Any, client.chat.completions).create(model=model, messages=messages, stream=True, **parameters)
     for chunk in chunks:
         if chunk.choices and (text := chunk.choices[0].delta.content):
             yield text

@@ -1,4 +1,4 @@
-"""One prediction: a file is uploaded as a form, JSON is sent as it is, the answer is printed as it comes."""
+"""One prediction: a file is uploaded as a form, JSON is sent unchanged, the answer is printed as it arrives."""
 
 import json
 import mimetypes
@@ -20,8 +20,8 @@ def run(url: str, key: str | None, model: str, text: str) -> int:
         return 2
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        patience = httpx.Timeout(10, read=None)
-        with httpx.stream("POST", f"{url}/predict/{model}", headers=headers, timeout=patience, **request) as response:
+        timeout = httpx.Timeout(10, read=None)
+        with httpx.stream("POST", f"{url}/predict/{model}", headers=headers, timeout=timeout, **request) as response:
             if response.status_code != 200:
                 response.read()
                 print(f"{response.status_code}: {_message(response)}", file=sys.stderr)

@@ -133,11 +133,11 @@ def _machine(hardware: Hardware) -> list[Text]:
     """A line on the host and one on each GPU: load, memory, power, owner, name."""
     total = hardware.memory_total_bytes
     rows = [
-        ["host", _unit(_number(hardware.cpu_percent), "% CPU"), _used(total - hardware.memory_available_bytes, total)]
+        ["host", _unit(_number(hardware.cpu_percent), "% CPU"), _memory(total - hardware.memory_available_bytes, total)]
     ]
     for gpu in hardware.gpus:
         load = "lost" if gpu.lost else _unit(_number(gpu.utilization_percent), "% busy")
-        memory, power = _used(gpu.memory_used_bytes, gpu.memory_total_bytes), _unit(_number(gpu.power_w), "W")
+        memory, power = _memory(gpu.memory_used_bytes, gpu.memory_total_bytes), _unit(_number(gpu.power_w), "W")
         owner = "shared" if gpu.shared else gpu.model or "-"
         rows.append([f"GPU {gpu.index}", load, memory, power, owner, gpu.name or "-"])
     widths = [max(map(len, cells)) for cells in zip_longest(*rows, fillvalue="")]
@@ -174,7 +174,7 @@ def _gib(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes / _GIB:.{1 if size_bytes > _GIB / 10 else 2}f}"
 
 
-def _used(used_bytes: int | None, total_bytes: int | None) -> str:
+def _memory(used_bytes: int | None, total_bytes: int | None) -> str:
     return "-" if used_bytes is None else f"{_gib(used_bytes)} of {_gib(total_bytes)} GiB used"
 
 

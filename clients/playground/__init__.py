@@ -1,5 +1,5 @@
-"""A page in the browser to try a running platform's models on, and to watch them.
+"""A page in the browser to try the models of a running platform, and to watch them.
 
-Needs Gradio, which only the extra `playground` brings. It is a client like any other: it knows nothing but what the
-platform's port says.
+It needs Gradio, which only the extra `playground` installs. It is a client like any other: all that it knows of the
+platform comes from the platform's port.
 """

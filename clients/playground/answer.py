@@ -1,6 +1,6 @@
-"""A streamed answer of a language model: its text as it comes, and how quickly it came.
+"""A streamed answer of a language model: its text as it arrives, and its speed.
 
-Times are this client's. Tokens are counted by the model's own `usage`; nothing here takes a chunk for a token.
+Times are those of this client. The number of tokens comes from the model's `usage`, as a chunk need not be one token.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 from clients.playground.platform import Platform, Problem
 from clients.playground.request import Request
 
-_SHOWN_EVERY_S = 0.05  # quicker than anybody reads, and far fewer updates than tokens
+_UPDATE_EVERY_S = 0.05  # faster than a person reads, and far fewer updates than tokens
 
 
 @dataclass
 class Answer:
-    """How far an answer has come. Times are seconds since it was asked for; None: not yet, or not said."""
+    """The progress of an answer. Times are seconds since the request was sent; None: not known, or not yet."""
 
     text: str = ""
     first_s: float | None = None
@@ -28,46 +28,44 @@ class Answer:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens after the first over the time from the first piece of text to the last."""
+        """The number of tokens after the first, over the time from the first piece of text to the last."""
         if self.first_s is None or self.last_s is None or not self.output_tokens or self.output_tokens < 2:
             return None
         return (self.output_tokens - 1) / (self.last_s - self.first_s) if self.last_s > self.first_s else None
 
 
 def chat(model: str, messages: Sequence[dict[str, str]], options: dict[str, Any]) -> Request:
-    """The request for the next message of a conversation. A question that was never answered is left out."""
-    following = [message["role"] for message in messages[1:]] + [None]
-    said = [
-        message for message, after in zip(messages, following, strict=True) if not message["role"] == after == "user"
-    ]
-    return Request("/v1/chat/completions", {"model": model, "messages": said, **options, **_STREAMED})
+    """The request for the next message of a conversation. A question without an answer is left out."""
+    roles = [message["role"] for message in messages[1:]] + [None]
+    turns = [message for message, after in zip(messages, roles, strict=True) if not message["role"] == after == "user"]
+    return Request("/v1/chat/completions", {"model": model, "messages": turns, **options, **_STREAM})
 
 
 def completion(model: str, prompt: str, options: dict[str, Any]) -> Request:
-    """The request to continue a text as it stands."""
-    return Request("/v1/completions", {"model": model, "prompt": prompt, **options, **_STREAMED})
+    """The request to continue a text, without a chat template."""
+    return Request("/v1/completions", {"model": model, "prompt": prompt, **options, **_STREAM})
 
 
-_STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 async def stream(platform: Platform, request: Request, key: str | None) -> AsyncGenerator[Answer, None]:
-    """The same answer again and again as it grows, and at its end. Raises Problem; what came until then stays."""
-    answer, asked_s, shown_s, ended = Answer(), time.perf_counter(), 0.0, False
+    """The same answer repeatedly as it grows, and at its end. Raises Problem; the answer keeps its text so far."""
+    answer, begin_s, update_s, is_complete = Answer(), time.perf_counter(), 0.0, False
     async with platform.open(request, key) as response:
         async for line in response.aiter_lines():
             if not line.startswith("data:"):
                 continue
             data = line.removeprefix("data:").strip()
             if data == "[DONE]":
-                ended = True
+                is_complete = True
                 break
-            _take(_event(data), answer, time.perf_counter() - asked_s)
-            if time.perf_counter() - shown_s > _SHOWN_EVERY_S:
-                shown_s = time.perf_counter()
+            _add(_event(data), answer, time.perf_counter() - begin_s)
+            if time.perf_counter() - update_s > _UPDATE_EVERY_S:
+                update_s = time.perf_counter()
                 yield answer
     yield answer
-    if not ended:
+    if not is_complete:
         raise Problem("The answer broke off before its end.")
 
 
@@ -81,7 +79,7 @@ def _event(data: str) -> dict[str, Any]:
     return event
 
 
-def _take(event: dict[str, Any], answer: Answer, now_s: float) -> None:
+def _add(event: dict[str, Any], answer: Answer, now_s: float) -> None:
     if event.get("error"):
         message = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
         raise Problem(f"The answer broke off: {message}")

@@ -1,7 +1,7 @@
-"""A form for any API: the fields that its schema in the platform's OpenAPI document names, or its example, or JSON.
+"""A form for any API: the fields of its schema in the platform's OpenAPI document, or of its example, or plain JSON.
 
-It reads the document as far as a form needs it, and refuses no API: where it understands nothing, the body is one box
-of JSON.
+It reads only the part of the document that a form needs. An API whose schema it does not understand gets one box for a
+body of JSON.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _KINDS: Mapping[str, Kind] = {"string": "text", "number": "number", "integer": "
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a request. A `json` field that `may_be_text` takes what is no JSON as text."""
+    """One value of a request. A `json` field that `may_be_text` takes a value that is not JSON as text."""
 
     name: str
     kind: Kind
@@ -32,7 +32,7 @@ class Field:
     description: str = ""
 
     def read(self, value: Any) -> Any:
-        """What was entered as the value to send; None: nothing. Raises Problem."""
+        """The value to send for the input; None: no value. Raises Problem."""
         if value is None or (isinstance(value, str) and not value.strip() and self.kind != "text") or value == "":
             if self.required:
                 raise Problem(f"{self.name or 'The request'}: is needed, and nothing was entered.")
@@ -54,13 +54,13 @@ class Field:
                 number: float = kind(text)
                 if math.isfinite(number):
                     return number
-        wanted = "a whole number" if self.kind == "integer" else "a number"
-        raise Problem(f"{self.name}: expected {wanted}, got {text!r}.")
+        expected = "a whole number" if self.kind == "integer" else "a number"
+        raise Problem(f"{self.name}: expected {expected}, got {text!r}.")
 
 
-@dataclass(frozen=True, eq=False)  # Gradio hashes what it keeps, and defaults may be lists
+@dataclass(frozen=True, eq=False)  # Gradio hashes its state, and defaults may be lists
 class Form:
-    """The fields of a request to `path`: those of a JSON object, or of an upload. One field without a name is all."""
+    """The fields of a request to `path`: of a JSON object or of an upload. A field without a name is the whole body."""
 
     path: str
     fields: tuple[Field, ...]
@@ -71,46 +71,46 @@ class Form:
         return any(field.kind in ("picture", "file") for field in self.fields)
 
     def as_json(self) -> "Form":
-        """The same request as one box of JSON, filled with what the fields have."""
+        """The same request as one box of JSON, filled with the defaults of the fields."""
         if self.uploads or not self.fields or not self.fields[0].name:
             return self
         body = {field.name: field.default for field in self.fields if field.default is not None}
         return Form(self.path, (Field("", "json", body, required=True),))
 
     def request(self, values: Sequence[Any]) -> Request:
-        """The request that sends what was entered, field by field. Raises Problem that names the field."""
-        entered = {
+        """The request with these inputs, one for each field. Raises Problem that names the field."""
+        inputs = {
             field.name: (field, value)
             for field, raw in zip(self.fields, values, strict=True)
             if (value := field.read(raw)) is not None
         }
-        files = {name: Path(value) for name, (field, value) in entered.items() if field.kind in ("picture", "file")}
+        files = {name: Path(value) for name, (field, value) in inputs.items() if field.kind in ("picture", "file")}
         if files:
-            fields = {name: _form_text(value) for name, (_, value) in entered.items() if name not in files}
+            fields = {name: _form_text(value) for name, (_, value) in inputs.items() if name not in files}
             return Request(self.path, fields=fields, files=files)
-        values_by_name = {name: value for name, (_, value) in entered.items()}
+        values_by_name = {name: value for name, (_, value) in inputs.items()}
         return Request(self.path, values_by_name.get("", values_by_name))
 
 
 def form_of(document: Mapping[str, Any], path: str) -> Form:
-    """The form for `POST path`, by the platform's OpenAPI document; whatever that lacks."""
+    """The form for `POST path`, by the platform's OpenAPI document, however incomplete that is."""
     operation = document.get("paths", {}).get(path, {}).get("post", {})
-    content = _resolved(document, operation.get("requestBody", {})).get("content", {})
+    content = _resolve(document, operation.get("requestBody", {})).get("content", {})
     upload = content.get("multipart/form-data", {})
     fields = _fields(document, upload.get("schema", {}), upload.get("example"))
     if any(field.kind in ("picture", "file") for field in fields):
         return Form(path, fields)
     media = content.get("application/json", {})
     schema = media.get("schema", {})
-    example = media.get("example", _resolved(document, schema).get("example"))
+    example = media.get("example", _resolve(document, schema).get("example"))
     fields = _fields(document, schema, example)
     return Form(path, fields or (Field("", "json", example, required=True),))
 
 
 def _fields(document: Mapping[str, Any], schema: Mapping[str, Any], example: Any) -> tuple[Field, ...]:
-    schema = _resolved(document, schema)
+    schema = _resolve(document, schema)
     examples = example if isinstance(example, dict) else {}
-    properties = schema.get("properties") or {name: _described(value) for name, value in examples.items()}
+    properties = schema.get("properties") or {name: _schema_of(value) for name, value in examples.items()}
     required = schema.get("required", list(examples) if "properties" not in schema else [])
     return tuple(
         _field(document, name, part, examples.get(name), name in required) for name, part in properties.items()
@@ -118,17 +118,17 @@ def _fields(document: Mapping[str, Any], schema: Mapping[str, Any], example: Any
 
 
 def _field(document: Mapping[str, Any], name: str, schema: Mapping[str, Any], example: Any, required: bool) -> Field:
-    part = _resolved(document, schema)
+    part = _resolve(document, schema)
     description = str(part.get("description", ""))
-    options = [_resolved(document, option) for option in part.get("anyOf", part.get("oneOf", []))]
+    options = [_resolve(document, option) for option in part.get("anyOf", part.get("oneOf", []))]
     options = [option for option in options if option.get("type") != "null"]
     default = example if example is not None else part.get("default")
     if len(options) == 1:
         part = options[0]
     types = part.get("type")
     if isinstance(types, list):
-        rest = [kind for kind in types if kind != "null"]
-        types = rest[0] if len(rest) == 1 else "any"
+        types = [kind for kind in types if kind != "null"]
+        types = types[0] if len(types) == 1 else "any"
     if part.get("enum"):
         return Field(name, "choice", default, required, tuple(part["enum"]), description=description)
     if part.get("format") == "binary" or "contentMediaType" in part:
@@ -138,25 +138,26 @@ def _field(document: Mapping[str, Any], name: str, schema: Mapping[str, Any], ex
     return Field(name, _KINDS.get(str(types), "json"), default, required, (), may_be_text, description)
 
 
-def _described(value: Any) -> dict[str, Any]:
-    """The schema that a value of an example suggests. Text may stand for any JSON there, as in the echo's `input`."""
+def _schema_of(value: Any) -> dict[str, Any]:
+    """The schema that a value of an example suggests. A text may stand for any JSON, as in the `input` of the echo."""
     for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number")):
         if isinstance(value, kind):
             return {"type": "number" if name == "integer" else name}
     return {} if isinstance(value, str) else {"type": "object"}
 
 
-def _resolved(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
-    """The schema behind references and an `allOf` of one."""
+def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
+    """The schema after its references and an `allOf` with one entry."""
     for _ in range(10):
         if not isinstance(schema, Mapping):
             return {}
         inner = schema.get("allOf")
         if "$ref" in schema:
-            found: Any = document
+            target: Any = document
             for step in str(schema["$ref"]).removeprefix("#/").split("/"):
-                found = found.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-            schema = found
+                name = step.replace("~1", "/").replace("~0", "~")
+                target = target.get(name, {}) if isinstance(target, Mapping) else {}
+            schema = target
         elif isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], Mapping):
             schema = {**inner[0], **{name: value for name, value in schema.items() if name != "allOf"}}
         else:

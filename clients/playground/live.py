@@ -112,7 +112,7 @@ def draw(samples: Sequence[Sample], problem: str | None = None) -> str:
 
 def _model(samples: Sequence[Sample], model: ModelStatus) -> str:
     series = [
-        (sample.at_s, next((other for other in sample.status.models if other.name == model.name), None))
+        (sample.at_s, next((entry for entry in sample.status.models if entry.name == model.name), None))
         for sample in samples
     ]
     state = html.escape(model.state)
@@ -125,7 +125,7 @@ def _hardware(samples: Sequence[Sample], hardware: Hardware | None) -> str:
     groups = _group("host", "", _HOST, hosts)
     for gpu in hardware.gpus if hardware else []:
         series = [
-            (at_s, next((other for other in host.gpus if other.index == gpu.index), None) if host else None)
+            (at_s, next((entry for entry in host.gpus if entry.index == gpu.index), None) if host else None)
             for at_s, host in hosts
         ]
         notes = [gpu.name or "", f"of {gpu.model}" if gpu.model else ""]

@@ -1,7 +1,7 @@
-"""The page: what is on it, and what happens when something is pressed.
+"""The page: its tabs, the key, and what they share.
 
-The key stands in its field and goes along with every call; nothing else keeps it. What is done for one visitor waits on
-the network only, so that visitors do not wait for each other.
+The key is only in its field and is sent with every call. The handlers wait only for the network, so visitors do not
+wait for each other.
 """
 
 import time
@@ -31,7 +31,7 @@ class Page:
         with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as self.blocks:
             with gr.Row(elem_id="top"):
                 gr.Markdown(f"# {TITLE}", elem_id="title")
-                told_line = gr.HTML(parts.line("Asking the platform…"), elem_id="told")
+                state_line = gr.HTML(parts.line("Asking the platform…"), elem_id="told")
                 refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="refresh")
             hint = gr.InputHTMLAttributes(autocomplete="off", spellcheck=False)
             with gr.Row(visible=False, elem_id="key-row") as key_row:
@@ -43,43 +43,44 @@ class Page:
                     html_attributes=hint,
                 )
             visit = gr.State(Visit())
-            timer = gr.Timer(_REFRESH_S)  # out here it runs before its tab is opened
+            timer = gr.Timer(_REFRESH_S)  # outside its tab, so that it runs before the tab is opened
             with gr.Tab("Chat", elem_id="tab-chat"):
                 chat = ChatTab(platform, key, visit)
             with gr.Tab("Predict", elem_id="tab-predict"):
-                predict = PredictTab(platform, key, told_line)
+                predict = PredictTab(platform, key, state_line)
             with gr.Tab("Similarity", elem_id="tab-similarity"):
                 similarity = SimilarityTab(platform, key)
             with gr.Tab("Live", elem_id="tab-live"):
-                shown = gr.HTML(live.draw([]), elem_id="live")
-            timer.tick(self._sampled, [visit, key], shown, **parts.UPDATE)
+                tiles = gr.HTML(live.draw([]), elem_id="live")
+            timer.tick(self._sample, [visit, key], tiles, **parts.UPDATE)
             choices = [*chat.models, predict.model, similarity.model]
             gr.on(
                 [self.blocks.load, refresh.click, key.submit],
-                self._refreshed,
+                self._refresh,
                 [key, *choices],
-                [told_line, key_row, *choices],
+                [state_line, key_row, *choices],
                 **parts.UPDATE,
             )
 
-    async def _refreshed(self, key: str | None, *chosen: str | None) -> list[Any]:
-        """What is known of the platform, and the models that can be chosen for each purpose."""
+    async def _refresh(self, key: str | None, *selection: str | None) -> list[Any]:
+        """The state of the platform, and the models to choose from in each tab."""
         try:
             status = await self._platform.status(key)
         except Problem as problem:
-            wanted = gr.Row(visible=True) if problem.status == 401 else gr.skip()
-            return [parts.line(str(problem), "problem"), wanted, *(gr.skip() for _ in chosen)]
+            key_row = gr.Row(visible=True) if problem.status == 401 else gr.skip()
+            return [parts.line(str(problem), "problem"), key_row, *(gr.skip() for _ in selection)]
         models = status.models
         ready = sum(model.state == "ready" for model in models)
-        told = parts.line(f"{ready} of {len(models)} models ready at {self._platform.url}")
+        line = parts.line(f"{ready} of {len(models)} models ready at {self._platform.url}")
         chats, predicts = _choices(models, (_CHAT, _COMPLETIONS), "vllm"), _choices(models, ("/predict/",), "litserve")
         lists = [chats, [("none", ""), *chats], predicts, _choices(models, (_EMBEDDINGS,), "")]
         updates = [
-            gr.Dropdown(choices=found, value=_kept(before, found)) for before, found in zip(chosen, lists, strict=True)
+            gr.Dropdown(choices=choices, value=_still(before, choices))
+            for before, choices in zip(selection, lists, strict=True)
         ]
-        return [told, gr.skip(), *updates]
+        return [line, gr.skip(), *updates]
 
-    async def _sampled(self, visit: Visit, key: str | None) -> str:
+    async def _sample(self, visit: Visit, key: str | None) -> str:
         try:
             status = await self._platform.status(key)
         except Problem as problem:
@@ -91,7 +92,7 @@ class Page:
 
 
 def _choices(models: Sequence[ModelStatus], routes: tuple[str, ...], kind: str) -> list[tuple[str, str]]:
-    """Label and name of the models with such a route; of those that are not up, and so say none, those of the kind."""
+    """Label and name of the models with one of the routes; a model without routes, not being up, goes by its kind."""
     return [
         (model.name if model.state == "ready" else f"{model.name} ({model.state})", model.name)
         for model in models
@@ -99,6 +100,7 @@ def _choices(models: Sequence[ModelStatus], routes: tuple[str, ...], kind: str) 
     ]
 
 
-def _kept(before: str | None, found: Sequence[tuple[str, str]]) -> str | None:
-    names = [name for _, name in found]
+def _still(before: str | None, choices: Sequence[tuple[str, str]]) -> str | None:
+    """The model that was chosen before, or the first one if it is gone."""
+    names = [name for _, name in choices]
     return before if before in names else names[0] if names else None

@@ -1,4 +1,4 @@
-"""What the tabs have in common: a line that tells something, and a request shown as code."""
+"""Parts of several tabs: a line of text, and a request as code."""
 
 import html
 from typing import Any
@@ -8,13 +8,13 @@ import gradio as gr
 from clients.playground.platform import Platform
 from clients.playground.request import Request
 
-# How every event of the page is handled: without a spinner over what it changes, and not as a public endpoint.
+# For every event of the page: no spinner over its outputs, and no public endpoint.
 UPDATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 NO_MODEL = "Choose a model first."
 
 
 def line(text: str, kind: str = "figures") -> str:
-    """A line of HTML that is also read aloud; `kind` is figures or problem."""
+    """A line of HTML that a screen reader announces; `kind` is figures or problem."""
     role = "alert" if kind == "problem" else "status"
     return f'<p class="{kind}" role="{role}">{html.escape(text)}</p>' if text else ""
 
@@ -22,19 +22,19 @@ def line(text: str, kind: str = "figures") -> str:
 def codes() -> list[gr.Code]:
     """The components of a request as code: curl and Python."""
     with gr.Accordion("The request as code", open=False):
-        as_it_is: dict[str, Any] = {
+        options: dict[str, Any] = {
             "interactive": False,
             "wrap_lines": True,
             "lines": 1,
             "show_line_numbers": False,
         }
         return [
-            gr.Code(label="curl", language="shell", elem_classes="curl", **as_it_is),
-            gr.Code(label="Python", language="python", elem_classes="python", **as_it_is),
+            gr.Code(label="curl", language="shell", elem_classes="curl", **options),
+            gr.Code(label="Python", language="python", elem_classes="python", **options),
         ]
 
 
 def code(platform: Platform, request: Request, key: str | None) -> list[str]:
-    """What stands in `codes` for a request."""
+    """The values of `codes` for a request."""
     with_key = platform.has_key(key)
     return [request.curl(platform.url, with_key), request.python(platform.url, with_key)]

@@ -1,6 +1,6 @@
-"""The platform as the page sees it: its address, and every way in which a request can fail, in words.
+"""The platform as the page sees it: its address, its answers, and a sentence for every failure.
 
-It keeps no answer. A key goes into a header and nowhere else.
+It stores no answer. A key is sent in a header and used nowhere else.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ _DOCUMENT_S = 10.0  # the front door's own documents come at once
 T = TypeVar("T")
 
 
-class Problem(Exception):  # noqa: N818 # what the visitor has, and reads
-    """Why there is no answer, as a sentence for whoever asked. `status` is the answer's, if there was one."""
+class Problem(Exception):  # noqa: N818 # the visitor reads it
+    """Why there is no answer, as a sentence for the visitor. `status` is the HTTP status, if there is one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -28,11 +28,11 @@ class Problem(Exception):  # noqa: N818 # what the visitor has, and reads
 
 
 class Platform:
-    """A platform at `url`. `own_key` is used where no key is given."""
+    """A platform at `url`. `default_key` is used where the page's field is empty."""
 
-    def __init__(self, url: str, own_key: str | None = None) -> None:
+    def __init__(self, url: str, default_key: str | None = None) -> None:
         self.url = url
-        self._own_key = own_key
+        self._default_key = default_key
         self._client = httpx.AsyncClient(base_url=url, limits=httpx.Limits(max_connections=None))
 
     async def close(self) -> None:
@@ -41,7 +41,7 @@ class Platform:
 
     def has_key(self, key: str | None) -> bool:
         """Whether requests carry a key when the page's field holds `key`."""
-        return bool(self._chosen(key))
+        return bool(self._key(key))
 
     async def status(self, key: str | None) -> Status:
         """`GET /status`. Raises Problem."""
@@ -58,7 +58,7 @@ class Platform:
 
     @contextlib.asynccontextmanager
     async def open(self, request: Request, key: str | None) -> AsyncIterator[httpx.Response]:
-        """The answer to a request, to be read as it comes. Raises Problem, also for what happens while it is read."""
+        """The answer to a request, to be read as it arrives. Raises Problem, also while it is read."""
         timeout = httpx.Timeout(_CONNECT_S, read=None)
         async with self._exchange("POST", request.path, key, timeout=timeout, **request.content()) as response:
             yield response
@@ -73,38 +73,38 @@ class Platform:
     @contextlib.asynccontextmanager
     async def _exchange(self, method: str, path: str, key: str | None, **options: Any) -> AsyncIterator[httpx.Response]:
         headers = {**options.pop("headers", {}), **self._authorization(key)}
-        begun = False
+        has_begun = False
         try:
             async with self._client.stream(method, path, headers=headers, **options) as response:
                 if response.status_code >= 400:
                     await response.aread()
-                    raise await self._refusal(response, key)
-                begun = True
+                    raise await self._problem(response, key)
+                has_begun = True
                 yield response
         except httpx.TimeoutException:
             raise Problem(f"{self.url} did not answer in time.") from None
         except httpx.TransportError as problem:
-            if begun or isinstance(problem, (httpx.ReadError, httpx.RemoteProtocolError)):
+            if has_begun or isinstance(problem, (httpx.ReadError, httpx.RemoteProtocolError)):
                 raise Problem("The answer broke off: the connection was closed before its end.") from None
             raise Problem(f"Nothing answers at {self.url}. Is `litport serve` running there?") from None
 
-    def _chosen(self, key: str | None) -> str | None:
-        return (key or "").strip() or self._own_key
+    def _key(self, key: str | None) -> str | None:
+        return (key or "").strip() or self._default_key
 
     def _authorization(self, key: str | None) -> dict[str, str]:
-        chosen = self._chosen(key)
-        if not chosen:
+        key = self._key(key)
+        if not key:
             return {}
-        if not chosen.isascii() or not chosen.isprintable():
+        if not key.isascii() or not key.isprintable():
             raise Problem("The key holds characters that no key has. Was it copied whole?")
-        return {"authorization": f"Bearer {chosen}"}
+        return {"authorization": f"Bearer {key}"}
 
-    async def _refusal(self, response: httpx.Response, key: str | None) -> Problem:
+    async def _problem(self, response: httpx.Response, key: str | None) -> Problem:
         status = response.status_code
         message, code = _error(response)
         if status == 401:
-            known = "The platform does not know this key." if self.has_key(key) else "The platform wants a key."
-            return Problem(f"{known} Enter one at the top of the page.", status)
+            reason = "The platform does not know this key." if self.has_key(key) else "The platform wants a key."
+            return Problem(f"{reason} Enter one at the top of the page.", status)
         if code == "model_not_ready":
             message += await self._details(message, key)
         wait = response.headers.get("retry-after")
@@ -112,7 +112,7 @@ class Platform:
         return Problem(f"{message.rstrip('.')}.{again}" if message else f"The answer was {status}.{again}", status)
 
     async def _details(self, message: str, key: str | None) -> str:
-        """What /status says of the model that a message names."""
+        """The detail in /status of the model that a message names."""
         with contextlib.suppress(Problem):
             for model in (await self.status(key)).models:
                 if f"'{model.name}'" in message and model.detail and model.detail not in message:
@@ -121,7 +121,7 @@ class Platform:
 
 
 def _error(response: httpx.Response) -> tuple[str, str | None]:
-    """The message and the code of an error in OpenAI's shape, or what there is of one."""
+    """The message and the code of an error in OpenAI's shape, or the beginning of any other answer."""
     try:
         error = response.json()["error"]
         return str(error["message"]), error.get("code")

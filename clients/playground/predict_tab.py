@@ -1,4 +1,4 @@
-"""The tab for any other API: a form made of what the platform's document says of it, and the answer, labels as bars."""
+"""The tab for any other API: a form from the platform's OpenAPI document, and the answer, with labels as bars."""
 
 import json
 import time
@@ -11,16 +11,13 @@ from clients.playground import live, parts
 from clients.playground.form import Field, Form, form_of
 from clients.playground.platform import Platform, Problem
 
-_SHOWN_EVERY_S = 0.2
+_UPDATE_EVERY_S = 0.2
 
 
 class PredictTab:
-    """The tab, in the block that is open; `model` is its choice.
+    """The tab, in the current block; `model` is its choice. When `state_line` changes, the form is made again."""
 
-    When what is told of the platform changes, so may what its APIs take.
-    """
-
-    def __init__(self, platform: Platform, key: gr.Textbox, platform_told: gr.HTML) -> None:
+    def __init__(self, platform: Platform, key: gr.Textbox, state_line: gr.HTML) -> None:
         self._platform = platform
         with gr.Row():
             self.model = gr.Dropdown([], label="Model", scale=4)
@@ -30,21 +27,21 @@ class PredictTab:
         def fields(form: Form | None, as_json: bool) -> None:
             if form is None:
                 return
-            chosen = form.as_json() if as_json else form
-            boxes = [_box(field, f"{chosen.path} {field.name}") for field in chosen.fields]
+            layout = form.as_json() if as_json else form
+            boxes = [_box(field, f"{layout.path} {field.name}") for field in layout.fields]
             send = gr.Button("Send", variant="primary", elem_classes="go")
             triggers = [send.click, *(box.submit for box in boxes if isinstance(box, gr.Textbox))]
 
-            async def predicted(key: str | None, *values: Any) -> AsyncIterator[list[Any]]:
-                async for update in self._predicted(chosen, key, values):
+            async def predict(key: str | None, *values: Any) -> AsyncIterator[list[Any]]:
+                async for update in self._predict(layout, key, values):
                     yield update
 
-            gr.on(triggers, predicted, [key, *boxes], [told, bars, text, *codes], **parts.UPDATE)
+            gr.on(triggers, predict, [key, *boxes], [line, bars, text, *codes], **parts.UPDATE)
 
-        # Gradio's own rendering cannot bear to run twice at once.
+        # Gradio fails when two renders run at the same time.
         changes = [form.change, as_json.change]
         gr.render([form, as_json], changes, concurrency_limit=1, show_progress="hidden")(fields)
-        told = gr.HTML(elem_id="predict-figures", elem_classes="told")
+        line = gr.HTML(elem_id="predict-figures", elem_classes="told")
         bars = gr.Label(label="Labels", visible=False, show_heading=False, elem_id="bars")
         text = gr.Code(
             label="Answer",
@@ -57,16 +54,16 @@ class PredictTab:
         )
         codes = parts.codes()
         gr.on(
-            [self.model.change, platform_told.change],
-            self._formed,
+            [self.model.change, state_line.change],
+            self._make_form,
             [key, self.model, form],
-            [form, told],
+            [form, line],
             trigger_mode="always_last",
             **parts.UPDATE,
         )
 
-    async def _formed(self, key: str | None, model: str | None, before: Form | None) -> list[Any]:
-        """The model's form; one that is as before stays as it is, with what was entered."""
+    async def _make_form(self, key: str | None, model: str | None, before: Form | None) -> list[Any]:
+        """The model's form; an equal one keeps its inputs."""
         if not model:
             return [None, ""]
         try:
@@ -76,31 +73,31 @@ class PredictTab:
         same = before is not None and (before.path, before.fields) == (form.path, form.fields)
         return [gr.skip() if same else form, ""]
 
-    async def _predicted(self, form: Form, key: str | None, values: Sequence[Any]) -> AsyncIterator[list[Any]]:
-        """The time it took, the labels as bars, the answer as it comes, and the request as code."""
-        hidden = [gr.Label(visible=False), gr.Code(visible=False)]
+    async def _predict(self, form: Form, key: str | None, values: Sequence[Any]) -> AsyncIterator[list[Any]]:
+        """The duration, the labels as bars, the answer as it arrives, and the request as code."""
+        no_answer = [gr.Label(visible=False), gr.Code(visible=False)]
         begin_s = time.perf_counter()
         try:
             request = form.request(values)
             codes = parts.code(self._platform, request, key)
-            yield [parts.line("waiting for the answer…"), *hidden, *codes]
-            text, shown_s = "", begin_s
+            yield [parts.line("waiting for the answer…"), *no_answer, *codes]
+            text, update_s = "", begin_s
             async with self._platform.open(request, key) as response:
                 async for piece in response.aiter_text():
                     text += piece
-                    if "\n" in text and time.perf_counter() - shown_s > _SHOWN_EVERY_S:  # a stream of lines
-                        shown_s = time.perf_counter()
+                    if "\n" in text and time.perf_counter() - update_s > _UPDATE_EVERY_S:  # a stream of lines
+                        update_s = time.perf_counter()
                         yield [gr.skip(), gr.skip(), gr.Code(text, visible=True), gr.skip(), gr.skip()]
             labels = _labels(text)
-            told = parts.line(f"answered in {live.seconds(time.perf_counter() - begin_s)}")
-            bars = gr.Label(labels, visible=True) if labels else hidden[0]
-            yield [told, bars, gr.Code(_pretty(text), visible=True), gr.skip(), gr.skip()]
+            line = parts.line(f"answered in {live.seconds(time.perf_counter() - begin_s)}")
+            bars = gr.Label(labels, visible=True) if labels else no_answer[0]
+            yield [line, bars, gr.Code(_pretty(text), visible=True), gr.skip(), gr.skip()]
         except Problem as problem:
-            yield [parts.line(str(problem), "problem"), *hidden, gr.skip(), gr.skip()]
+            yield [parts.line(str(problem), "problem"), *no_answer, gr.skip(), gr.skip()]
 
 
 def _box(field: Field, name: str) -> gr.components.Component:
-    """The component in which a field's value is entered; of the same name, it keeps the value when drawn again."""
+    """The component for a field's input; one of the same `name` keeps its input when it is rendered again."""
     label = f"{field.name or 'JSON'}{' *' if field.required and field.name else ''}"
     common: dict[str, Any] = {"label": label, "info": field.description or None, "interactive": True, "key": name}
     match field.kind:
@@ -139,9 +136,9 @@ def _pretty(text: str) -> str:
 
 
 def _labels(text: str) -> dict[str, float]:
-    """Label and score of a classification's answer; nothing for any other answer."""
+    """Label and score of a classification's answer; empty for any other answer."""
     try:
-        found = json.loads(text)["predictions"]
-        return {str(entry["label"]): float(entry["score"]) for entry in reversed(found)}
+        predictions = json.loads(text)["predictions"]
+        return {str(entry["label"]): float(entry["score"]) for entry in reversed(predictions)}
     except (ValueError, KeyError, TypeError):
         return {}

@@ -1,6 +1,6 @@
-"""A request of the page's: what is sent, and the same as curl and as Python, to be copied into a terminal.
+"""A request of the page: the body to send, and the same request as curl and as Python, to copy into a terminal.
 
-What is shown is what is sent, byte for byte where that is JSON. A key never appears in it.
+A JSON body in the code is the one that is sent, to the byte. A key never appears in the code.
 """
 
 import json
@@ -30,7 +30,7 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The body as it is sent, if it is JSON. Half a character (a lone surrogate) becomes a question mark."""
+        """The body that is sent, if it is JSON. A lone surrogate becomes a question mark."""
         text = json.dumps(self.body, ensure_ascii=False, indent=2)
         return text.encode("utf-8", "replace").decode()
 
@@ -44,18 +44,18 @@ class Request:
     def curl(self, url: str, with_key: bool) -> str:
         """The request as a command line; `with_key` takes the key from the environment's OPENAI_API_KEY."""
         stream = " -N" if self._streams else ""
-        words = [f"curl{stream} {shlex.quote(url + self.path)}"]
+        arguments = [f"curl{stream} {shlex.quote(url + self.path)}"]
         if with_key:
-            words.append('-H "Authorization: Bearer $OPENAI_API_KEY"')
+            arguments.append('-H "Authorization: Bearer $OPENAI_API_KEY"')
         if self.files:
-            words += [f"--form-string {shlex.quote(f'{name}={value}')}" for name, value in self.fields.items()]
-            words += [f"-F {shlex.quote(_part(name, file))}" for name, file in self.files.items()]
+            arguments += [f"--form-string {shlex.quote(f'{name}={value}')}" for name, value in self.fields.items()]
+            arguments += [f"-F {shlex.quote(_part(name, file))}" for name, file in self.files.items()]
         else:
-            words += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(self.text)}"]
-        return " \\\n  ".join(words)
+            arguments += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(self.text)}"]
+        return " \\\n  ".join(arguments)
 
     def python(self, url: str, with_key: bool) -> str:
-        """The request as a program: with the OpenAI SDK where that has the route, with httpx otherwise."""
+        """The request as a program: with the OpenAI SDK if that has the route, with httpx otherwise."""
         return self._sdk(url, with_key) if self.path in _SDK else self._httpx(url, with_key)
 
     @property
@@ -95,13 +95,13 @@ class Request:
 
 
 def _literal(value: Any, indent: int = 8) -> str:
-    """A value as Python writes it, its further lines indented by so many spaces."""
+    """A value as a Python literal, its further lines indented by `indent` spaces."""
     return pprint.pformat(value, width=90, sort_dicts=False).replace("\n", "\n" + " " * indent)
 
 
 def _part(name: str, file: Path) -> str:
-    quoted = file.name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{name}=@"{quoted}";type={_media_type(file)}'
+    file_name = file.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}=@"{file_name}";type={_media_type(file)}'
 
 
 def _media_type(file: Path) -> str:

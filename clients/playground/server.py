@@ -1,7 +1,7 @@
-"""Serving the page, from this machine alone: nothing on it is fetched from elsewhere, and nothing is sent there.
+"""The server of the page. The page loads nothing from other hosts and sends nothing to them.
 
-Gradio does more than this page needs: it would keep inputs (and so keys) in the browser and on disk for its history and
-its links, and fetch files from other hosts. All of that is off or refused here.
+By default Gradio stores inputs (and so keys) in the browser and on disk for its history and its links, and it fetches
+files from other hosts. All of that is switched off or rejected here.
 """
 
 import asyncio
@@ -22,25 +22,24 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _HEADERS = {
-    # Gradio's own page has its scripts and styles in the document, and makes functions from text.
+    # Gradio's page has inline scripts and styles, and it makes functions from text.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob:; "
     "media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; frame-ancestors 'none'; form-action 'self'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_REFUSED = ("/gradio_api/deep_link", "/gradio_api/file=http", "/gradio_api/proxy=", "/gradio_api/runs", "/monitoring")
+_FORBIDDEN = ("/gradio_api/deep_link", "/gradio_api/file=http", "/gradio_api/proxy=", "/gradio_api/runs", "/monitoring")
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def run(url: str, key: str | None, host: str, port: int) -> int:
     """Serve the page for the platform at `url` until SIGINT or SIGTERM; the exit status is 2 if it cannot listen.
 
-    `key` is used for visitors who enter none, if they can only come from this machine. Raises ModuleNotFoundError
-    without Gradio.
+    `key` is used for visitors who enter none, but only if `host` is loopback. Without Gradio: ModuleNotFoundError.
     """
-    local = _is_loopback(host)
-    if key and not local:
+    is_local = _is_loopback(host)
+    if key and not is_local:
         print(f"the API key is not used, as {host} lets others in: the page asks each of them for one", file=sys.stderr)
         key = None
     try:
@@ -52,10 +51,10 @@ def run(url: str, key: str | None, host: str, port: int) -> int:
         return 2
     with listener, tempfile.TemporaryDirectory(prefix="litport-playground-") as folder:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder)
-        guard = Guard(application(url, key), _LOCAL_NAMES if local else None)
+        guard = Guard(application(url, key), _LOCAL_NAMES if is_local else None)
         name = f"[{host}]" if ":" in host else host
         print(f"playground at http://{name}:{listener.getsockname()[1]} for the platform at {url}", flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn hands it on once it has ended
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end
         _serve(guard, listener)
     return 0
 
@@ -65,7 +64,7 @@ def _serve(guard: "Guard", listener: socket.socket) -> None:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            guard.end()  # pages that are open keep a stream open, and would be waited for
+            guard.end()  # an open page keeps a stream open, for which uvicorn would wait
             await super().shutdown(sockets)
 
     Server(uvicorn.Config(guard, log_level="warning", access_log=False, timeout_graceful_shutdown=2)).run([listener])
@@ -97,9 +96,9 @@ def application(url: str, key: str | None) -> App:
 
 
 class Guard:
-    """An application with our headers, without the routes that would store or fetch, and under these names only.
+    """An application with our headers, without the routes that store or fetch, and only under these host names.
 
-    It goes by any name if `names` is None.
+    None as `names` allows any host name.
     """
 
     def __init__(self, app: App, names: frozenset[str] | None) -> None:
@@ -117,8 +116,8 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        strange = self._names is not None and host.rpartition(":")[0] not in self._names and host not in self._names
-        if strange or scope["path"].lower().startswith(_REFUSED):
+        is_foreign = self._names is not None and host.rpartition(":")[0] not in self._names and host not in self._names
+        if is_foreign or scope["path"].lower().startswith(_FORBIDDEN):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
             return await send({"type": "http.response.body"})
         task = asyncio.current_task()
@@ -127,7 +126,7 @@ class Guard:
         try:
             await self._app(scope, receive, _with_headers(send))
         except asyncio.CancelledError:
-            with contextlib.suppress(RuntimeError):  # it has ended already
+            with contextlib.suppress(RuntimeError):  # the answer has ended already
                 await send({"type": "http.response.body"})
         finally:
             self._running.discard(task)
@@ -136,8 +135,8 @@ class Guard:
 def _with_headers(send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-            message["headers"] = [*message.get("headers", []), *own]
+            headers = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+            message["headers"] = [*message.get("headers", []), *headers]
         await send(message)
 
     return send_with_headers

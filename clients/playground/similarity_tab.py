@@ -1,4 +1,4 @@
-"""How near sentences are to each other, by an embedding model: the cosine of every pair, as a table with colours."""
+"""The similarity of sentences by an embedding model: the cosine of every pair, as a table with colours."""
 
 import html
 import json
@@ -12,11 +12,11 @@ from clients.playground import parts
 from clients.playground.platform import Platform, Problem
 from clients.playground.request import Request
 
-_MOST = 30
+_MAX_SENTENCES = 30
 
 
 class SimilarityTab:
-    """The tab for embedding models, in the block that is open; `model` is its choice."""
+    """The tab for embedding models, in the current block; `model` is its choice."""
 
     def __init__(self, platform: Platform, key: gr.Textbox) -> None:
         self._platform = platform
@@ -28,43 +28,43 @@ class SimilarityTab:
             lines=4,
         )
         compare = gr.Button("Compare", variant="primary", elem_classes="go")
-        told = gr.HTML(elem_id="similarity-told", elem_classes="told")
+        table = gr.HTML(elem_id="similarity-told", elem_classes="told")
         gr.on(
             [compare.click, text.submit],
-            self._compared,
+            self._compare,
             [key, self.model, text],
-            [told, *parts.codes()],
+            [table, *parts.codes()],
             **parts.UPDATE,
         )
 
-    async def _compared(self, key: str | None, model: str | None, text: str) -> list[Any]:
+    async def _compare(self, key: str | None, model: str | None, text: str) -> list[Any]:
         codes = [gr.skip(), gr.skip()]
         try:
             if not model:
                 raise Problem(parts.NO_MODEL)
-            asked = request(model, text)
-            codes = parts.code(self._platform, asked, key)
-            values = cosines(await self._platform.answer(asked, key))
-            return [table(sentences(text), values), *codes]
+            request = embedding_request(model, text)
+            codes = parts.code(self._platform, request, key)
+            values = cosines(await self._platform.answer(request, key))
+            return [html_table(sentences(text), values), *codes]
         except Problem as problem:
             return [parts.line(str(problem), "problem"), *codes]
 
 
-def request(model: str, text: str) -> Request:
+def embedding_request(model: str, text: str) -> Request:
     """The request for the vectors of a text's lines. Raises Problem when there are too few or too many."""
     lines = sentences(text)
-    if not 2 <= len(lines) <= _MOST:
-        raise Problem(f"Enter 2 to {_MOST} sentences, one a line; there are {len(lines)}.")
+    if not 2 <= len(lines) <= _MAX_SENTENCES:
+        raise Problem(f"Enter 2 to {_MAX_SENTENCES} sentences, one a line; there are {len(lines)}.")
     return Request("/v1/embeddings", {"model": model, "input": lines, "encoding_format": "float"})
 
 
 def sentences(text: str) -> list[str]:
-    """The lines that hold something."""
+    """The lines that are not empty."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def cosines(answer: bytes) -> list[list[float]]:
-    """The cosine of every pair, (inputs, inputs), from an answer of /v1/embeddings. Raises Problem for another one."""
+    """The cosine of every pair, (inputs, inputs), from an answer of /v1/embeddings. Raises Problem."""
     try:
         entries = sorted(json.loads(answer)["data"], key=lambda entry: entry["index"])
         vectors = [[float(number) for number in entry["embedding"]] for entry in entries]
@@ -72,11 +72,11 @@ def cosines(answer: bytes) -> list[list[float]]:
         raise Problem("The answer holds no embeddings.") from None
     lengths = [math.hypot(*vector) or 1.0 for vector in vectors]
     units = [[number / length for number in vector] for vector, length in zip(vectors, lengths, strict=True)]
-    return [[math.fsum(map(float.__mul__, one, other)) for other in units] for one in units]
+    return [[math.fsum(map(float.__mul__, row, column)) for column in units] for row in units]
 
 
-def table(lines: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """The table's HTML: a row and a column for each sentence, the nearer the darker."""
+def html_table(lines: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """The table as HTML: a row and a column for each sentence; similar pairs are darker."""
     heads = "".join(
         f'<th scope="col" title="{html.escape(line)}">{number}</th>' for number, line in enumerate(lines, 1)
     )

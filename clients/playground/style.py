@@ -1,10 +1,10 @@
-"""How the page looks: system fonts only, one accent, and colours that follow the light or dark scheme."""
+"""The style of the page: system fonts only, one accent colour, and a light and a dark scheme."""
 
 import gradio as gr
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme without a font from anywhere."""
+    """Gradio's plain theme with the fonts of the system."""
     return gr.themes.Base(
         primary_hue="blue",
         neutral_hue="slate",

@@ -1,6 +1,6 @@
-"""What belongs to one visitor: the samples of the live page, and the answers that are still coming.
+"""The state of one visitor: the samples of the live tab, and the answers that are still coming.
 
-Gradio keeps it in memory for as long as the visitor stays. It holds no key.
+Gradio holds it in memory for as long as the visitor stays. There is no key in it.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Whether one answer is wanted no more, and whether it has ended."""
+    """Whether the visitor has stopped one answer, and whether the answer has ended."""
 
     def __init__(self) -> None:
         self.pressed = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def during(self, pieces: AsyncGenerator[T, None]) -> AsyncIterator[T]:
-        """The pieces as they come, until it is pressed; then their source is closed, even where it waits."""
-        pressed = asyncio.ensure_future(self.pressed.wait())
+        """The pieces as they come, until the visitor stops them; then their source is closed, even while it waits."""
+        stop = asyncio.ensure_future(self.pressed.wait())
         try:
             while True:
                 piece = asyncio.ensure_future(anext(pieces))
-                await asyncio.wait({piece, pressed}, return_when=asyncio.FIRST_COMPLETED)
-                if pressed.done():
+                await asyncio.wait({piece, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
                     piece.cancel()
                     await asyncio.wait({piece})
                     return
@@ -36,12 +36,12 @@ class Stop:
                 except StopAsyncIteration:
                     return
         finally:
-            pressed.cancel()
+            stop.cancel()
             await pieces.aclose()
 
 
 class Visit:
-    """One visitor's own; compared and hashed as the object it is."""
+    """The state of one visitor."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -49,7 +49,7 @@ class Visit:
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[Stop]:
-        """For the time of one answer, what stops it."""
+        """The stop of one answer, for as long as the answer comes."""
         stop = Stop()
         self._stops.append(stop)
         try:
@@ -59,7 +59,7 @@ class Visit:
             stop.ended.set()
 
     async def stop(self) -> None:
-        """Stop all answers, and return once nothing more of them comes."""
+        """Stop all answers, and return when they have ended."""
         stops = list(self._stops)
         for stop in stops:
             stop.pressed.set()
