@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "clients": set(),
     "configs": set(),
     "litport": {"benchmarks", "clients", "configs", "servers"},
-    "servers": {"configs"},
+    "servers": {"clients", "configs"},
 }
 MOST_LINES = 300
 LONG_FUNCTION_LINES = 40
