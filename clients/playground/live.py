@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from clients.documents import Gpu, Hardware, ModelStatus, Percentiles, Recent, Status
+from clients.documents import Gpu, Hardware, ModelStatus, Percentiles, Status
 
 HISTORY_S = 300.0
 _MIN_SPAN_S = 60.0  # a chart begins with this span, and grows
@@ -30,25 +30,15 @@ Part = TypeVar("Part")  # a model, the host or a GPU
 
 @dataclass(frozen=True)
 class _Tile(Generic[Part]):
-    """A figure of a part of the status: how it is read and written, and the smallest value at the top of its chart."""
+    """A figure of a part of the status: one value or two, such as p50 and p95, and a chart of the first.
+
+    `min_top` is the smallest value at the top of the chart.
+    """
 
     label: str
-    read: Callable[[Part], float | None]
+    read: Callable[[Part], Sequence[float | None]]
     write: Callable[[float], str] = "{:,.0f}".format
     min_top: float = 1.0
-    second: Callable[[Part], float | None] | None = None  # written after the first, as in p50 / p95
-
-
-def _recent(read: Callable[[Recent], float | None]) -> Callable[[ModelStatus], float | None]:
-    return lambda model: read(model.recent) if model.recent else None
-
-
-def _p50(values: Percentiles | None) -> float | None:
-    return values.p50 if values else None
-
-
-def _p95(values: Percentiles | None) -> float | None:
-    return values.p95 if values else None
 
 
 def seconds(value: float) -> str:
@@ -60,45 +50,41 @@ def _bytes(value: float) -> str:
     return f"{value / _GIB:,.1f} GiB" if value >= _GIB else f"{value / 1024**2:,.0f} MiB"
 
 
-_MODEL = (
-    _Tile[ModelStatus]("running / waiting", lambda model: model.running, second=lambda model: model.waiting),
-    _Tile[ModelStatus]("requests/s", _recent(lambda recent: recent.requests_per_s), "{:,.2f}".format),
-    _Tile[ModelStatus]("output tokens/s", _recent(lambda recent: recent.output_tokens_per_s), "{:,.1f}".format),
-    _Tile[ModelStatus](
+def _percentiles(values: Percentiles | None) -> Sequence[float | None]:
+    return (values.p50, values.p95) if values else (None, None)
+
+
+def _host_memory(host: Hardware | None) -> Sequence[float | None]:
+    if host is None:
+        return None, None
+    return host.memory_total_bytes - host.memory_available_bytes, host.memory_total_bytes
+
+
+_MODEL: Sequence[_Tile[ModelStatus]] = (
+    _Tile("running / waiting", lambda model: (model.running, model.waiting)),
+    _Tile("requests/s", lambda model: (model.recent.requests_per_s if model.recent else None,), "{:,.2f}".format),
+    _Tile(
+        "output tokens/s", lambda model: (model.recent.output_tokens_per_s if model.recent else None,), "{:,.1f}".format
+    ),
+    _Tile(
         "duration p50 / p95",
-        _recent(lambda recent: _p50(recent.duration_s)),
+        lambda model: _percentiles(model.recent.duration_s if model.recent else None),
         seconds,
         0.01,
-        _recent(lambda recent: _p95(recent.duration_s)),
     ),
-    _Tile[ModelStatus](
-        "ttft p50 / p95",
-        _recent(lambda recent: _p50(recent.ttft_s)),
-        seconds,
-        0.01,
-        _recent(lambda recent: _p95(recent.ttft_s)),
-    ),
-    _Tile[ModelStatus]("CPU cores", lambda model: model.cpu_cores, "{:,.2f}".format),
-    _Tile[ModelStatus]("memory", lambda model: model.memory_bytes, _bytes),
+    _Tile("ttft p50 / p95", lambda model: _percentiles(model.recent.ttft_s if model.recent else None), seconds, 0.01),
+    _Tile("CPU cores", lambda model: (model.cpu_cores,), "{:,.2f}".format),
+    _Tile("memory", lambda model: (model.memory_bytes,), _bytes),
 )
-_HOST = (
-    _Tile[Hardware]("CPU", lambda host: host.cpu_percent, "{:.0f} %".format, 100),
-    _Tile[Hardware](
-        "memory used / all",
-        lambda host: host.memory_total_bytes - host.memory_available_bytes,
-        _bytes,
-        second=lambda host: host.memory_total_bytes,
-    ),
+_HOST: Sequence[_Tile[Hardware | None]] = (
+    _Tile("CPU", lambda host: (host.cpu_percent if host else None,), "{:.0f} %".format, 100),
+    _Tile("memory used / all", _host_memory, _bytes),
 )
-_GPU = (
-    _Tile[Gpu]("utilization", lambda gpu: gpu.utilization_percent, "{:.0f} %".format, 100),
-    _Tile[Gpu](
-        "memory used / all", lambda gpu: gpu.memory_used_bytes, _bytes, second=lambda gpu: gpu.memory_total_bytes
-    ),
-    _Tile[Gpu]("power", lambda gpu: gpu.power_w, "{:,.0f} W".format),
+_GPU: Sequence[_Tile[Gpu]] = (
+    _Tile("utilization", lambda gpu: (gpu.utilization_percent,), "{:.0f} %".format, 100),
+    _Tile("memory used / all", lambda gpu: (gpu.memory_used_bytes, gpu.memory_total_bytes), _bytes),
+    _Tile("power", lambda gpu: (gpu.power_w,), "{:,.0f} W".format),
 )
-# A part of the status at each moment; None where the status did not have it.
-_Series = Sequence[tuple[float, Part | None]]
 
 
 def draw(samples: Sequence[Sample], problem: str | None = None) -> str:
@@ -111,48 +97,41 @@ def draw(samples: Sequence[Sample], problem: str | None = None) -> str:
 
 
 def _model(samples: Sequence[Sample], model: ModelStatus) -> str:
-    series = [
-        (sample.at_s, next((entry for entry in sample.status.models if entry.name == model.name), None))
-        for sample in samples
-    ]
+    series = [(sample.at_s, _find(sample.status.models, "name", model.name)) for sample in samples]
     state = html.escape(model.state)
     head = f'{html.escape(model.name)} <span class="state {state}">{state}</span>'
-    return _group(head, html.escape(model.detail), _MODEL, series)
+    return _group(head, html.escape(model.detail), _MODEL, model, series)
 
 
 def _hardware(samples: Sequence[Sample], hardware: Hardware | None) -> str:
     hosts = [(sample.at_s, sample.status.hardware) for sample in samples]
-    groups = _group("host", "", _HOST, hosts)
+    groups = _group("host", "", _HOST, hardware, hosts)
     for gpu in hardware.gpus if hardware else []:
-        series = [
-            (at_s, next((entry for entry in host.gpus if entry.index == gpu.index), None) if host else None)
-            for at_s, host in hosts
-        ]
+        series = [(at_s, _find(host.gpus if host else [], "index", gpu.index)) for at_s, host in hosts]
         notes = [gpu.name or "", f"of {gpu.model}" if gpu.model else ""]
         notes += ["shared" if gpu.shared else "", "lost" if gpu.lost else ""]
         detail = html.escape(", ".join(note for note in notes if note))
-        groups += _group(f"GPU {gpu.index}", detail, _GPU, series)
+        groups += _group(f"GPU {gpu.index}", detail, _GPU, gpu, series)
     return groups
 
 
-def _group(head: str, detail: str, tiles: Sequence[_Tile[Part]], series: _Series[Part]) -> str:
-    body = "".join(_tile(tile, series) for tile in tiles)
+def _find(parts: Sequence[Part], field: str, value: str | int) -> Part | None:
+    return next((part for part in parts if getattr(part, field) == value), None)
+
+
+def _group(
+    head: str, detail: str, tiles: Sequence[_Tile[Part]], newest: Part, series: Sequence[tuple[float, Part | None]]
+) -> str:
+    """Tiles with the figures of the newest part; the part in the series is None where a status did not have it."""
+    body = ""
+    for tile in tiles:
+        text = " / ".join("-" if value is None else tile.write(value) for value in tile.read(newest))
+        points = [(at_s, None if part is None else tile.read(part)[0]) for at_s, part in series]
+        label = html.escape(tile.label)
+        chart = _chart(points, tile.min_top, label)
+        body += f'<div class="tile"><span>{label}</span><b>{text}</b>{chart}</div>'
     note = f'<p class="detail">{detail}</p>' if detail else ""
     return f'<section class="group"><h3>{head}</h3>{note}<div class="tiles">{body}</div></section>'
-
-
-def _tile(tile: _Tile[Part], series: _Series[Part]) -> str:
-    points = [(at_s, None if part is None else tile.read(part)) for at_s, part in series]
-    text = _text(points[-1][1], tile.write)
-    if tile.second is not None:
-        part = series[-1][1]
-        text += f" / {_text(None if part is None else tile.second(part), tile.write)}"
-    label = html.escape(tile.label)
-    return f'<div class="tile"><span>{label}</span><b>{text}</b>{_chart(points, tile.min_top, label)}</div>'
-
-
-def _text(value: float | None, write: Callable[[float], str]) -> str:
-    return "-" if value is None else write(value)
 
 
 def _chart(points: Sequence[tuple[float, float | None]], min_top: float, label: str) -> str:

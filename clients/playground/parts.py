@@ -22,12 +22,7 @@ def line(text: str, kind: str = "figures") -> str:
 def codes() -> list[gr.Code]:
     """The components of a request as code: curl and Python."""
     with gr.Accordion("The request as code", open=False):
-        options: dict[str, Any] = {
-            "interactive": False,
-            "wrap_lines": True,
-            "lines": 1,
-            "show_line_numbers": False,
-        }
+        options: dict[str, Any] = {"interactive": False, "wrap_lines": True, "lines": 1, "show_line_numbers": False}
         return [
             gr.Code(label="curl", language="shell", elem_classes="curl", **options),
             gr.Code(label="Python", language="python", elem_classes="python", **options),

@@ -99,20 +99,13 @@ class PredictTab:
 def _box(field: Field, name: str) -> gr.components.Component:
     """The component for a field's input; one of the same `name` keeps its input when it is rendered again."""
     label = f"{field.name or 'JSON'}{' *' if field.required and field.name else ''}"
-    common: dict[str, Any] = {"label": label, "info": field.description or None, "interactive": True, "key": name}
+    common: dict[str, Any] = {"label": label, "interactive": True, "key": name}
+    if field.kind == "picture":
+        return gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260, **common)
+    if field.kind == "file":
+        return gr.File(**common)
+    common["info"] = field.description or None
     match field.kind:
-        case "picture":
-            return gr.Image(
-                label=label,
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "clipboard"],
-                height=260,
-                interactive=True,
-                key=name,
-            )
-        case "file":
-            return gr.File(label=label, interactive=True, key=name)
         case "boolean":
             return gr.Checkbox(bool(field.default), **common)
         case "choice":

@@ -25,16 +25,16 @@ class Stop:
         stop = asyncio.ensure_future(self.pressed.wait())
         try:
             while True:
-                piece = asyncio.ensure_future(anext(pieces))
+                piece = asyncio.ensure_future(anext(pieces, None))
                 await asyncio.wait({piece, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if stop.done():
                     piece.cancel()
                     await asyncio.wait({piece})
                     return
-                try:
-                    yield piece.result()
-                except StopAsyncIteration:
+                value = piece.result()
+                if value is None:
                     return
+                yield value
         finally:
             stop.cancel()
             await pieces.aclose()
