@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from tests.docker import known, queries
+from tests.docker import queries, series
 
 UNITS = {value for name, value in vars(units).items() if name[0].isupper() and isinstance(value, str)}
 
@@ -61,22 +61,22 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(dashboard: dict[str, An
 
 
 def test_queries_and_rules_ask_only_for_series_that_exist() -> None:
-    recorded = known.recorded()
+    recorded = series.recorded()
     asked = {query.expression: str(query) for query in queries.queries()}
     for name in queries.NAMES:
         asked |= {note["expr"]: note["name"] for note in queries.load(name)["annotations"]["list"]}
-    asked |= {rule["expr"]: rule.get("alert") or rule["record"] for rule in known.rules()}
+    asked |= {rule["expr"]: rule.get("alert") or rule["record"] for rule in series.rules()}
     wrong = {
         f"{where}: {name}"
         for expression, where in asked.items()
-        for name in known.names_in(expression) - known.series() - recorded - {"up", "ALERTS"}
+        for name in series.names_in(expression) - series.names() - recorded - {"up", "ALERTS"}
     }
     assert wrong == set()
 
 
 def test_names_are_found_in_an_expression() -> None:
     expression = 'sum by (model) (rate(a_total{b="c"}[5m])) / on () group_left (d) x:y:z offset 1h > 2e3 or vector(1)'
-    assert known.names_in(expression) == {"a_total", "x:y:z"}
+    assert series.names_in(expression) == {"a_total", "x:y:z"}
 
 
 def test_legends_name_only_labels_that_the_query_keeps() -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.docker import known
+from tests.docker import series
 from tests.docker.queries import DOCKER
 
 FOLDER = DOCKER / "prometheus"
@@ -54,9 +54,9 @@ def test_every_alert_says_what_and_how_bad_and_leads_to_its_section() -> None:
 def test_every_series_of_litports_own_is_in_the_documentation() -> None:
     page = (DOCKER.parent / "docs" / "observability.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`((?:litport|litserve)_\w+)", page))
-    own = {name for name in known.families() if name.startswith(("litport_", "litserve_"))}
+    own = {name for name in series.families() if name.startswith(("litport_", "litserve_"))}
     assert told == own
 
 
 def _alerts() -> dict[str, dict[str, dict[str, str]]]:
-    return {rule["alert"]: rule for rule in known.rules() if "alert" in rule}
+    return {rule["alert"]: rule for rule in series.rules() if "alert" in rule}

@@ -6,11 +6,11 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.docker import known, queries
+from tests.docker import queries, series
 from tests.docker.conftest import Watched
 
 QUERIES = queries.queries()
-RECORDED = sorted(known.recorded())
+RECORDED = sorted(series.recorded())
 # Series that not every machine has, and why; a query of theirs may be without data only where the page has none.
 NOT_EVERYWHERE = {
     "litport_host_throttled_seconds_total": "the control group tells nothing of throttling",
@@ -26,7 +26,7 @@ def absent(watched: Watched) -> set[str]:
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_every_query_of_every_dashboard_has_data(watched: Watched, absent: set[str], query: queries.Query) -> None:
-    if missing := known.names_in(query.expression) & absent:
+    if missing := series.names_in(query.expression) & absent:
         pytest.skip(NOT_EVERYWHERE[missing.pop()])
     values = watched.prometheus.query(query.expression).values()
     assert any(math.isfinite(value) for value in values), f"{query.expression} gives {list(values)}"
@@ -40,7 +40,7 @@ def test_every_recorded_series_has_data(watched: Watched, name: str) -> None:
 
 def test_every_rule_is_evaluated_without_a_mistake_and_no_alert_fires(watched: Watched) -> None:
     rules = watched.prometheus.rules()
-    assert {rule["name"] for rule in rules} == {rule.get("alert") or rule["record"] for rule in known.rules()}
+    assert {rule["name"] for rule in rules} == {rule.get("alert") or rule["record"] for rule in series.rules()}
     assert [rule for rule in rules if rule["health"] != "ok"] == []
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
 

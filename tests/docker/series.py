@@ -1,7 +1,7 @@
-"""Which series there are: asked of the code that makes them, and read from the source of vLLM and of LitServe's timing.
+"""The names of all series: of our own code by its collectors, of vLLM and LitServe's timing by their sources.
 
-The families are those of an empty platform, so that this needs no model and no GPU. It does not say whether a series
-has data; that is asked of a running platform.
+The collectors are those of an empty platform, so this needs no model and no GPU. Whether a series has data is tested on
+a running platform.
 """
 
 import ast
@@ -27,23 +27,23 @@ SUFFIXES = {
     "histogram": ("_bucket", "_count", "_sum"),
     "summary": ("_count", "_sum"),
 }
-_WORDS = {"and", "by", "group_left", "ignoring", "inf", "nan", "offset", "on", "or", "unless", "without"}
+_KEYWORDS = {"and", "by", "group_left", "ignoring", "inf", "nan", "offset", "on", "or", "unless", "without"}
 
 
 @functools.cache
 def _families() -> frozenset[tuple[str, str]]:
-    found = {*_of_litport(), *_made_in(_vllm() / "v1" / "metrics" / "loggers.py")}
-    found |= set(_made_in(ROOT / "servers" / "engines" / "litserve" / "child" / "timing.py"))
-    return frozenset(found | {("litport_model_scrape_success", "gauge")})  # a text, beside the children's own
+    families = {*_of_litport(), *_defined_in(_vllm() / "v1" / "metrics" / "loggers.py")}
+    families |= set(_defined_in(ROOT / "servers" / "engines" / "litserve" / "child" / "timing.py"))
+    return frozenset(families | {("litport_model_scrape_success", "gauge")})  # as text, with the children's series
 
 
-def series() -> set[str]:
+def names() -> set[str]:
     """The names of all series that Litport's page can have: `x_total`, `y_bucket`."""
     return {name + suffix for name, kind in _families() for suffix in SUFFIXES[kind]}
 
 
 def families() -> set[str]:
-    """The names as one writes them in a table: `x_total`, but `y` for a histogram or summary."""
+    """The names as in a table: `x_total`, but `y` for a histogram or summary."""
     return {name + ("_total" if kind == "counter" else "") for name, kind in _families()}
 
 
@@ -64,8 +64,8 @@ def names_in(expression: str) -> set[str]:
     bare = re.sub(r'"[^"]*"', "", expression)
     bare = re.sub(r"\b(by|on|ignoring|without|group_left) *\([^)]*\)", " ", bare)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|offset +\w+", " ", bare)
-    found = re.findall(r"(?<![\w:.])([a-zA-Z_][\w:]*)(?! *\(|[\w:])", bare)
-    return set(found) - _WORDS
+    matches = re.findall(r"(?<![\w:.])([a-zA-Z_][\w:]*)(?! *\(|[\w:])", bare)
+    return set(matches) - _KEYWORDS
 
 
 def _of_litport() -> Iterator[tuple[str, str]]:
@@ -75,20 +75,20 @@ def _of_litport() -> Iterator[tuple[str, str]]:
                 yield family.name, family.type
 
 
-def _made_in(source: Path) -> Iterator[tuple[str, str]]:
-    """Name and type of what a module makes: `Counter("x", ...)`, or as vLLM does, `self._counter_cls(name="x")`."""
+def _defined_in(source: Path) -> Iterator[tuple[str, str]]:
+    """Name and type of what a module defines: `Counter("x", ...)`, or as in vLLM `self._counter_cls(name="x")`."""
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        kind = called.strip("_").removesuffix("_cls").lower()
-        named = [word.value for word in node.keywords if word.arg == "name"] or node.args[:1]
-        if kind in SUFFIXES and named and isinstance(named[0], ast.Constant) and isinstance(named[0].value, str):
-            yield named[0].value.removesuffix("_total") if kind == "counter" else named[0].value, kind
+        function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        kind = function.strip("_").removesuffix("_cls").lower()
+        values = [keyword.value for keyword in node.keywords if keyword.arg == "name"] or node.args[:1]
+        if kind in SUFFIXES and values and isinstance(values[0], ast.Constant) and isinstance(values[0].value, str):
+            yield values[0].value.removesuffix("_total") if kind == "counter" else values[0].value, kind
 
 
 def _vllm() -> Path:
-    found = importlib.util.find_spec("vllm")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
