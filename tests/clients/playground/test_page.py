@@ -180,8 +180,10 @@ def test_lines_of_a_streamed_prediction_come_one_by_one(page: Page) -> None:
     tab(page, "Predict")
     choose(page, "Model", "second", "#tab-predict")
     page.get_by_label("as JSON").check()
-    said = {"messages": [{"role": "user", "content": MANY_WORDS[:500]}], "stream": True}
-    page.get_by_role("textbox", name="JSON").fill(json.dumps(said))
+    body = {"messages": [{"role": "user", "content": MANY_WORDS[:500]}], "stream": True}
+    box = page.get_by_role("textbox", name="JSON")
+    expect(box).to_have_value(re.compile('"messages"'))  # what is entered before would be replaced by it
+    box.fill(json.dumps(body))
     page.locator("#tab-predict").get_by_role("button", name="Send").click()
     answer = page.locator("#tab-predict .cm-content").first
     expect(answer).to_contain_text("word0")
