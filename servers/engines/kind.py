@@ -19,11 +19,13 @@ from servers.store import sources, weights
 class Site:
     """What surrounds an instance: the settings of the platform, and the socket that the instance listens on.
 
-    Files beside the socket, of the same stem, belong to the instance too; they go when the platform ends.
+    Files beside the socket, of the same stem, belong to the instance too; they go when the platform ends. `paths` are
+    those at which the front door serves every model that offers them.
     """
 
     settings: LitportSettings
     socket: Path
+    paths: frozenset[str]
 
 
 @dataclass(frozen=True)

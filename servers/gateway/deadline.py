@@ -1,7 +1,7 @@
-"""The deadline of a request: the model's or the server's limit, or less if the client asks for less.
+"""The deadline of a request: the limit of the model or the server, or less if the client asks for less.
 
-It also ends a request whose client has left, since that is the same: nobody waits for the answer any more. Whatever
-runs in its block is cancelled then, be it the wait for a turn or the call to the model. It never undoes an answer.
+A deadline also ends a request whose client has left: in both cases nobody takes the answer. The block that it limits is
+cancelled then, whether it waits for a turn or for the model. What has been sent of an answer stays sent.
 """
 
 import asyncio
@@ -17,67 +17,70 @@ HEADER = "x-request-timeout"
 
 
 class Deadline:
-    """When a request has to be answered; `begin_s` is when its head had come (`time.monotonic()`)."""
+    """When a request must be answered: `limit_s` after `begin_s`, the arrival of its head (`time.monotonic()`).
 
-    def __init__(self, begin_s: float, limit_s: float | None, named: str) -> None:
+    None is no limit. `limit_name` is the setting or header that errors name.
+    """
+
+    def __init__(self, begin_s: float, limit_s: float | None, limit_name: str) -> None:
         self._begin_s = begin_s
         self._limit_s = limit_s
-        self._named = named
+        self._limit_name = limit_name
 
     @classmethod
-    def of(cls, request: Request, begin_s: float, limit_s: float | None, named: str) -> "Deadline":
-        """The limit called `named`, or what the client's header asks for. Raises ApiError 400 for a wrong header."""
+    def of_request(cls, request: Request, begin_s: float, limit_s: float | None, limit_name: str) -> "Deadline":
+        """The smaller of this limit and the client's header. Raises ApiError 400 for a wrong header."""
         text = request.headers.get(HEADER)
         if text is None:
-            return cls(begin_s, limit_s, named)
+            return cls(begin_s, limit_s, limit_name)
         try:
-            asked_s = float(text)
+            client_s = float(text)
         except ValueError:
-            asked_s = math.nan
-        if not 0 < asked_s < math.inf:
+            client_s = math.nan
+        if not 0 < client_s < math.inf:
             message = f"{HEADER}: expected a number of seconds above 0, got '{text[:50]}'"
             raise ApiError(400, message, code="invalid_timeout", param=HEADER)
-        return cls(begin_s, asked_s, HEADER) if limit_s is None or asked_s < limit_s else cls(begin_s, limit_s, named)
+        if limit_s is None or client_s < limit_s:
+            return cls(begin_s, client_s, HEADER)
+        return cls(begin_s, limit_s, limit_name)
 
     @contextlib.asynccontextmanager
-    async def hold(self, receive: Receive) -> AsyncIterator[None]:
-        """Cancel the block when the client leaves (ClientGone) or the time is over (ApiError 504).
+    async def limit_answer(self, receive: Receive) -> AsyncIterator[None]:
+        """Cancel the block when the client leaves (ClientGone) or time is up (ApiError 504).
 
-        The request's body must have been read: from then on `receive` tells only that the client has left.
+        The body must have been read before: after it, `receive` only reports that the client has left.
         """
-        gone = False
+        has_left = False
         loop = asyncio.get_running_loop()
 
-        async def watch() -> None:
-            nonlocal gone
+        async def watch_client() -> None:
+            nonlocal has_left
             while (await receive())["type"] != "http.disconnect":
                 pass
-            gone = True
-            limit.reschedule(loop.time())
+            has_left = True
+            timeout.reschedule(loop.time())
 
-        watcher = loop.create_task(watch())
+        watcher = loop.create_task(watch_client())
         try:
-            async with asyncio.timeout(self._left_s()) as limit:
+            async with asyncio.timeout(self._remaining_s()) as timeout:
                 yield
         except TimeoutError:
-            if gone:
+            if has_left:
                 raise ClientGone from None
-            raise self._over() from None
+            message = f"no complete answer within {self._limit_s:g} s ({self._limit_name})"
+            raise ApiError(504, message, code="timeout") from None
         finally:
             watcher.cancel()
 
     @contextlib.asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
-        """Cancel the block, which reads the request's body, when the time is over (ApiError 408)."""
+    async def limit_body(self) -> AsyncIterator[None]:
+        """Cancel the block, which reads the request's body, when time is up (ApiError 408)."""
         try:
-            async with asyncio.timeout(self._left_s()):
+            async with asyncio.timeout(self._remaining_s()):
                 yield
         except TimeoutError:
-            message = f"the whole body did not come within {self._limit_s:g} s ({self._named})"
+            message = f"the whole body did not come within {self._limit_s:g} s ({self._limit_name})"
             raise ApiError(408, message, code="request_timeout", headers={"connection": "close"}) from None
 
-    def _left_s(self) -> float | None:
+    def _remaining_s(self) -> float | None:
         return None if self._limit_s is None else max(0.0, self._begin_s + self._limit_s - time.monotonic())
-
-    def _over(self) -> ApiError:
-        return ApiError(504, f"no complete answer within {self._limit_s:g} s ({self._named})", code="timeout")

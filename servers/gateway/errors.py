@@ -1,7 +1,4 @@
-"""A model's own errors in the shape that the front door answers with (see `servers.errors`).
-
-An error that a model's process already gave in this shape (vLLM's own, or Anthropic's on its route) is left alone.
-"""
+"""Errors of a model's process, as errors of the front door (see `servers.errors`)."""
 
 from typing import Any
 
@@ -9,32 +6,31 @@ import msgspec
 
 from servers.errors import ApiError
 
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
 
-def translate(status: int, body: bytes, request_type: str, request_body: bytes) -> tuple[int, bytes]:
-    """A child's error in OpenAI's shape, with the status that the client should see.
 
-    LitServe answers 422 or 500 to a request that is not the JSON it claims to be. That is the client's mistake, and it
-    is looked for here, after the fact, where it costs the requests that succeed nothing.
+def translate(status: int, body: bytes, request_type: str, request_body: bytes) -> ApiError | None:
+    """The error that the client gets for a response of a model's process with this status and body.
+
+    None where the response is sent on as it is: it has an `error` object already, vLLM's or Anthropic's. LitServe
+    answers 422 or 500 to a request that is not the JSON that it claims to be, which is the client's mistake. It is
+    looked for here, after the fact, so that requests that succeed pay nothing for it.
     """
     if status in (422, 500) and not request_type.startswith(_FORMS) and (problem := _json_problem(request_body)):
-        fault = ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
-        return fault.status, fault.body()
+        return ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         document = body.decode(errors="replace")[:500]
     if isinstance(document, dict) and isinstance(document.get("error"), dict):
         if status != 501:
-            return status, body
+            return None
         document = document["error"].get("message", document)
-    message, param = _words(document)
+    message, param = _message_and_param(document)
     if status == 501:  # vLLM has routes that are for other models than this one
-        return 400, ApiError(400, message, code="unsupported_route", param="model").body()
-    return status, ApiError(status, message, code=_CODES.get(status, "model_error"), param=param).body()
-
-
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-_CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
+        return ApiError(400, message, code="unsupported_route", param="model")
+    return ApiError(status, message, code=_CODES.get(status, "model_error"), param=param)
 
 
 def _json_problem(body: bytes) -> str | None:
@@ -45,8 +41,8 @@ def _json_problem(body: bytes) -> str | None:
     return None
 
 
-def _words(document: Any) -> tuple[str, str | None]:
-    """Message and field from FastAPI's `detail`: a text, or a list of what its validation found."""
+def _message_and_param(document: Any) -> tuple[str, str | None]:
+    """Message and field from FastAPI's `detail`: a text, or the list of problems from its validation."""
     detail = document.get("detail", document) if isinstance(document, dict) else document
     if isinstance(detail, list) and detail and isinstance(detail[0], dict) and "loc" in detail[0]:
         first = detail[0]

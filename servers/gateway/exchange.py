@@ -1,11 +1,19 @@
-"""One request on its way through the front door: what is known of it so far."""
+"""An exchange: one request and its response on their way through the front door.
 
+A route's handler gets an exchange, and reaches the platform through its `gateway`.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from clients.documents import Readiness, Status
+from configs.settings import Limits
+from servers.gateway.body.content import NO_CONTENT, Content
+from servers.gateway.directory import Directory
 from servers.gateway.keys import Key
-from servers.gateway.request import Request
-from servers.gateway.response import Answer
+from servers.gateway.request import Receive, Request
+from servers.gateway.response import Response
 from servers.gateway.usage import Usage
 from servers.models.model import Model
 
@@ -13,28 +21,75 @@ if TYPE_CHECKING:
     from servers.gateway.spans import RequestSpan
 
 
-@dataclass
-class Visit:
-    """`begin_s` is when its head had come (`time.monotonic()`), `route` its path for statistics."""
+class Gateway(Protocol):
+    """What a route's handler may use of the platform."""
+
+    @property
+    def directory(self) -> Directory:
+        """The models by their names."""
+        ...
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers need a key."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """Whether the platform takes traffic, and each model's state."""
+        ...
+
+    def status(self) -> Status:
+        """What runs where, and how busy it is."""
+        ...
+
+    def openapi(self) -> bytes:
+        """The OpenAPI document of the platform as it is now."""
+        ...
+
+    async def dispatch(self, exchange: "Exchange", model: Model, path: str) -> None:
+        """Let the model answer the exchange under `path` of its process, as soon as keys and limits allow it.
+
+        The route must need a key and read its body. Raises ApiError for what is over a limit, and for a model that
+        ends before it answers.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its response.
+
+    `label` is the route's name in metrics, `parameters` has the values of the parameters in its pattern, `begin_s` is
+    the arrival of the request's head (`time.monotonic()`), and `limits` are those in force at that moment.
+
+    The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
+    `usage` that the answer names, and `queued_s`, when it began to wait for its turn.
+    """
 
     request: Request
-    answer: Answer
+    response: Response
+    gateway: Gateway
+    receive: Receive
+    limits: Limits
+    label: str
+    parameters: Mapping[str, str]
     begin_s: float
-    route: str
     key: Key | None = None
+    body: bytes = b""
+    content: Content = NO_CONTENT
     model: Model | None = None
     usage: Usage = field(default_factory=Usage)
     span: "RequestSpan | None" = None
-    asked_s: float = 0.0
+    queued_s: float = 0.0
 
     @property
     def model_name(self) -> str | None:
-        """The model that it is for, once that is known."""
+        """The model's name, once it is known."""
         return self.model.name if self.model else None
 
     @property
     def key_name(self) -> str | None:
-        """Whose it is, once that is known."""
+        """The key's name, once it is known."""
         return self.key.name if self.key else None
 
     def log_fields(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Forwarding: one request to a model's process and its answer back, byte for byte, as it comes.
+"""Forwarding: one request to a model's process, and the answer back to the client, byte for byte, as it comes.
 
-The answer is never decoded or re-encoded, so a stream costs a copy a chunk. Only an error is read whole, to give it
-OpenAI's shape.
+The answer is not decoded, so a stream costs one copy a chunk. Only an error is read whole, to give it the shape that
+the route's clients expect.
 """
 
 import asyncio
@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from servers.engines.connection import CONNECTION_LOST, Reply
 from servers.errors import ApiError
 from servers.gateway.errors import translate
-from servers.gateway.request import Request
-from servers.gateway.response import Answer
+from servers.gateway.exchange import Exchange
 from servers.models.instance import Instance
 from servers.models.model import Model
 
-# Headers that belong to one connection (RFC 9110, 7.6.1), or that the front door sets itself.
-_NOT_RETURNED = frozenset(
+# Headers that belong to one connection (RFC 9110, 7.6.1), and those that the front door sets itself.
+_DROPPED_HEADERS = frozenset(
     {
         b"connection",
         b"date",
@@ -32,62 +31,69 @@ _NOT_RETURNED = frozenset(
     }
 )
 
+_ERROR_HEADERS = (b"content-length", b"content-type")
+# vLLM's server outlives its engine by less than this.
 _DYING_S = 0.5
 
 
-async def forward(
-    request: Request, body: bytes, model: Model, path: str, answer: Answer, trace: Mapping[str, str] | None = None
-) -> None:
+async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[str, str] | None = None) -> None:
     """Send the request to the model's process under `path`, and its answer to the client.
 
-    `trace` are headers that take the place of the client's own trace context.
-
-    Raises ApiError 503 with the code `model_died` when the process dies meanwhile. Cancelling it closes the connection
-    to the process, which is how vLLM and LitServe learn that nobody waits any more.
+    `trace` holds headers that replace the client's own trace context. Raises ApiError 503 with the code `model_died`
+    when the process ends meanwhile. Cancelling it closes the connection to the process: vLLM and LitServe then stop
+    working on the request.
     """
+    request = exchange.request
     instance = model.choose()
     if instance.connection is None:
-        raise _died(model)
+        raise _model_died(model)
     query = request.query.decode("latin-1")
     instance.in_flight += 1
     deaths = instance.deaths
     try:
-        reply = await instance.connection.send(request.method, path, body, request.upstream_headers(trace), query)
+        reply = await instance.connection.send(
+            request.method, path, exchange.body, request.upstream_headers(trace), query
+        )
         try:
-            if reply.status == 500 and await _dies(instance, deaths):
-                raise _died(model)
-            await _return(reply, request, body, instance, answer)
+            if reply.status == 500 and await _is_dying(instance, deaths):
+                raise _model_died(model)
+            await _send_back(reply, exchange, instance)
         finally:
             reply.close()
     except CONNECTION_LOST:
-        raise _died(model) from None
+        raise _model_died(model) from None
     finally:
         instance.in_flight -= 1
 
 
-async def _return(reply: Reply, request: Request, body: bytes, instance: Instance, answer: Answer) -> None:
+async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> None:
     instance.answered_at_s = time.monotonic()
-    headers = [pair for pair in reply.headers if pair[0].lower() not in _NOT_RETURNED]
+    response = exchange.response
+    headers = [pair for pair in reply.headers if pair[0].lower() not in _DROPPED_HEADERS]
     if reply.status >= 400:
-        status, error = translate(reply.status, await reply.read(), request.content_type, body)
-        own = (b"content-length", b"content-type")
-        await answer.whole(status, error, [pair for pair in headers if pair[0].lower() not in own])
+        body = await reply.read()
+        headers = [pair for pair in headers if pair[0].lower() not in _ERROR_HEADERS]
+        error = translate(reply.status, body, exchange.request.content_type, exchange.body)
+        if error is None:
+            await response.send_body(reply.status, body, headers)
+        else:
+            await response.send_error(error, headers)
         return
-    await answer.start(reply.status, headers)
+    await response.start(reply.status, headers)
     async for chunk in reply.chunks:
         instance.answered_at_s = time.monotonic()
-        await answer.write(chunk)
-    await answer.finish()
+        await response.write(chunk)
+    await response.finish()
 
 
-async def _dies(instance: Instance, deaths: int) -> bool:
+async def _is_dying(instance: Instance, deaths: int) -> bool:
     """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
-    until_s = time.monotonic() + _DYING_S
-    while instance.deaths == deaths and time.monotonic() < until_s:  # noqa: ASYNC110 # seldom, and not for long
+    deadline_s = time.monotonic() + _DYING_S
+    while instance.deaths == deaths and time.monotonic() < deadline_s:  # noqa: ASYNC110 # rare, and short
         await asyncio.sleep(0.02)
     return instance.deaths != deaths
 
 
-def _died(model: Model) -> ApiError:
+def _model_died(model: Model) -> ApiError:
     message = f"the process of model '{model.name}' ended while it had this request; it is being restarted"
     return ApiError(503, message, code="model_died", headers={"retry-after": str(model.choose().ready_in_s)})

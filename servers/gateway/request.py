@@ -1,6 +1,6 @@
-"""A request as the front door reads it: its headers, its body, and the one field it looks at.
+"""A request as the front door reads it: its head, and its body up to a limit.
 
-The body is read whole, up to a limit, because the model's name stands anywhere in it; nothing else of it is decoded.
+The body is read whole, because the name of the model may stand anywhere in it.
 """
 
 import re
@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from servers.errors import ApiError
 
@@ -19,8 +17,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# What a child may need to see. Keys, cookies and addresses stay at the door.
-_FORWARDED = frozenset(
+# What a model's process may need. Keys, cookies and addresses do not leave the front door.
+_UPSTREAM_HEADERS = frozenset(
     {
         "accept",
         "anthropic-beta",
@@ -33,17 +31,16 @@ _FORWARDED = frozenset(
         "user-agent",
     }
 )
+_TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
 
-_TRACE = frozenset({"traceparent", "tracestate"})
 
-
-class ClientGone(Exception):  # noqa: N818 # it is no error
+class ClientGone(Exception):  # noqa: N818 # not an error
     """The client left before its request was read or answered."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Method, path and query as they were sent, header names in lower case, and the request id that goes everywhere."""
+    """Method, path and query as they were sent, headers with names in lower case, request id, and the client's IP."""
 
     method: str
     path: str
@@ -54,35 +51,35 @@ class Request:
 
     @classmethod
     def from_scope(cls, scope: Scope) -> "Request":
-        """Read what ASGI's scope holds; a client's own `x-request-id` is kept when it is harmless."""
+        """Read an ASGI scope; the client's `x-request-id` is used when it is harmless."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        own_id = headers.get("x-request-id", "")
-        request_id = own_id if _REQUEST_ID.fullmatch(own_id) else uuid.uuid4().hex
-        # A path that was written in another way than it is listed is another path.
+        client_id = headers.get("x-request-id", "")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
+        # The path is not decoded: one that is written in another way than its route is another path.
         path = scope["raw_path"].decode("latin-1")
         client = scope.get("client")
         return cls(scope["method"], path, scope["query_string"], headers, request_id, client[0] if client else None)
 
     @property
     def content_type(self) -> str:
-        """The content type as sent, in lower case ("" when there is none)."""
+        """The content type in lower case ("" when there is none)."""
         return self.headers.get("content-type", "").lower()
 
     def upstream_headers(self, trace: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The headers that go on to the child; without a content type a body is JSON to all of them.
+        """The headers for the model's process; without a content type the body is JSON for every engine.
 
-        `trace` takes the place of the client's own trace context.
+        `trace` replaces the client's own trace context.
         """
-        kept = {name: value for name, value in self.headers.items() if name in _FORWARDED}
+        headers = {name: value for name, value in self.headers.items() if name in _UPSTREAM_HEADERS}
         if trace is not None:
-            kept = {name: value for name, value in kept.items() if name not in _TRACE} | dict(trace)
-        return {"content-type": "application/json", **kept, "x-request-id": self.id}
+            headers = {name: value for name, value in headers.items() if name not in _TRACE_HEADERS} | dict(trace)
+        return {"content-type": "application/json", **headers, "x-request-id": self.id}
 
     async def read_body(self, receive: Receive, max_bytes: int) -> bytes:
         """The whole body. Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read."""
-        declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > max_bytes:
-            raise _too_large(int(declared), max_bytes)
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length) > max_bytes:
+            raise _too_large(int(length), max_bytes)
         parts: list[bytes] = []
         size = 0
         while True:
@@ -95,28 +92,6 @@ class Request:
                 raise _too_large(size, max_bytes)
             if not message["more_body"]:
                 return b"".join(parts)
-
-
-def model_in(body: bytes, content_type: str) -> str | None:
-    """The `model` that a JSON body or a multipart form names; None when it names none. Raises ApiError 400."""
-    if content_type.startswith("multipart/form-data"):
-        match = _FORM_MODEL.search(body)
-        return match.group(1).decode(errors="replace").strip() if match else None
-    try:
-        return _PEEK.decode(body).model
-    except msgspec.ValidationError as problem:
-        param = "model" if "$.model" in str(problem) else None
-        raise ApiError(400, f"the body is not as expected: {problem}", code="invalid_type", param=param) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise ApiError(400, f"the body is not valid JSON: {problem}", code="invalid_json") from None
-
-
-class _Peek(msgspec.Struct):
-    model: str | None = None
-
-
-_PEEK = msgspec.json.Decoder(_Peek)
-_FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,512})\r\n--')
 
 
 def _too_large(size: int, max_bytes: int) -> ApiError:

@@ -1,7 +1,7 @@
-"""An answer on its way to the client: begun, written, finished, or broken off.
+"""A response on its way to the client.
 
-It knows how far it has got, and so how a failure can still be told: as an error of its own before it has begun, as an
-error event within an event stream, and otherwise by closing the connection, so that no half answer passes for a whole.
+It knows how far it has got, and so how an error can still be reported: as a response of its own before the first byte,
+as an error event in an event stream, and else by a connection that breaks, so that half an answer never looks complete.
 """
 
 import time
@@ -14,51 +14,45 @@ from servers.errors import ApiError
 from servers.gateway.request import Send
 
 Headers = Iterable[tuple[bytes, bytes]]
+EncodeError = Callable[[ApiError], bytes]
 
 
-class Answer:
-    """Wraps ASGI's `send` for one request; every answer carries the request id.
+class Response:
+    """Wraps ASGI's `send` for one request; every response carries the request id.
 
-    `status` is None until it has begun. Of an event stream, `events` counts the events, `first_event_s` is when the
-    first came (`time.monotonic()`), and `on_gap` is told the seconds from each chunk to the next.
+    `encode_error` makes the JSON body of an error. `status` is None until the response has begun. For an event stream,
+    `events` counts the events, `first_event_s` is when the first came (`time.monotonic()`), and `on_gap` is called with
+    the seconds between one chunk and the next.
     """
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, encode_error: EncodeError = ApiError.body) -> None:
         self._send = send
         self._request_id = request_id.encode()
+        self._encode_error = encode_error
         self.status: int | None = None
         self.events = 0
         self.first_event_s: float | None = None
         self.on_gap: Callable[[float], None] | None = None
         self._chunk_s = 0.0
-        self._event_stream = False
-        self._last = b""
-        self._before = b""
+        self._is_event_stream = False
+        self._last_chunk = b""
+        self._previous_chunk = b""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
-        sent = [*headers, (b"x-request-id", self._request_id)]
+        fields = [*headers, (b"x-request-id", self._request_id)]
         self.status = status
-        self._event_stream = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in sent
+        self._is_event_stream = any(
+            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in fields
         )
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body as it is."""
-        self._before, self._last = self._last, chunk
-        if self._event_stream:
-            self._note(chunk)
+        self._previous_chunk, self._last_chunk = self._last_chunk, chunk
+        if self._is_event_stream:
+            self._count_events(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    def _note(self, chunk: bytes) -> None:
-        now_s = time.monotonic()
-        if self.first_event_s is None:
-            self.first_event_s = now_s
-        elif self.on_gap is not None:
-            self.on_gap(now_s - self._chunk_s)
-        self._chunk_s = now_s
-        self.events += chunk.count(b"\n\n")
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
@@ -66,23 +60,32 @@ class Answer:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes of what was written so far."""
-        return (self._before + self._last)[-4096:]
+        """The last bytes that were written so far."""
+        return (self._previous_chunk + self._last_chunk)[-4096:]
 
-    async def whole(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Send a complete JSON answer."""
+    async def send_body(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Send a complete response whose body is JSON already."""
         length = str(len(body)).encode()
         await self.start(status, [*headers, (b"content-type", b"application/json"), (b"content-length", length)])
         await self.finish(body)
 
-    async def document(self, document: Any, status: int = 200) -> None:
-        """Send a value as JSON."""
-        await self.whole(status, msgspec.json.encode(document))
+    async def send_json(self, value: Any, status: int = 200) -> None:
+        """Send a complete response with a value as JSON."""
+        await self.send_body(status, msgspec.json.encode(value))
 
-    async def fail(self, error: ApiError) -> None:
-        """Tell the error in whatever way is still possible."""
+    async def send_error(self, error: ApiError, headers: Headers = ()) -> None:
+        """Report the error in whatever way is still possible; `headers` are sent beside the error's own."""
         if self.status is None:
-            headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-            await self.whole(error.status, error.body(), headers)
-        elif self._event_stream:
-            await self.finish(b"data: " + error.body() + b"\n\n")
+            fields = [*headers, *((name.encode(), value.encode()) for name, value in error.headers.items())]
+            await self.send_body(error.status, self._encode_error(error), fields)
+        elif self._is_event_stream:
+            await self.finish(b"data: " + self._encode_error(error) + b"\n\n")
+
+    def _count_events(self, chunk: bytes) -> None:
+        now_s = time.monotonic()
+        if self.first_event_s is None:
+            self.first_event_s = now_s
+        elif self.on_gap is not None:
+            self.on_gap(now_s - self._chunk_s)
+        self._chunk_s = now_s
+        self.events += chunk.count(b"\n\n")

@@ -1,7 +1,7 @@
 """The front door's spans of a request: the whole, the wait for a turn, and the part within the model's process.
 
-Imported only where traces are on. A client's trace is taken over, and ours is what the model's process gets. It never
-sees what was asked or answered.
+The front door's spans join the client's trace, and the model's process joins them. They hold no content of requests and
+answers. This module is imported only where traces are on.
 """
 
 import time
@@ -15,23 +15,23 @@ from servers.gateway.request import Request
 from servers.telemetry import otlp
 
 _W3C = TraceContextTextMapPropagator()
-# A turn that is free is had sooner; there is nothing to be seen of it then.
-_WAITED_NS = 1_000_000
+# A shorter wait has no span: the turn was free.
+_MIN_QUEUE_NS = 1_000_000
 
 
 class Spans:
-    """Begins the spans of each request; `close` sends what is left of them."""
+    """Begins the spans of each request; `close` sends the last ones."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("litport.gateway")
 
     def begin(self, request: Request, route: str) -> "RequestSpan":
-        """The request has come; `route` is its path for statistics, one of a bounded list."""
+        """The request has come; `route` is the route's name in metrics."""
         return RequestSpan(self._tracer, request, route)
 
     def close(self) -> None:
-        """No span is begun after this."""
+        """Send the last spans; no span begins after this."""
         otlp.shut_down(self._provider)
 
 
@@ -59,24 +59,24 @@ class RequestSpan:
         )
         self._context = set_span_in_context(self._span)
         self._upstream: Span | None = None
-        self._waits_ns: int | None = None
+        self._queued_ns: int | None = None
         self._error: str | None = None
 
-    def wait(self) -> None:
-        """It waits for its turn from now on."""
-        self._waits_ns = time.time_ns()
+    def queue(self) -> None:
+        """The request waits for its turn from now on."""
+        self._queued_ns = time.time_ns()
 
     def admit(self) -> None:
-        """It has its turn, or will not get one."""
-        if self._waits_ns is not None:
+        """The request has its turn, or will not get one."""
+        if self._queued_ns is not None:
             now_ns = time.time_ns()
-            if now_ns - self._waits_ns > _WAITED_NS:
-                span = self._tracer.start_span("litport.queue", self._context, start_time=self._waits_ns)
+            if now_ns - self._queued_ns > _MIN_QUEUE_NS:
+                span = self._tracer.start_span("litport.queue", self._context, start_time=self._queued_ns)
                 span.end(now_ns)
-            self._waits_ns = None
+            self._queued_ns = None
 
     def send(self, path: str) -> Mapping[str, str]:
-        """It goes to the model's process under `path`; returns the headers by which that joins the trace."""
+        """The request goes to the model's process under `path`; returns the headers by which that joins the trace."""
         attributes = {"http.request.method": self._method, "url.path": path[:200]}
         self._upstream = self._tracer.start_span(
             f"{self._method} upstream", self._context, kind=SpanKind.CLIENT, attributes=attributes
@@ -86,11 +86,11 @@ class RequestSpan:
         return headers
 
     def fail(self, code: str | None) -> None:
-        """It is answered with an error of our own."""
+        """The front door itself answers with an error."""
         self._error = code
 
     def receive(self, status: int | None) -> None:
-        """The answer of the model's process has come, with this status, or will not come (None)."""
+        """The answer of the model's process has come with this status, or will not come (None)."""
         if self._upstream is not None:
             if status is not None:
                 self._upstream.set_attribute("http.response.status_code", status)
@@ -100,7 +100,7 @@ class RequestSpan:
             self._upstream.end()
 
     def end(self, status: int | None, model: str, key: str, first_event_s: float | None) -> None:
-        """It is over: answered with this status (None: the client left before), the first event after so many s."""
+        """The request is over: its status (None: the client left before), and the seconds until the first event."""
         self.admit()
         span = self._span
         if model:

@@ -1,8 +1,7 @@
-"""How many tokens an answer says that it took: read off its end, without decoding it.
+"""How many tokens an answer says that it took, read from its end without decoding it.
 
-OpenAI's `usage` stands at the end of a JSON answer and in one of the last events of a stream that was asked for it;
-Anthropic's has other names. A text in the answer cannot pass for it: within a JSON string its quotes are escaped. It
-guesses nothing: what is not there is None.
+OpenAI's `usage` stands at the end of a JSON answer, and in one of the last events of a stream if the request asked for
+it; Anthropic's has other names. Text in the answer cannot be mistaken for it: within a JSON string, quotes are escaped.
 """
 
 import re
@@ -21,13 +20,13 @@ class Usage:
 
     @property
     def total(self) -> int | None:
-        """Both together, None when none is known."""
+        """Input and output together; None when neither is known."""
         if self.input_tokens is None:
             return None
         return self.input_tokens + (self.output_tokens or 0)
 
 
-def usage_in(tail: bytes) -> Usage:
-    """The usage that the last bytes of an answer tell."""
+def read_usage(tail: bytes) -> Usage:
+    """The usage in the last bytes of an answer."""
     inputs, outputs = _INPUT.findall(tail), _OUTPUT.findall(tail)
     return Usage(int(inputs[-1]) if inputs else None, int(outputs[-1]) if outputs else None)

@@ -12,8 +12,9 @@ from servers.engines import registry
 from servers.engines.kind import Site
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
-from servers.gateway.listing import About
+from servers.gateway.routes import openai
 from servers.gateway.server import Server
+from servers.gateway.status import About
 from servers.metrics.hardware import HardwareCollector, make_sampler
 from servers.metrics.models import ModelCollector
 from servers.metrics.page import Page
@@ -122,7 +123,8 @@ def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
     for index, (name, model_settings) in enumerate(settings.models.items()):
         # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
         instance_socket = run_dir / f"{index}.sock"
-        engine = registry.kind_of(model_settings).make(name, model_settings, Site(settings, instance_socket))
+        site = Site(settings, instance_socket, openai.PATHS)
+        engine = registry.kind_of(model_settings).make(name, model_settings, site)
         log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"
         models[name] = Model(name, model_settings, engine, [Instance(instance_socket, log_file)])
     return models

@@ -23,7 +23,7 @@ from configs.loading import LoadedSettings
 from configs.settings import Telemetry
 from servers.gateway.address import address_of, bind
 from servers.gateway.keys import Keyring
-from servers.gateway.listing import About
+from servers.gateway.status import About
 from servers.platform.platform import Platform
 from servers.platform.progress import Progress
 from servers.platform.reload import Reload

@@ -15,6 +15,7 @@ from servers.apis import registry as apis
 from servers.engines import registry
 from servers.gateway.address import is_public
 from servers.gateway.keys import Keyring
+from servers.gateway.routes import registry as routes
 from servers.store import sources
 from servers.store.catalog import CATALOG
 
@@ -22,6 +23,7 @@ from servers.store.catalog import CATALOG
 def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
     """The settings that recipes, targets, environment and overrides add up to. Raises UserError."""
     registry.register_installed()
+    routes.register_installed()
     recipes = [Path(target) for target in targets if _is_recipe(target)]
     models: dict[str, Mapping[str, Any]] = {}
     for target in targets:

@@ -19,7 +19,7 @@ from servers.engines.kind import EngineKind
 from servers.gateway.address import address_of, bind
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
-from servers.gateway.listing import About
+from servers.gateway.status import About
 from servers.models.supervisor import Supervisor
 from servers.platform.platform import Platform
 from servers.processes.reaper import Reaper

@@ -23,40 +23,6 @@ from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 from servers.telemetry.memory import memory
 
-# vLLM's routes for inference. Its others (sleep, profiling, LoRA loading, /invocations, /load...) change or reveal the
-# server and are not served.
-ROUTES = frozenset(
-    {
-        "/classify",
-        "/cohere/v2/chat",
-        "/cohere/v2/chat/render",
-        "/detokenize",
-        "/generative_scoring",
-        "/pooling",
-        "/rerank",
-        "/score",
-        "/tokenize",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-        "/v1/chat/completions",
-        "/v1/chat/completions/batch",
-        "/v1/chat/completions/render",
-        "/v1/completions",
-        "/v1/completions/render",
-        "/v1/embeddings",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/messages/render",
-        "/v1/rerank",
-        "/v1/responses",
-        "/v1/responses/render",
-        "/v1/score",
-        "/v1/systemone",
-        "/v2/embed",
-        "/v2/rerank",
-    }
-)
-
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
 # The option may be repeated, so this does not replace a middleware of the user's.
 _MIDDLEWARE = "servers.engines.vllm.child.request_ids.RequestIds"
@@ -70,11 +36,15 @@ _OVERHEAD_BYTES = 3 * _GIB
 
 @dataclass(frozen=True)
 class VllmEngine:
-    """vLLM for the model `name`; `siblings` is the number of vLLM models that share the machine's memory."""
+    """vLLM for the model `name`; `siblings` is the number of vLLM models that share the machine's memory.
+
+    `paths` are those of vLLM's paths that clients may reach; it has others, which change or reveal the server.
+    """
 
     name: str
     settings: VllmModel
     siblings: int = 1
+    paths: frozenset[str] = frozenset()
     kind: str = "vllm"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -103,7 +73,7 @@ class VllmEngine:
         """The canary, then the server's own description."""
         openapi = json.loads(await get(connection, "/openapi.json"))
         listing = json.loads(await get(connection, "/v1/models"))["data"]
-        routes = ROUTES & set(openapi["paths"])
+        routes = self.paths & set(openapi["paths"])
         card = Card(routes=routes, listing=tuple(listing), openapi=openapi, max_running=self._max_running())
         await self.canary(connection, card)
         return card
@@ -184,8 +154,8 @@ def _cpu_environ() -> Mapping[str, str]:
 
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
-    models = site.settings.models.values()
-    return VllmEngine(name, settings, siblings=sum(model.engine == settings.engine for model in models))
+    siblings = sum(model.engine == settings.engine for model in site.settings.models.values())
+    return VllmEngine(name, settings, siblings, site.paths)
 
 
 def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:

@@ -1,8 +1,7 @@
-"""What a request may cost, in tokens: an estimate for admission, made without a tokenizer.
+"""What a request may cost, in tokens: an estimate for admission and rates, made without a tokenizer.
 
-A token for each four bytes of prompt text and for each token id, at least one, and as many as may be generated where
-the request says. Pictures and sound count as nothing, and so does what the model generates when the request gives no
-limit: it refuses to guess that.
+The estimate is one token for each four bytes of prompt text and for each token id, at least one, plus the output limit
+where the request has one. Pictures and sound count as nothing. Without an output limit, the output counts as nothing.
 """
 
 from collections.abc import Mapping
@@ -18,25 +17,24 @@ def tokens(document: Mapping[str, Any]) -> int:
     """Tokens that the request may take, prompt and answer together."""
     text_bytes = sum(_text_bytes(document[name]) for name in _PROMPTS if name in document)
     outputs = next((int(document[name]) for name in _OUTPUTS if _is_count(document.get(name))), 0)
-    generated = outputs * choices(document) * prompt_count(document)
-    return max(1, text_bytes // _BYTES_PER_TOKEN) + generated
+    return max(1, text_bytes // _BYTES_PER_TOKEN) + outputs * choices(document) * prompt_count(document)
 
 
 def _text_bytes(prompt: Any) -> int:
     size = 0
-    rest = [prompt]
-    while rest:
-        value = rest.pop()
+    queue = [prompt]
+    while queue:
+        value = queue.pop()
         if isinstance(value, str):
-            # No surrogate is left, so UTF-8 takes it.
+            # It has no surrogates (see strict_json), so UTF-8 can encode it.
             size += len(value) if value.isascii() else len(value.encode())
         elif isinstance(value, list):
             if value and isinstance(value[0], int):  # token ids
                 size += _BYTES_PER_TOKEN * len(value)
             else:
-                rest += value
+                queue += value
         elif isinstance(value, dict):
-            rest += [part for key, part in value.items() if key not in _MEDIA]
+            queue += [part for key, part in value.items() if key not in _MEDIA]
     return size
 
 

@@ -1,8 +1,8 @@
-"""The fields that requests for a generation share, checked before any engine sees them.
+"""The sampling parameters of a request, checked before any engine sees them.
 
-What vLLM itself refuses quickly and by name (ranges of temperature, token ids out of its vocabulary, prompts over its
-context, broken grammars) is left to it. Checked is what makes it answer 500, or work without bound: integers, for
-one, are bounded where vLLM would carry any to its engine, whose protocol ends at 64 bits.
+Some values make vLLM answer 500 or work without bound; these are checked here. Integers, for example, have bounds,
+because vLLM passes any integer to its engine, whose protocol ends at 64 bits. What vLLM itself rejects quickly and by
+name (ranges of temperature, token ids out of its vocabulary, prompts over its context, broken grammars) is left to it.
 """
 
 import re
@@ -12,24 +12,7 @@ from typing import Any
 from configs.settings import Limits
 from servers.errors import ApiError
 from servers.gateway.body.cost import choices, prompt_count
-from servers.gateway.body.refusals import refuse, refuse_type, shortened
-
-# vLLM's routes that take sampling parameters.
-ROUTES = frozenset(
-    {
-        "/cohere/v2/chat",
-        "/cohere/v2/chat/render",
-        "/v1/chat/completions",
-        "/v1/chat/completions/batch",
-        "/v1/chat/completions/render",
-        "/v1/completions",
-        "/v1/completions/render",
-        "/v1/messages",
-        "/v1/messages/render",
-        "/v1/responses",
-        "/v1/responses/render",
-    }
-)
+from servers.gateway.body.rejection import reject, reject_type, shorten
 
 _MAX_INT32 = 2**31 - 1
 # A sequence is one prompt with one choice; vLLM takes 1024 prompts and 16384 choices of each.
@@ -41,9 +24,9 @@ _MAX_LOGPROBS = 2**20
 
 
 def check(document: Mapping[str, Any], limits: Limits) -> None:
-    """Check the sampling parameters of a document. Raises ApiError 400 naming the first that is at fault."""
+    """Check the sampling parameters of a document. Raises ApiError 400 that names the first wrong one."""
     for name, value in document.items():
-        # null is "not given"; where vLLM does not take it, vLLM says so.
+        # null means "not set"; where vLLM does not accept it, vLLM says so.
         if value is not None and (check_field := _CHECKS.get(name)):
             check_field(name, value, limits)
     sequences = prompt_count(document) * choices(document)
@@ -68,17 +51,17 @@ def _is_number(value: Any) -> bool:
 
 def _check_size(name: str, value: Any, kind: type[Sized], maximum: int, expected: str) -> None:
     if not isinstance(value, kind):
-        refuse_type(name, expected, value)
+        reject_type(name, expected, value)
     if len(value) > maximum:
-        refuse(name, expected, value)
+        reject(name, expected, value)
 
 
 def _check_whole(name: str, value: Any, minimum: int, maximum: int) -> None:
     expected = f"a whole number of {minimum} to {maximum}"
     if not _is_number(value):
-        refuse_type(name, expected, value)
+        reject_type(name, expected, value)
     if not minimum <= value <= maximum or value != int(value):
-        refuse(name, expected, value)
+        reject(name, expected, value)
 
 
 def _choice_count(name: str, value: Any, limits: Limits) -> None:
@@ -92,55 +75,55 @@ def _logprobs(name: str, value: Any, _: Limits) -> None:
 
 def _number(name: str, value: Any, _: Limits) -> None:
     if not _is_number(value):
-        refuse_type(name, "a number", value)
+        reject_type(name, "a number", value)
     if abs(value) > 1e308:  # an int may be larger than any double
-        refuse(name, "a number that a double can hold", value)
+        reject(name, "a number that a double can hold", value)
 
 
 def _boolean(name: str, value: Any, _: Limits) -> None:
     if not isinstance(value, bool):
-        refuse_type(name, "true or false", value)
+        reject_type(name, "true or false", value)
 
 
 def _object(name: str, value: Any, _: Limits) -> None:
     if not isinstance(value, dict):
-        refuse_type(name, "an object", value)
+        reject_type(name, "an object", value)
 
 
 def _messages(name: str, value: Any, _: Limits) -> None:
     if not isinstance(value, list):
-        refuse_type(name, "a list of messages", value)
+        reject_type(name, "a list of messages", value)
     if not value:
-        refuse(name, "at least one message", value)
+        reject(name, "at least one message", value)
 
 
 def _input(name: str, value: Any, _: Limits) -> None:
-    """Of /v1/responses: vLLM takes the first part of an assistant's message for a text, and fails when it is not."""
+    """`input` of /v1/responses: vLLM expects text as the first part of an assistant's message, and fails without it."""
     for number, item in enumerate(value if isinstance(value, list) else ()):
-        says = isinstance(item, dict) and (item.get("type"), item.get("role")) == ("message", "assistant")
-        parts = item.get("content") if says else None
+        is_answer = isinstance(item, dict) and (item.get("type"), item.get("role")) == ("message", "assistant")
+        parts = item.get("content") if is_answer else None
         if isinstance(parts, list) and not (parts and isinstance(parts[0], dict) and "text" in parts[0]):
-            refuse(f"{name}[{number}].content", "a text as the first part of an assistant's message", parts)
+            reject(f"{name}[{number}].content", "a text as the first part of an assistant's message", parts)
 
 
 def _prompt(name: str, value: Any, _: Limits) -> None:
-    # Of /v1/responses it is an object, the name of a stored one.
+    # In /v1/responses it is an object that names a stored prompt.
     if not isinstance(value, (str, list, dict)):
-        refuse_type(name, "a string, or a list of strings or of token ids", value)
+        reject_type(name, "a string, or a list of strings or of token ids", value)
 
 
 def _stop(name: str, value: Any, limits: Limits) -> None:
     texts = [value] if isinstance(value, str) else value
     expected = f"a string, or a list of at most {limits.max_stop_sequences} strings, none of them empty"
     if not isinstance(texts, list):
-        refuse_type(name, expected, value)
+        reject_type(name, expected, value)
     if len(texts) > limits.max_stop_sequences:
-        refuse(name, f"{expected} (limits.max_stop_sequences)", value)
+        reject(name, f"{expected} (limits.max_stop_sequences)", value)
     for text in texts:
         if not isinstance(text, str):
-            refuse_type(name, expected, text)
+            reject_type(name, expected, text)
         if not text:
-            refuse(name, expected, text)
+            reject(name, expected, text)
 
 
 def _token_ids(name: str, value: Any, _: Limits) -> None:
@@ -156,19 +139,19 @@ def _logit_bias(name: str, value: Any, _: Limits) -> None:
         if not re.fullmatch(r"[0-9]{1,10}", token_id):  # int() would take "1_0" and Arabic digits
             raise ApiError(400, f"{name}: expected {expected}, got another key", code="invalid_value", param=name)
         if not _is_number(bias):
-            refuse_type(name, expected, bias)
+            reject_type(name, expected, bias)
         if not -100 <= bias <= 100:
-            refuse(name, expected, bias)
+            reject(name, expected, bias)
 
 
 def _repetition_detection(name: str, value: Any, limits: Limits) -> None:
     _object(name, value, limits)
     for key, number in value.items():
-        _check_whole(f"{name}.{shortened(key)}", number, 0, _MAX_INT32)
+        _check_whole(f"{name}.{shorten(key)}", number, 0, _MAX_INT32)
 
 
 _CHECKS: dict[str, _Check] = {
-    # 0 is for vLLM to judge: /v1/completions scores a prompt so (echo).
+    # vLLM judges 0: with echo, /v1/completions scores a prompt by it.
     "max_tokens": _whole(0),
     "max_completion_tokens": _whole(0),
     "max_output_tokens": _whole(0),
@@ -197,6 +180,6 @@ _CHECKS: dict[str, _Check] = {
     "messages": _messages,
     "input": _input,
     "prompt": _prompt,
-    "structured_outputs": _object,  # vLLM asks it for a key before it looks at its type, and answers 500
+    "structured_outputs": _object,  # vLLM reads a key of it before its type, and answers 500
     "repetition_detection": _repetition_detection,
 }

@@ -1,8 +1,7 @@
-"""JSON, read strictly: what every parser reads in the same way, and nothing that could keep one busy.
+"""JSON, read strictly: only what every parser reads in the same way, and what no parser needs long for.
 
-It exists because engines answer 500 to what they cannot parse or carry on, and because a body that the front door and
-an engine read differently could be checked as one thing and served as another. It changes nothing: what it accepts goes
-on as the same bytes.
+Engines answer 500 to what they cannot parse or carry on. A body that the front door and an engine read differently
+could be checked as one thing and served as another.
 """
 
 import json
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from servers.errors import ApiError
-from servers.gateway.body.refusals import quoted, seen, shortened
+from servers.gateway.body.rejection import describe_value, quote, shorten
 
 # Up to here the body is parsed by Python's json, which can see a key twice; beyond, by msgspec, several times as fast,
 # and the last of two keys wins, as it does in the engines.
@@ -27,11 +26,11 @@ _MAX_MARKS = 2**21
 
 
 def parse(body: bytes, max_depth: int, *, only_object: bool) -> Any:
-    """The value of a body of JSON; of a large one only that it is JSON where it need not be an object.
+    """The value of a JSON body. A large body that need not be an object is only checked, and its value is not built.
 
-    Raises ApiError 400 for what is no JSON, or is JSON that two parsers may read in two ways or one cannot carry on.
+    Raises ApiError 400 for what is not JSON, and for JSON that two parsers may read differently or cannot carry on.
     """
-    if only_object and body[:64].lstrip(b" \t\r\n")[:1] == b"[":  # before 64 MiB of them are counted
+    if only_object and body[:64].lstrip(b" \t\r\n")[:1] == b"[":  # before 64 MiB of lists are counted
         raise ApiError(400, "the body: expected an object, got a list", code="invalid_type")
     is_small = len(body) <= _SMALL_BYTES
     try:
@@ -43,7 +42,6 @@ def parse(body: bytes, max_depth: int, *, only_object: bool) -> Any:
     _check_shape(body, max_depth, 0 if is_small else _MAX_MARKS if only_object else 2 * _MAX_MARKS)
     try:
         if not is_small:
-            # Where any value is taken, none of it is asked for, and so none is built.
             document = msgspec.json.decode(body) if only_object else msgspec.json.decode(body, type=msgspec.Raw)
         else:
             document = _STRICT.decode(text)
@@ -55,21 +53,21 @@ def parse(body: bytes, max_depth: int, *, only_object: bool) -> Any:
         raise _invalid(str(problem)) from None
     except RecursionError:  # the depth was checked: only where that limit is close to Python's own
         raise _invalid("it is nested too deeply") from None
-    except ValueError:  # what is left of it: Python's limit for the digits of an int, far beyond any number's use
+    except ValueError:  # Python's limit for the digits of an int, far beyond any number in use
         raise _invalid("a whole number in it has too many digits") from None
     if only_object and not isinstance(document, dict):
-        raise ApiError(400, f"the body: expected an object, got {seen(document)}", code="invalid_type")
+        raise ApiError(400, f"the body: expected an object, got {describe_value(document)}", code="invalid_type")
     return document
 
 
 def _check_shape(body: bytes, max_depth: int, max_marks: int) -> None:
-    """Refuse a body that is nested too deeply or has too many parts, before anything is built from it."""
+    """Reject a body that is nested too deeply or has too many parts, before anything is built from it."""
     if not max_marks:
         brackets = body.count(b"[") + body.count(b"{")
     else:
         marks = body.translate(None, _NO_MARKS)
         brackets = marks.count(b"[") + marks.count(b"{")
-        # Those in strings are counted, too, which only a text longer than any model reads could mind.
+        # Marks within strings count too; only a text that is longer than any model reads reaches the limit by them.
         if max(brackets, marks.count(b","), marks.count(b'"'), marks.count(b"\\")) > max_marks:
             message = f'a body of {len(body)} bytes may have at most {max_marks} of each of , " \\ and opening brackets'
             raise _invalid(message)
@@ -91,32 +89,32 @@ _NO_OUTLINE = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        seen: set[str] = set()
-        twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _invalid(f"the key {quoted(twin)} is there twice in one object", _as_param(twin))
+        keys: set[str] = set()
+        twin = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
+        raise _invalid(f"the key {quote(twin)} is there twice in one object", _as_param(twin))
     return document
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise _invalid("a number in it is too large for a double")
     return number
 
 
-def _no_constant(text: str) -> NoReturn:
+def _reject_constant(text: str) -> NoReturn:
     raise _invalid(f"{text} is no JSON value")
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_without_twins, parse_float=_finite, parse_constant=_no_constant)
+_STRICT = json.JSONDecoder(object_pairs_hook=_reject_twins, parse_float=_parse_float, parse_constant=_reject_constant)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _check_encodable(document: Any) -> None:
-    """Refuse half a surrogate pair, which JSON can spell and no encoding can carry; servers answer 500 to it."""
+    """Reject half a surrogate pair: JSON can spell it, no encoding can carry it, and servers answer 500 to it."""
     for name, value in document.items() if isinstance(document, dict) else [("", document)]:
         try:
             json.dumps({name: value}, ensure_ascii=False).encode()
@@ -125,8 +123,8 @@ def _check_encodable(document: Any) -> None:
 
 
 def _as_param(key: str) -> str | None:
-    # Any other key may be one that cannot be encoded.
-    return shortened(key) if key.isascii() and key.isprintable() and key else None
+    # Another key may be one that cannot be encoded.
+    return shorten(key) if key.isascii() and key.isprintable() and key else None
 
 
 def _invalid(problem: str, param: str | None = None) -> ApiError:

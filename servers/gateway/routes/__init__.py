@@ -1,1 +1,1 @@
-"""The routes on the public port."""
+"""What is on the public port: a list of routes for each protocol."""

@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import pytest
+from servers.gateway.body.read import Document, read
 
 from configs.settings import Limits
 from servers.errors import ApiError
 from servers.gateway.body import sampling as generation
-from servers.gateway.body.read import Document, read
 
 JSON = "application/json"
 LIMITS = Limits()

@@ -1,0 +1,94 @@
+"""The directory: which model a name stands for, and whether it can take a request now.
+
+It reads models and never changes them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from servers.engines.base import Card
+from servers.errors import ApiError
+from servers.models.instance import Instance, State
+from servers.models.model import Model
+
+
+class Directory:
+    """The models of a platform by their names."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self.models = models
+
+    def named(self, name: str) -> Model:
+        """The model of this name, or the one whose process lists it (an adapter). Raises ApiError 404."""
+        if name in self.models:
+            return self.models[name]
+        for model in self.models.values():
+            if model.card and any(entry["id"] == name for entry in model.card.listing):
+                return model
+        message = f"The model '{name[:128]}' does not exist; there are: {', '.join(self.models) or 'none'}"
+        raise ApiError(404, message, code="model_not_found", param="model")
+
+    def serving(self, path: str, name: str | None) -> Model:
+        """The ready model of this name, which must offer `path`; without a name, the only model that offers it.
+
+        Raises ApiError: 404 for a model that does not exist, 400 for one that is not named or does not offer the path,
+        503 for one that is not ready.
+        """
+        model = self._only_one(path) if name is None else self.named(name)
+        if path not in ready_card(model).routes:
+            raise unsupported(model, path)
+        return model
+
+    def offers(self, path: str) -> bool:
+        """Whether some model offers this path."""
+        return any(model.card and path in model.card.routes for model in self.models.values())
+
+    def _only_one(self, path: str) -> Model:
+        models = [model for model in self.models.values() if model.card and path in model.card.routes]
+        if len(models) != 1:
+            names = ", ".join(model.name for model in models or self.models.values())
+            raise ApiError(400, f"name a model: {names}", code="missing_model", param="model")
+        return models[0]
+
+
+def ready_card(model: Model) -> Card:
+    """The card of a model that takes requests. Raises ApiError 503 when none of its instances does."""
+    instance = model.choose()
+    if instance.state is not State.READY:
+        raise _not_ready(model, instance)
+    assert instance.card is not None
+    return instance.card
+
+
+def paths_of(model: Model) -> list[str]:
+    """The paths at which the front door serves the model; empty while it is not up."""
+    card = model.card
+    if card is None:
+        return []
+    predict = [f"/predict/{model.name}"] if card.predict_path else []
+    return sorted(card.routes) + predict
+
+
+def entries(model: Model) -> list[dict[str, Any]]:
+    """The model's entries in OpenAI's list: its own, and one for each adapter that vLLM lists beside it.
+
+    `kind` (the engine) and `state` stand beside OpenAI's fields, and beside those of the model's process.
+    """
+    card = model.card
+    plain = {"id": model.name, "object": "model", "created": int(model.choose().since), "owned_by": "litport"}
+    listing = card.listing if card else [plain]
+    return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
+
+
+def unsupported(model: Model, path: str) -> ApiError:
+    """The error for a path that the model does not offer."""
+    message = f"model '{model.name}' does not serve {path}; it serves {', '.join(paths_of(model))}"
+    return ApiError(400, message, code="unsupported_route", param="model")
+
+
+def _not_ready(model: Model, instance: Instance) -> ApiError:
+    # The rest of `detail` may quote what a process said when it broke, and so a request: it is for /status only.
+    step = instance.detail.partition(":")[0]
+    message = f"model '{model.name}' is {instance.state.value}: {step}".rstrip(": ")
+    headers = {} if instance.state is State.FAILED else {"retry-after": str(instance.ready_in_s)}
+    return ApiError(503, message, code="model_not_ready", param="model", headers=headers)

@@ -1,0 +1,121 @@
+"""`/status` and `/ready`: what runs where, and how busy it is.
+
+It reads models and samples of the machine and changes nothing. No key and no content of a request appears in it.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clients import documents
+from servers.gateway.directory import paths_of
+from servers.models.model import Model
+from servers.processes.group import ProcessGroup
+from servers.telemetry import Sample
+from servers.telemetry.memory import memory
+
+if TYPE_CHECKING:
+    from servers.telemetry.nvml import GpuSample
+
+
+@dataclass(frozen=True)
+class About:
+    """What a platform reports of itself that does not change while it runs; `started_at` is Unix time."""
+
+    version: str
+    address: str
+    metrics_address: str | None = None
+    started_at: float = field(default_factory=time.time)
+
+
+def status(
+    about: About, models: Iterable[Model], *, in_flight: int, samples: Sequence[Sample], nvml_error: str | None
+) -> documents.Status:
+    """`GET /status`. `hardware` and `cpu_cores` come from the last of the `samples`."""
+    cores = cpu_cores(samples)
+    return documents.Status(
+        version=about.version,
+        address=about.address,
+        metrics_address=about.metrics_address,
+        uptime_s=round(time.time() - about.started_at, 1),
+        in_flight=in_flight,
+        hardware=hardware(samples, nvml_error),
+        models=[_model_status(model, cores.get(model.name)) for model in models],
+    )
+
+
+def hardware(samples: Sequence[Sample], nvml_error: str | None) -> documents.Hardware | None:
+    """The host and its GPUs at the last sample; None while there is no sample."""
+    if not samples:
+        return None
+    host_memory = memory()
+    cpu_percent = samples[-1].host.cpu_percent
+    return documents.Hardware(
+        cpu_percent=None if cpu_percent is None else round(cpu_percent, 1),
+        memory_available_bytes=host_memory.available_bytes,
+        memory_total_bytes=host_memory.total_bytes,
+        gpus=[_gpu(gpu) for gpu in samples[-1].gpus],
+        nvml_error=nvml_error,
+    )
+
+
+def cpu_cores(samples: Sequence[Sample]) -> dict[str, float]:
+    """How many cores each model's processes kept busy between the last two samples; without models that are unknown.
+
+    Unknown is a model that is missing in one of the samples, and one whose processes were replaced in between: its CPU
+    time then starts again at 0.
+    """
+    if len(samples) < 2:
+        return {}
+    before, after = samples[-2:]
+    interval_s = after.t_s - before.t_s
+    cores = {}
+    for name, now in after.models.items():
+        then = before.models.get(name)
+        if then is None or then.cpu_s is None or now.cpu_s is None or now.cpu_s < then.cpu_s or interval_s <= 0:
+            continue
+        cores[name] = round((now.cpu_s - then.cpu_s) / interval_s, 2)
+    return cores
+
+
+def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
+    instance = model.choose()
+    members = ProcessGroup(instance.group_id).members() if instance.group_id else []
+    return documents.ModelStatus(
+        name=model.name,
+        kind=model.engine.kind,
+        source=model.settings.source,
+        state=model.state.value,
+        detail=instance.detail,
+        in_state_s=round(time.time() - instance.since, 1),
+        phases_s={phase: round(duration_s, 2) for phase, duration_s in instance.phases_s.items()},
+        restarts=model.restarts,
+        required=model.settings.required,
+        running=model.admission.running,
+        waiting=model.admission.waiting,
+        socket=str(instance.socket),
+        log_file=str(instance.log_file),
+        group_id=instance.group_id,
+        process_count=len(members) or None,
+        memory_bytes=sum(member.resident_bytes for member in members) or None,
+        paths=paths_of(model),
+        cpu_cores=cores,
+        recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
+    )
+
+
+def _gpu(gpu: "GpuSample") -> documents.Gpu:
+    return documents.Gpu(
+        index=gpu.index,
+        name=gpu.name,
+        utilization_percent=gpu.utilization_percent,
+        memory_used_bytes=gpu.memory_used_bytes,
+        memory_total_bytes=gpu.memory_total_bytes,
+        power_w=gpu.power_w,
+        shared=gpu.shared,
+        model=gpu.model,
+        lost=gpu.lost,
+    )
