@@ -2,7 +2,7 @@
 
 uvicorn expects a proxy in front of it. Litport is what stands in front, so slow, oversized, ambiguous and deaf clients
 are dealt with here, before a request exists. It rests on uvicorn's internals (`HttpToolsProtocol`, hence the pin to
-0.54.*; tests/gateway/test_protocol.py holds every gap). It refuses to guess where a message ends.
+0.54.*; tests/servers/gateway/protocol holds every gap). It refuses to guess where a message ends.
 """
 
 import asyncio

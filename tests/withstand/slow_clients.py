@@ -3,7 +3,7 @@
     python -m tests.withstand.slow_clients tests/services/strangers/squares.py:SquaresAPI
 
 It prints the honest client's latency before and during each attack, and their ratio. A slow reader hurts only with an
-answer that is larger than the kernel's buffers; that one is in tests/gateway/test_protocol.py. It refuses to attack
+answer that is larger than the kernel's buffers; that one is in tests/servers/gateway/protocol. It refuses to attack
 anything but a platform that it started itself.
 """
 

@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-import psutil
 import pytest
 
-from servers.gateway import hardware
 from servers.models.recent import Recent
-from servers.telemetry import Sample
-from servers.telemetry.cpu import HostSample, ModelSample
-from servers.telemetry.nvml import GpuSample
 from tests.services.front_door import open_door
 from tests.services.tiny_engine import TinyEngine
 
@@ -84,47 +79,3 @@ def test_the_status_tells_of_requests_that_ended(tmp_path: Path) -> None:
     assert document["hardware"] is None, "nothing samples in this test"
     assert document["metrics_address"] is None
     assert [model["cpu_cores"] for model in document["models"]] == [None, None]
-
-
-def sample(t_s: float, cpu_percent: float | None = None, *gpus: GpuSample, **cpu_s: float | None) -> Sample:
-    models = {name: ModelSample(1, spent_s, 1, None, None) for name, spent_s in cpu_s.items()}
-    return Sample(t_s, models, HostSample(cpu_percent, None, None, None), gpus)
-
-
-def test_cores_are_what_the_last_interval_took() -> None:
-    samples = [sample(0, a=0, b=0), sample(2, a=100, b=1), sample(6, a=106, b=1)]
-    assert hardware.cpu_cores(samples) == {"a": 1.5, "b": 0}
-
-
-def test_cores_are_unknown_where_a_model_is_new_or_its_processes_are() -> None:
-    assert hardware.cpu_cores([]) == {}
-    assert hardware.cpu_cores([sample(0, a=1)]) == {}
-    assert hardware.cpu_cores([sample(0, a=9, c=None), sample(1, a=0.5, b=3, c=1)]) == {}
-
-
-def test_hardware_is_the_last_sample_with_what_is_unknown_as_null() -> None:
-    assert hardware.summary([], None) is None
-    told = hardware.summary([sample(0), sample(1, 12.345)], "no driver")
-    assert told is not None
-    assert (told["cpu_percent"], told["gpus"], told["nvml_error"]) == (12.3, [], "no driver")
-    assert told["memory_total_bytes"] == psutil.virtual_memory().total
-    assert 0 < told["memory_available_bytes"] < told["memory_total_bytes"]
-
-
-def test_a_gpu_says_whose_it_is_or_that_it_is_lost() -> None:
-    busy = GpuSample(0, "u", "H100", utilization_percent=93, power_w=312.5, shared=False, model="chat")
-    told = hardware.summary([sample(1, 1, busy, GpuSample(1, lost=True))], None)
-    assert told is not None
-    first, second = told["gpus"]
-    assert first == {
-        "index": 0,
-        "name": "H100",
-        "utilization_percent": 93,
-        "memory_used_bytes": None,
-        "memory_total_bytes": None,
-        "power_w": 312.5,
-        "shared": False,
-        "model": "chat",
-        "lost": False,
-    }
-    assert (second["index"], second["lost"], second["utilization_percent"]) == (1, True, None)
