@@ -1,6 +1,7 @@
 """A package outside Litport brings an engine and routes, and no room of Litport knows of it."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: reverse-engine\nVersion: 1.0\n")
     points = "[litport.engines]\nreverse = reverse_engine:KIND\n[litport.routes]\nreverse = reverse_engine:ROUTES\n"
     (about / "entry_points.txt").write_text(points)
-    return {"PYTHONPATH": str(site)}
+    return _on_path(site)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mirror(
-    installed: Mapping[str, str], recipe: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
+def mirror(installed: Mapping[str, str], recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with one model of the engine."""
     with serving(tmp_path_factory.mktemp("mirror"), str(recipe), environ=installed) as platform:
         yield platform
@@ -52,7 +51,9 @@ def test_it_is_served_by_its_own_route_and_by_predict(mirror: Platform) -> None:
 
 def test_the_front_door_treats_its_routes_as_any_other(mirror: Platform) -> None:
     assert httpx.get(f"{mirror.url}/v1/reverse").headers["allow"] == "POST"
-    error = httpx.post(f"{mirror.url}/v1/reverse", content=b'{"model": 1}', headers={"content-type": "application/json"})
+    error = httpx.post(
+        f"{mirror.url}/v1/reverse", content=b'{"model": 1}', headers={"content-type": "application/json"}
+    )
     assert (error.status_code, error.json()["error"]["param"]) == (400, "model")
     assert httpx.post(f"{mirror.url}/v1/chat/completions", json={"model": "mirror"}).status_code == 400
 
@@ -65,7 +66,7 @@ def test_status_models_and_metrics_have_it(mirror: Platform) -> None:
     address = httpx.get(f"{mirror.url}/status").json()["metrics_address"]
     page = httpx.get(address).text
     assert 'litport_model_info{engine="reverse",model="mirror",source=""} 1.0' in page
-    assert 'litport_requests_total{key="",model="mirror",route="/v1/reverse",status="200"}' in page
+    assert 'litport_requests_total{key="anonymous",model="mirror",route="/v1/reverse",status="200"}' in page
     assert 'reverse_up{model="mirror"} 1' in page
 
 
@@ -94,9 +95,9 @@ def test_its_settings_are_checked(installed: Mapping[str, str], recipe: Path, se
 
 
 def test_a_package_that_cannot_be_imported_is_named(installed: Mapping[str, str], recipe: Path, tmp_path: Path) -> None:
-    shutil.copytree(installed["PYTHONPATH"], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(installed["PYTHONPATH"].partition(os.pathsep)[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "reverse_engine.py").write_text("import no_such_module\n")
-    outcome = litport("config", "check", str(recipe), environ={"PYTHONPATH": str(tmp_path)})
+    outcome = litport("config", "check", str(recipe), environ=_on_path(tmp_path))
     assert outcome.returncode == 2
     assert "engine 'reverse' (reverse_engine:KIND): ModuleNotFoundError" in outcome.stderr
 
@@ -112,3 +113,7 @@ def test_bench_climbs_its_ladder(installed: Mapping[str, str], recipe: Path, tmp
     assert all(rung["figures"]["requests"] == 60 for rung in result["rungs"])
     layers = [row["name"] for row in result["rungs"][1]["time"]["rows"]]
     assert layers == ["client lateness", "network, accept, client read", "front door", "server"]
+
+
+def _on_path(folder: Path) -> Mapping[str, str]:
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}

@@ -25,7 +25,7 @@ from servers.engines.kind import EngineKind, Site
 from servers.gateway.body.content import BodyKind
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
-from servers.processes.proc import Member
+from servers.processes.group import Member
 
 PATH = "/v1/reverse"
 
