@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("benchmarks", "clients", "configs", "servers", "requirements", "litport.py")
-MOST_LISTED_PER_1000 = 36
-MOST_REGULAR_PER_1000 = 15
+MOST_LISTED_PER_1000 = 8
+MOST_REGULAR_PER_1000 = 12
 
 # ruff: noqa: SIM905  # words read better without a pair of quotes each
 PRONOUNS = frozenset(
