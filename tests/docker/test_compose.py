@@ -111,7 +111,7 @@ def test_what_ends_is_started_again_whatever_its_exit_status_but_for_what_is_to_
 @WITH_COMPOSE
 @pytest.mark.parametrize("name", LITPORT)
 def test_litport_is_given_the_time_that_it_takes_to_stop(name: str) -> None:
-    engines_end_s = 10  # servers/supervisor.py
+    engines_end_s = 10  # servers/models/supervisor.py
     grace = re.fullmatch(r"(\d+)s", service(name)["stop_grace_period"])
     assert grace is not None
     assert int(grace[1]) > Server().drain_timeout_s + engines_end_s

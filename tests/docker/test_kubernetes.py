@@ -175,7 +175,7 @@ def test_a_pod_has_no_rights_that_it_does_not_need(overlay: str) -> None:
 @WITH_KUSTOMIZE
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_pod_is_given_the_time_that_litport_takes_to_stop(overlay: str) -> None:
-    engines_end_s = 10  # servers/supervisor.py
+    engines_end_s = 10  # servers/models/supervisor.py
     environ = {each["name"]: each["value"] for each in container(overlay)["env"]}
     drain_s = float(environ["LITPORT_SERVER__DRAIN_TIMEOUT_S"])
     assert drain_s == Server().drain_timeout_s
