@@ -72,6 +72,7 @@ def test_what_no_gpu_measured_is_null(pictures: tuple[dict[str, Any], Path]) -> 
     assert rung["utilisation"][0]["models"]["model"]["cpu_cores"] > 0.1
 
 
+@pytest.mark.long
 def test_the_rows_of_vllm_and_litport_add_up(language: dict[str, Any]) -> None:
     rungs = by_name(language)
     for name in ("vllm-offline", "vllm", "litport"):
@@ -84,6 +85,7 @@ def test_the_rows_of_vllm_and_litport_add_up(language: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.long
 def test_every_rung_generates_the_same_tokens(language: dict[str, Any]) -> None:
     for name, rung in by_name(language).items():
         assert rung["parity"]["exact_share"] == 1.0, name
@@ -91,11 +93,13 @@ def test_every_rung_generates_the_same_tokens(language: dict[str, Any]) -> None:
     assert by_name(language)["litport"]["parity"]["logprob_distance"] < 0.001
 
 
+@pytest.mark.long
 def test_random_prompts_find_nothing_in_the_prefix_cache(language: dict[str, Any]) -> None:
     rungs = by_name(language)
     assert [rungs[name]["prefix_cache_hit_rate"] for name in ("vllm-offline", "vllm", "litport")] == [0, 0, 0]
 
 
+@pytest.mark.long
 def test_the_verdict_names_a_row_and_its_cause(language: dict[str, Any]) -> None:
     verdict = language["verdict"]
     assert verdict["row"] in {row["name"] for row in by_name(language)["litport"]["time"]["rows"]}

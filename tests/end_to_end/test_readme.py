@@ -37,6 +37,7 @@ def test_a_shell_example_runs(platform: Platform, block: str) -> None:
     _shell(block, platform)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", OF_THE_HARNESS, ids=lambda block: " ".join(block.split()[:3]))
 def test_an_example_of_the_harness_runs_when_made_small(
     platform: Platform, block: str, tmp_path: Path, model_cache: Path

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from servers.processes.group import ProcessGroup
-from tests.conftest import Platform, serving
+from tests.conftest import REPOSITORY, Platform, serving
 from tests.services.page_reader import Reader, metrics_url, state
 from tests.services.polling import wait_until
 
@@ -24,13 +24,20 @@ CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
 _BACK_S = 180
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+PROCESSES = ("main-process", "manager", "worker", "api-server")  # of a LitServe child
 
 
 @pytest.mark.parametrize(
     ("title", "number"),
-    [("VLLM::EngineCore", KILL), ("VLLM::EngineCore", STOP)],
-    ids=["engine core killed", "engine core stopped"],
+    [
+        ("VLLM::Worker", KILL),
+        ("VLLM::EngineCore", KILL),
+        ("servers.engines.vllm.child", KILL),
+        ("VLLM::EngineCore", STOP),
+    ],
+    ids=["worker killed", "engine core killed", "API server killed", "engine core stopped"],
 )
+@pytest.mark.long
 def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     platform: Platform, title: str, number: signal.Signals
 ) -> None:
@@ -71,35 +78,37 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     assert _ask(platform, CHAT).json()["choices"][0]["message"]["content"] == "The capital of France is Paris."
 
 
-@pytest.fixture
-def sleepy(tmp_path: Path) -> Iterator[Platform]:
-    """Two models of strangers: one that sleeps, and one that is to notice nothing."""
-    strangers = [f"tests/services/strangers/{name}" for name in ("sleeps.py:SleepsAPI", "squares.py:SquaresAPI")]
-    with serving(tmp_path, *strangers, "--server.cache_dir", str(tmp_path)) as platform:
+@pytest.fixture(scope="module")
+def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A model that sleeps for each process that is to fail, named after it, and one that is to notice nothing."""
+    folder = tmp_path_factory.mktemp("sleepy")
+    recipe = folder / "recipe.yaml"
+    sleeps = {"engine": "litserve", "api": f"{REPOSITORY / 'tests/services/strangers/sleeps.py'}:SleepsAPI"}
+    recipe.write_text(json.dumps({"models": dict.fromkeys(PROCESSES, sleeps)}))
+    squares = "tests/services/strangers/squares.py:SquaresAPI"
+    with serving(folder, str(recipe), squares, "--server.cache_dir", str(folder)) as platform:
         yield platform
 
 
 @pytest.mark.parametrize(
     ("victim", "number"),
     [
-        ("main process", KILL),
-        ("manager", KILL),
-        ("worker", KILL),
-        ("API server", KILL),
-        ("worker", STOP),
+        *((process, KILL) for process in PROCESSES),
+        pytest.param("worker", STOP, marks=pytest.mark.long),
+        pytest.param("api-server", STOP, marks=pytest.mark.long),
     ],
 )
 def test_when_a_process_of_litserve_fails_requests_end_and_the_others_do_not_notice(
     sleepy: Platform, victim: str, number: signal.Signals
 ) -> None:
-    group_id = _group(sleepy, "sleeps")
-    fault = Fault(sleepy, "sleeps", _of_litserve(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
-    (answer,) = fault.strike([lambda: sleepy.http.post("/predict/sleeps", json={"input": 60}, timeout=120)])
+    group_id = _group(sleepy, victim)
+    fault = Fault(sleepy, victim, _of_litserve(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
+    (answer,) = fault.strike([lambda: sleepy.http.post(f"/predict/{victim}", json={"input": 60}, timeout=120)])
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_died")
     fault.hold(bound_s=15 if number is STOP else 2)
     _wait_until_gone(group_id, timeout_s=5)
     fault.until_back()
-    assert sleepy.http.post("/predict/sleeps", json={"input": 0}, timeout=30).json() == {"output": 0}
+    assert sleepy.http.post(f"/predict/{victim}", json={"input": 0}, timeout=30).json() == {"output": 0}
 
 
 def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path) -> None:
@@ -217,10 +226,10 @@ class Fault:
 
 
 def _of_litserve(group_id: int) -> dict[str, int]:
-    """The processes of a LitServe child; it starts them in this order."""
+    """The processes of a LitServe child by name; it starts them in this order."""
     members = sorted(ProcessGroup(group_id).members(), key=lambda member: member.pid)
     children = [member.pid for member in members if "resource_tracker" not in member.title]
-    return dict(zip(("main process", "manager", "worker", "API server"), children, strict=True))
+    return dict(zip(PROCESSES, children, strict=True))
 
 
 def _group(platform: Platform, model: str) -> int:

@@ -15,6 +15,7 @@ from tests.services.polling import wait_until
 from tests.services.ports import port_in_use
 
 CHAT = "smollm2-135m-instruct"
+TOKENS = 64
 
 
 def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> None:
@@ -24,7 +25,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     begun = threading.Barrier(5)
 
     def stream() -> None:
-        body = {"model": CHAT, "prompt": "Once", "max_tokens": 200, "ignore_eos": True, "stream": True}
+        body = {"model": CHAT, "prompt": "Once", "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
         body["stream_options"] = {"include_usage": True}  # an event may hold several tokens
         with platform.http.stream("POST", "/v1/completions", json=body, timeout=120) as answer:
             parts = answer.iter_text()
@@ -43,7 +44,7 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
     assert platform.process.wait(timeout=30) == 0
     assert refused.status_code == 503
     assert len(texts) == len(threads)
-    assert all(text.endswith("data: [DONE]\n\n") and '"completion_tokens":200' in text for text in texts), texts
+    assert all(text.endswith("data: [DONE]\n\n") and f'"completion_tokens":{TOKENS}' in text for text in texts), texts
     assert not [member for group in groups if isinstance(group, int) for member in ProcessGroup(group).members()]
 
 

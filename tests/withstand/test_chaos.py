@@ -14,11 +14,12 @@ STRANGERS = "tests/services/strangers"
 TARGETS = ("configs/recipes/echo.yaml", f"{STRANGERS}/squares.py:SquaresAPI", f"{STRANGERS}/streams.py:CountdownAPI")
 
 
+@pytest.mark.long
 def test_killed_processes_fail_only_the_requests_of_their_own_model(tmp_path: Path) -> None:
     settings = ("--models.streams.stream", "true", "--server.cache_dir", str(tmp_path))
     forgiven = forgiving(["echo", "squares", "streams"])
     with serving(tmp_path, *TARGETS, *settings, *forgiven, timeout_s=60) as platform:
-        seen = chaos(platform, 15, interval_s=2, clients=4, seed=4, stop_share=0.1, stop_for_s=8, back_within_s=60)
+        seen = chaos(platform, 30, interval_s=3, clients=4, seed=4, stop_share=0.1, stop_for_s=8, back_within_s=60)
     document = seen.document()
     print(document)
     verdict = dict(document["verdict"])

@@ -17,7 +17,7 @@ def test_an_overloaded_model_goes_on_at_its_peak_and_tells_the_others_when_to_co
     sleeps = "tests/services/strangers/sleeps.py:SleepsAPI"
     limits = ["--models.sleeps.max_running", "2", "--models.sleeps.max_waiting", "1"]
     with serving(tmp_path, sleeps, *limits, "--server.cache_dir", str(tmp_path)) as platform:
-        result = asyncio.run(run(Target(f"{platform.url}/predict/sleeps", {"input": 0.1}), users=2, seconds=2))
+        result = asyncio.run(run(Target(f"{platform.url}/predict/sleeps", {"input": 0.1}), users=2, seconds=3))
     with capsys.disabled():
         print(f"\noverload: goodput {result['goodput_to_peak']:.2f} of the peak, {result['thrice']}")
     assert set(result["thrice"]["statuses"]) == {"200", "429"}
