@@ -14,6 +14,8 @@ import yaml
 
 from configs.model import LitServeModel
 from servers.apis import reference, registry
+from servers.engines import registry as engines
+from servers.gateway.routes import registry as routes
 from tests.servers.engines.litserve.child import REPOSITORY, Child, running
 
 DOCUMENT = (REPOSITORY / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -74,8 +76,8 @@ def test_the_documents_test_passes(folder: Path) -> None:
 
 
 def test_the_entry_point_group_is_the_one_that_is_read() -> None:
-    (block,) = blocks("toml")
-    assert list(tomllib.loads(block)["project"]["entry-points"]) == [registry.ENTRY_POINT_GROUP]
+    groups = [list(tomllib.loads(block)["project"]["entry-points"]) for block in blocks("toml")]
+    assert groups == [[registry.ENTRY_POINT_GROUP], [engines.ENTRY_POINT_GROUP, routes.ENTRY_POINT_GROUP]]
 
 
 def test_the_table_of_built_ins_names_them_all_and_their_own_arguments() -> None:
