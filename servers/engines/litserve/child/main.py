@@ -1,8 +1,8 @@
 """The process that serves one model through LitServe: `python -m servers.engines.litserve.child.main SPEC.json`.
 
-It loads the LitAPI, says in a file (the card) what it offers, and runs a LitServer on a Unix socket. It
-exists to keep plug-ins out of Litport's own process, and to end well, which LitServe alone does not. It never retries:
-a mistake is one line on stderr and exit status 3.
+It loads the LitAPI, describes it in a file (the card), and runs a LitServer on a Unix socket. Plug-ins run here, and
+not in Litport's own process. On SIGTERM it answers the requests in flight and leaves no process behind; LitServe alone
+leaves its workers. A user's mistake is one line on stderr and exit status 3.
 """
 
 import inspect
@@ -14,24 +14,26 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import litserve.server
-from litserve.callbacks import Callback
 from litserve.connector import check_cuda_with_nvidia_smi
 
 from configs.errors import UserError
 from servers.apis import registry
-from servers.engines.litserve.child.cancel import HttpCancel, Marks, Watch
-from servers.engines.litserve.child.context import Context, ContextTransport, HttpContext
-from servers.engines.litserve.child.in_flight import Hand
+from servers.engines.litserve.child.cancellations import Cancellations, Watch
+from servers.engines.litserve.child.exchange import ExchangeMiddleware
+from servers.engines.litserve.child.in_flight import InFlight
 from servers.engines.litserve.child.openapi import describe
-from servers.engines.litserve.child.timing import HttpTiming, TimedQueue, Timing
+from servers.engines.litserve.child.timing import Timing
+from servers.engines.litserve.child.work import Listener
+from servers.engines.litserve.child.worker_state import AnswerTransport, RequestQueue, WorkerState
 
 _EXIT_NOT_LOADED = 3
-# Workers send their spans twice a second, and are killed when nobody can ask them any more.
+# Workers send their spans twice a second, and are killed once the API servers have ended.
 _LAST_SPANS_S = 0.7
 
 
@@ -58,63 +60,64 @@ class ChildSpec:
     traces: bool = False
 
 
-class _Server(litserve.LitServer):  # type: ignore[misc] # litserve ships no complete types
-    """LitServer with requests on pipes instead of in its manager, and with work that can be cancelled.
+class _Server(litserve.LitServer):  # type: ignore[misc] # LitServe ships no types
+    """LitServer with requests on pipes instead of in its manager, and with work that can be cancelled."""
 
-    A worker that batches asks its queue a thousand times a second. Each question to a queue in the manager is a call to
-    another process, which kept a tenth of a core busy for a model at rest, and costs every request its time.
-    """
+    def __init__(self, api: Any, spec: ChildSpec) -> None:
+        self._cancel_grace_s = spec.cancel_grace_s
+        self._cancellations = Cancellations(Path(spec.uds).with_suffix(".cancelled"))
+        self._cancellations.clear()
+        self._in_flight = InFlight(self._cancellations)
+        listeners: list[Listener] = [Timing(), self._in_flight]
+        if spec.traces:
+            from servers.engines.litserve.child.spans import WorkerSpans
 
-    def __init__(self, api: Any, marks: Marks, cancel_grace_s: float, traces: bool, **options: Any) -> None:
-        self._marks = marks
-        self._hand = Hand(marks)
-        self._context = Context(traces)
-        self._cancel_grace_s = cancel_grace_s
+            listeners.append(WorkerSpans())
+        self._worker_state = WorkerState(listeners)
         super().__init__(
             api,
-            callbacks=[StayForDrain(), Timing(), self._hand, self._context],
-            middlewares=[HttpTiming, (HttpCancel, {"marks": marks}), (HttpContext, {"traces": traces})],
-            **options,
+            callbacks=[self._worker_state],
+            middlewares=[(ExchangeMiddleware, {"cancellations": self._cancellations, "traces": spec.traces})],
+            **_without_none(
+                accelerator=_accelerator(api, spec.accelerator),
+                devices=spec.devices,
+                workers_per_device=spec.workers_per_device,
+                timeout=spec.timeout,
+            ),
         )
 
     def _init_manager(self, num_api_servers: int) -> Any:
         manager = super()._init_manager(num_api_servers)
         (path,) = self.litapi_request_queues
-        self._hand.equip(self.lit_api, len(self._inference_workers_config_for_api(path)))
-        self._context.equip(self.lit_api)
-        self._transport: Any = ContextTransport(self._transport, self._context)
-        self.litapi_request_queues[path] = TimedQueue(
-            self._marks, self._hand, self._context, self._transport, self.lit_api.stream
+        self._in_flight.allocate(self.lit_api, len(self._inference_workers_config_for_api(path)))
+        self._transport: Any = AnswerTransport(self._transport, self._worker_state)
+        self.litapi_request_queues[path] = RequestQueue(
+            self._worker_state, self._cancellations, self._transport, self.lit_api.stream
         )
         return manager
 
     def register_endpoints(self) -> None:
-        """Register LitServe's endpoints, and document what its signatures cannot tell of them."""
+        """Register LitServe's endpoints, and document what their signatures lack."""
         super().register_endpoints()
         describe(self.app, self.lit_api)
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
         super()._start_worker_monitoring(manager, uvicorn_workers)
-        Watch(self._marks, self._hand.slots, self.inference_workers, self._cancel_grace_s, self.timeout).start()
-
-
-class StayForDrain(Callback):  # type: ignore[misc] # litserve ships no complete types
-    """In a worker: outlive SIGTERM. The whole process group gets it, and the request in hand must still be answered."""
-
-    def on_before_setup(self, *_: Any, **__: Any) -> None:
-        """Called by LitServe in the worker, first of all."""
-        # Not SIG_IGN, which every program that a plug-in starts would inherit.
-        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        slots, workers = self._in_flight.slots, self.inference_workers
+        Watch(self._cancellations, slots, workers, self._cancel_grace_s, self.timeout).start()
 
 
 def main(spec_file: str) -> int:
     """Serve until SIGTERM; returns the exit status when there is nothing to serve."""
     spec = ChildSpec(**json.loads(Path(spec_file).read_text()))
+    linger_s = _LAST_SPANS_S if spec.traces else 0.0
     # Children that are forked inherit the handler; it does nothing there. That keeps LitServe's queues alive meanwhile.
-    signal.signal(signal.SIGTERM, _Ending(os.getpid(), spec.uds, _LAST_SPANS_S if spec.traces else 0.0))
+    signal.signal(signal.SIGTERM, partial(_end, os.getpid(), spec.uds, linger_s))
+    # vLLM brings a release of mcp that this LitServe cannot use: run() would die with a NameError.
+    litserve.server._MCP_AVAILABLE = False
     try:
         api = construct(spec)
-        server = _server(api, spec)
+        server = _Server(api, spec)
     except UserError as error:
         return _fail(str(error))
     except Exception as error:  # whatever a plug-in's module or constructor raises
@@ -130,7 +133,7 @@ def main(spec_file: str) -> int:
             generate_client_file=False,
             access_log=False,  # the front door logs requests
             ws="none",
-            **_given(num_api_servers=spec.num_api_servers),
+            **_without_none(num_api_servers=spec.num_api_servers),
         )
     except RuntimeError as error:  # setup failed in a worker, which has written its traceback
         _end_children()
@@ -140,11 +143,11 @@ def main(spec_file: str) -> int:
 
 def construct(spec: ChildSpec) -> Any:
     """The LitAPI, with the settings that its constructor names as arguments and the others set on the object."""
-    found = registry.load(spec.api)
-    settings = _given(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
-    names = inspect.signature(found.__init__).parameters
+    api_class = registry.load(spec.api)
+    settings = _without_none(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
+    names = inspect.signature(api_class.__init__).parameters
     arguments = {name: value for name, value in settings.items() if name in names}
-    api = found(**_given(model_dir=spec.model_dir), **{**(spec.init or {}), **arguments})
+    api = api_class(**_without_none(model_dir=spec.model_dir), **{**(spec.init or {}), **arguments})
     if api.spec is not None and spec.stream not in (None, api.spec.stream):
         raise UserError(f"api {spec.api!r}: {type(api.spec).__name__} decides about streaming; remove `stream`")
     for name in settings.keys() - arguments.keys():
@@ -158,36 +161,17 @@ def construct(spec: ChildSpec) -> Any:
     return api
 
 
-def _server(api: Any, spec: ChildSpec) -> litserve.LitServer:
-    # vLLM brings a release of mcp that this LitServe cannot use: run() would die with a NameError.
-    litserve.server._MCP_AVAILABLE = False
-    marks = Marks(Path(spec.uds).with_suffix(".cancelled"))
-    marks.clear()
-    return _Server(
-        api,
-        marks,
-        spec.cancel_grace_s,
-        spec.traces,
-        **_given(
-            accelerator=_accelerator(api, spec.accelerator),
-            devices=spec.devices,
-            workers_per_device=spec.workers_per_device,
-            timeout=spec.timeout,
-        ),
-    )
-
-
-def _accelerator(api: Any, chosen: str | None) -> str | None:
-    """What LitServe's "auto" means, told to it, because it looks at whether this process has imported torch.
+def _accelerator(api: Any, setting: str | None) -> str | None:
+    """What LitServe's "auto" means, which LitServe reads from whether this process has imported torch.
 
     An API that imports torch in setup(), where it belongs, would get the CPU beside an idle GPU; and without a GPU
     LitServe imports torch here only to look for Apple's.
     """
-    if chosen not in (None, "auto") or sys.platform == "darwin":
-        return chosen
+    if setting not in (None, "auto") or sys.platform == "darwin":
+        return setting
     if check_cuda_with_nvidia_smi() == 0:
         return "cpu"
-    return "cuda" if getattr(api, "uses_torch", False) else chosen
+    return "cuda" if getattr(api, "uses_torch", False) else setting
 
 
 def _write_card(file: Path, api: Any) -> None:
@@ -206,35 +190,28 @@ def _write_card(file: Path, api: Any) -> None:
     part.replace(file)
 
 
-class _Ending:
+def _end(main_pid: int, uds: str, linger_s: float, _number: int, _frame: FrameType | None) -> None:
     """SIGTERM in the main process: API servers answer what they have, then everything ends at once.
 
-    Alone, the main process would die of SIGTERM and leave all others; with the group, workers and queues would die
-    under the requests that they are answering.
+    Without this, the main process alone would die of SIGTERM and leave the others; and if the whole group got it,
+    workers and queues would die under the requests that they are answering.
     """
-
-    def __init__(self, main_pid: int, uds: str, linger_s: float) -> None:
-        self._main_pid = main_pid
-        self._uds = uds
-        self._linger_s = linger_s
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._main_pid:
-            return
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        children = multiprocessing.active_children()
-        api_servers = [child for child in children if child.name.startswith("LitServer-")]
-        # uvicorn closes its socket, finishes its requests within a deadline of its own, and ends. Told again and again,
-        # because one that has just been forked listens to SIGTERM only a moment later.
-        while alive := [process for process in api_servers if process.is_alive()]:
-            for process in alive:
-                process.terminate()
-            alive[0].join(0.5)
-        time.sleep(self._linger_s)
-        _end_children()
-        Path(self._uds).unlink(missing_ok=True)
-        sys.stdout.flush()
-        os._exit(0)  # an ordinary exit would wait for LitServe's threads and queues, whose processes are gone
+    if os.getpid() != main_pid:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    children = multiprocessing.active_children()
+    api_servers = [child for child in children if child.name.startswith("LitServer-")]
+    # uvicorn closes its socket, finishes its requests within a deadline of its own, and ends. The signal is repeated,
+    # because a process that has just been forked listens to SIGTERM only a moment later.
+    while alive := [process for process in api_servers if process.is_alive()]:
+        for process in alive:
+            process.terminate()
+        alive[0].join(0.5)
+    time.sleep(linger_s)
+    _end_children()
+    Path(uds).unlink(missing_ok=True)
+    sys.stdout.flush()
+    os._exit(0)  # an ordinary exit would wait for LitServe's threads and queues, whose processes are gone
 
 
 def _end_children() -> None:
@@ -245,7 +222,7 @@ def _end_children() -> None:
         process.join()
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def _without_none(**options: Any) -> dict[str, Any]:
     """The options that are set; None is LitServe's own default and is not passed on."""
     return {name: value for name, value in options.items() if value is not None}
 

