@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.conftest import REPOSITORY
 from tests.containers.bases import STAND_IN
 from tests.containers.conftest import Builder
 from tests.containers.engine import compose
+from tests.services.polling import wait_until
 from tests.services.ports import free_port
 
 pytestmark = pytest.mark.long
@@ -70,7 +70,7 @@ def test_litport_answers_where_the_composition_says(ports: dict[str, int]) -> No
     ("query", "value"), [('up{job="litport"}', 1.0), ('litport_model_state{model="echo",state="ready"}', 1.0)]
 )
 def test_prometheus_scrapes_it(ports: dict[str, int], query: str, value: float) -> None:
-    assert _ask(ports["PROMETHEUS_PORT"], query, 60) == value
+    assert wait_until(lambda: _values(ports["PROMETHEUS_PORT"], query), 60, every_s=1) == [value]
 
 
 def test_prometheus_has_the_rules(ports: dict[str, int]) -> None:
@@ -81,14 +81,9 @@ def test_prometheus_has_the_rules(ports: dict[str, int]) -> None:
     ] == []
 
 
-def _ask(port: int, query: str, timeout_s: float) -> float | None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        url = f"http://127.0.0.1:{port}/api/v1/query"
-        found = httpx.get(url, params={"query": query}, timeout=10).json()["data"]["result"]
-        if found or time.monotonic() > deadline:
-            return float(found[0]["value"][1]) if found else None
-        time.sleep(1)
+def _values(port: int, query: str) -> list[float]:
+    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}, timeout=10).json()
+    return [float(sample["value"][1]) for sample in answer["data"]["result"]]
 
 
 def _have_prometheus(builder: Builder, image: str) -> None:

@@ -1,5 +1,6 @@
 """The shared platform, loaded while the real Prometheus watches; only its GPUs are stand-ins (services/gpus.py)."""
 
+import concurrent.futures
 import json
 import time
 from collections.abc import Iterator
@@ -65,8 +66,8 @@ def watched(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
         time.sleep(4)
         begin_s = time.time()
         models = {model["name"]: model for model in status["models"]}
-        # The language model last, as it has the most queries: its load must not be long ago when they are made.
-        loads = {name: _load(platform, models[name], folder) for name in LOADED}
+        with concurrent.futures.ThreadPoolExecutor(len(LOADED)) as pool:
+            loads = dict(zip(LOADED, pool.map(lambda name: _load(platform, models[name], folder), LOADED), strict=True))
         yield Watched(status["metrics_address"], prometheus, begin_s, loads)
 
 

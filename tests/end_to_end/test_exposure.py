@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -105,21 +104,23 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
 
 
 def test_sigint_drains_like_sigterm(tmp_path: Path) -> None:
-    sleeps = "tests/services/strangers/sleeps.py:SleepsAPI"
-    with serving(tmp_path, sleeps, "--server.cache_dir", str(tmp_path)) as platform:
+    release = tmp_path / "release"
+    body = {"name": "one", "how": f"until {release}", "begun": str(tmp_path / "begun")}
+    slow = "tests/services/strangers/slow.py:SlowAPI"
+    with serving(tmp_path, slow, "--server.cache_dir", str(tmp_path)) as platform:
         answers: list[int] = []
 
         def ask() -> None:
-            answers.append(platform.http.post("/predict/sleeps", json={"input": 3}, timeout=60).status_code)
+            answers.append(platform.http.post("/predict/slow", json=body, timeout=60).status_code)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        platform.wait_for("sleeps", running=1)
+        platform.wait_for("slow", running=1)
         platform.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        assert platform.http.get("/ready", timeout=10).status_code == 503
-        refused = platform.http.post("/predict/sleeps", json={"input": 0}, timeout=10)
+        wait_until(lambda: platform.http.get("/ready", timeout=10).status_code == 503, 5)
+        refused = platform.http.post("/predict/slow", json=body, timeout=10)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+        release.touch()
         asking.join()
         assert answers == [200]
         assert platform.process.wait(timeout=30) == 0
