@@ -1,14 +1,13 @@
 """The deadline of a request: the limit of the model or the server, or less if the client asks for less.
 
-A deadline also ends a request whose client has left: in both cases nobody takes the answer. The block that it limits is
-cancelled then, whether it waits for a turn or for the model. What has been sent of an answer stays sent.
+A deadline also ends a request whose client has left: in both cases nobody takes the answer. The work on it is cancelled
+then, whether it waits for a turn or for the model. What has been sent of an answer stays sent.
 """
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 
 from servers.errors import ApiError
 from servers.gateway.request import ClientGone, Receive, Request
@@ -44,9 +43,8 @@ class Deadline:
             return cls(begin_s, client_s, HEADER)
         return cls(begin_s, limit_s, limit_name)
 
-    @contextlib.asynccontextmanager
-    async def limit_answer(self, receive: Receive) -> AsyncIterator[None]:
-        """Cancel the block when the client leaves (ClientGone) or time is up (ApiError 504).
+    async def limit_answer(self, receive: Receive, work: Awaitable[None]) -> None:
+        """Do the work; cancel it when the client leaves (ClientGone) or time is up (ApiError 504).
 
         The body must have been read before: after it, `receive` only reports that the client has left.
         """
@@ -63,7 +61,7 @@ class Deadline:
         watcher = loop.create_task(watch_client())
         try:
             async with asyncio.timeout(self._remaining_s()) as timeout:
-                yield
+                await work
         except TimeoutError:
             if has_left:
                 raise ClientGone from None
@@ -72,12 +70,11 @@ class Deadline:
         finally:
             watcher.cancel()
 
-    @contextlib.asynccontextmanager
-    async def limit_body(self) -> AsyncIterator[None]:
-        """Cancel the block, which reads the request's body, when time is up (ApiError 408)."""
+    async def limit_body(self, body: Awaitable[bytes]) -> bytes:
+        """Read the request's body; give up when time is up (ApiError 408)."""
         try:
             async with asyncio.timeout(self._remaining_s()):
-                yield
+                return await body
         except TimeoutError:
             message = f"the whole body did not come within {self._limit_s:g} s ({self._limit_name})"
             raise ApiError(408, message, code="request_timeout", headers={"connection": "close"}) from None

@@ -4,7 +4,7 @@ A route's handler gets an exchange, and reaches the platform through its `gatewa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clients.documents import Readiness, Status
@@ -14,7 +14,7 @@ from servers.gateway.directory import Directory
 from servers.gateway.keys import Key
 from servers.gateway.request import Receive, Request
 from servers.gateway.response import Response
-from servers.gateway.usage import Usage
+from servers.gateway.usage import NO_USAGE, Usage
 from servers.models.model import Model
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Exchange:
     body: bytes = b""
     content: Content = NO_CONTENT
     model: Model | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     span: "RequestSpan | None" = None
     queued_s: float = 0.0
 

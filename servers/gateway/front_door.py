@@ -6,10 +6,8 @@ module of its own. Requests and answers pass through unchanged.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
 
 from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
@@ -101,8 +99,8 @@ class FrontDoor:
 
     async def _read_body(self, exchange: Exchange, kind: BodyKind) -> None:
         request, limits = exchange.request, exchange.limits
-        async with _deadline(exchange).limit_body():
-            exchange.body = await request.read_body(exchange.receive, limits.max_body_bytes)
+        deadline = _deadline(exchange)
+        exchange.body = await deadline.limit_body(request.read_body(exchange.receive, limits.max_body_bytes))
         exchange.content = read_content(exchange.body, request.content_type, limits, kind)
         if self._is_draining:
             raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
@@ -116,25 +114,21 @@ class FrontDoor:
         deadline = _deadline(exchange, model)
         key.enter(tokens)
         try:
-            async with (
-                deadline.limit_answer(exchange.receive),
-                self._turn(exchange, model),
-                model.quarantine.watch(path, exchange.body, exchange.request.id),
-            ):
-                with self._ledger.upstream(exchange, path) as trace:
-                    await forward(exchange, model, path, trace)
+            await deadline.limit_answer(exchange.receive, self._run(exchange, model, path))
         finally:
             exchange.usage = read_usage(exchange.response.tail)
             key.leave(tokens, _count_tokens(exchange))
             self._request_ended.set()
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, exchange: Exchange, model: Model) -> AsyncIterator[None]:
+    async def _run(self, exchange: Exchange, model: Model, path: str) -> None:
+        """Wait for a turn, then send the request to the model's process and its answer to the client."""
         assert exchange.key is not None
         self._ledger.queue(exchange)
         async with model.admission.turn(exchange.key.name, exchange.content.tokens):
             self._ledger.admit(exchange)
-            yield
+            async with model.quarantine.watch(path, exchange.body, exchange.request.id):
+                with self._ledger.upstream(exchange, path) as trace:
+                    await forward(exchange, model, path, trace)
 
     @property
     def in_flight(self) -> int:

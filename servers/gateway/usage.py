@@ -26,6 +26,9 @@ class Usage:
         return self.input_tokens + (self.output_tokens or 0)
 
 
+NO_USAGE = Usage()
+
+
 def read_usage(tail: bytes) -> Usage:
     """The usage in the last bytes of an answer."""
     inputs, outputs = _INPUT.findall(tail), _OUTPUT.findall(tail)

@@ -31,6 +31,8 @@ class Model:
 
     def choose(self) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests."""
+        if len(self.instances) == 1:  # the usual case, asked several times a request
+            return self.instances[0]
         return min(self.instances, key=lambda instance: (_PREFERENCE.index(instance.state), instance.in_flight))
 
     @property

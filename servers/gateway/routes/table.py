@@ -31,17 +31,22 @@ class RouteTable:
         self._is_offered = is_offered
         self._exact: dict[str, list[Route]] = {}
         self._patterns: dict[str, list[Route]] = {}
+        self._matches: dict[tuple[str, str], Match] = {}
         for route in routes:
             by_path = self._patterns if route.parameters else self._exact
             by_path.setdefault(route.pattern, []).append(route)
+            if not route.parameters:
+                self._matches.update({(method, route.pattern): Match(route) for method in route.methods})
 
     def match(self, method: str, path: str) -> Match:
         """The route of a request; for a path that is not on the port, a route that answers 404."""
+        if match := self._matches.get((method, path)):
+            return match
         if path in self._exact:
             return _choose(self._exact[path], method, _NO_PARAMETERS)
         for routes in self._patterns.values():
-            if matched := routes[0].expression.fullmatch(path):
-                return _choose(routes, method, matched.groupdict())
+            if parameters := routes[0].expression.fullmatch(path):
+                return _choose(routes, method, parameters.groupdict())
         if self._is_offered(path):
             return _choose([openai.card_route(path)], method, _NO_PARAMETERS)
         return Match(_UNKNOWN)
