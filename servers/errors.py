@@ -2,7 +2,7 @@
 
     {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
 
-Nothing here ever carries a request's content or a key.
+An error never holds the content of a request or a key.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 class ApiError(Exception):
-    """An answer other than success, decided at the front door. `param` names the field at fault, if one is."""
+    """A response other than success, made by the front door. `param` names the wrong field, where there is one."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The public address: bound before anything else is started, so that a port in use is known at once.
+"""The public address: bound before anything else starts, so that a port in use is reported at once.
 
-Standard library only, because the command line asks for the URL too.
+The command line uses this module too, so it imports only the standard library.
 """
 
 import errno
@@ -13,13 +13,12 @@ _BACKLOG = 2048
 
 
 def bind(host: str, port: int, settings: str = "server.host, server.port") -> socket.socket:
-    """A listening socket. Raises UserError when the address cannot be had, saying why and what to change."""
+    """A listening socket. Raises UserError when the address is not available; it says why and what to change."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(
-            family, kind, protocol
-        )  # asyncio sends small writes at once only if it knows it is TCP
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = addresses[0]
+        # With its protocol: asyncio sends small writes at once only on a socket that it knows to be TCP.
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -42,16 +41,16 @@ def address_of(listener: socket.socket, tls: bool = False) -> str:
 
 
 def url_of(host: str, port: int, tls: bool = False) -> str:
-    """The URL of a listening address; one that stands for all interfaces is reached over loopback."""
+    """The URL of a listening address; the address of all interfaces becomes loopback."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # nothing is bound here
     scheme = "https" if tls else "http"
     return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
 def is_public(host: str) -> bool:
-    """Whether other machines may reach what listens on this address; taken to be so where it cannot be resolved."""
+    """Whether other machines may reach this address; True when it cannot be resolved."""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # no such name; no name that could be one
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # an unknown name; an impossible name
         return True
-    return not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
+    return not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)

@@ -1,7 +1,7 @@
-"""The audit log: one JSON line a request, for whoever has to say later who used what.
+"""The audit log: one JSON line a request, as evidence of who used what.
 
-Time, request id, key name, client address, model, path, status, tokens and seconds; unknown is null. Never a prompt, an
-answer or a key. It refuses to hold a request up: on a disk that is full, lines are lost, and the log says so once.
+Time, request id, key name, client address, model, path, status, tokens and seconds; unknown is null. It never holds a
+prompt, an answer or a key. When the disk is full, lines are lost and the log says so once; requests go on.
 """
 
 import json
@@ -17,7 +17,7 @@ _log = logging.getLogger("litport.gateway")
 
 
 class Audit:
-    """Appends to `file`, and opens it anew when logrotate has moved it; does nothing when there is none."""
+    """Appends to `file`, and opens it again when logrotate has moved it; does nothing when `file` is None."""
 
     def __init__(self, file: Path | None) -> None:
         self._handler: WatchedFileHandler | None = None

@@ -1,21 +1,21 @@
-"""What the front door counts of requests: how many, how long each part of them took, and their tokens.
+"""The metrics of requests: how many, how long each part of them took, and their tokens.
 
-No label holds anything that a client may choose freely: models, routes, keys' names and codes of errors are all of
-lists that the settings or the code end.
+No label has a value that a client may choose freely: models, routes, names of keys and codes of errors come from lists
+that the settings or the code limit.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
 from servers.gateway.usage import Usage
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each one, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call] # one more series for each counter
 
 # From a rejected request to a long generation.
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class ModelTimes:
-    """The histograms of one model, in seconds; kept, because looking one up costs more than observing it."""
+    """The histograms of one model, in seconds; stored, because a look-up costs more than an observation."""
 
     def __init__(self, metrics: "RequestMetrics", model: str) -> None:
         self.queue_s = metrics.queue_s.labels(model)
@@ -26,7 +26,7 @@ class ModelTimes:
 
 
 class RequestMetrics:
-    """The series, in a registry of their own. A model that is not known is ""."""
+    """The series, in a registry of their own. The label of an unknown model is ""."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -60,13 +60,13 @@ class RequestMetrics:
         return self._times[model]
 
     def count_tokens(self, model: str, key: str, usage: Usage) -> None:
-        """Add what an answer says that it took; what it does not say is not counted."""
+        """Add the tokens that an answer names; those that it does not name are not counted."""
         for direction, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if count is not None:
                 self.tokens.labels(model, direction, key).inc(count)
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"litport_{name}", words, ["model", *labels], registry=self.registry)
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"litport_{name}", help_text, ["model", *labels], registry=self.registry)
 
-    def _histogram(self, name: str, words: str) -> Histogram:
-        return Histogram(f"litport_{name}_seconds", words, ["model"], buckets=_BUCKETS_S, registry=self.registry)
+    def _histogram(self, name: str, help_text: str) -> Histogram:
+        return Histogram(f"litport_{name}_seconds", help_text, ["model"], buckets=_BUCKETS_S, registry=self.registry)

@@ -1,7 +1,7 @@
 """The front door's HTTP server: uvicorn on a socket that is bound already.
 
-uvicorn is configured here for being proxied through: no access log, no header of its own, no WebSockets, and signals
-left to us. TLS, where there is a certificate, is uvicorn's; CORS, where origins are listed, Starlette's.
+uvicorn writes no access log and no header of its own, speaks no WebSockets, and leaves signals to the platform. It does
+TLS where there is a certificate; Starlette does CORS where origins are listed.
 """
 
 import contextlib

@@ -27,7 +27,7 @@ class Reload:
         """Read and check everything, then apply it."""
         try:
             settings = self._load_again().settings
-            keyring = self._keyring.reloaded(settings.auth)
+            keyring = self._keyring.read_again(settings.auth)
             if problems := keyring.unknown_models(self._platform.models):
                 raise SettingsError(tuple(problems))
             if keyring.empty and not self._keyring.empty:

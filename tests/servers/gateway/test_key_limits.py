@@ -131,7 +131,7 @@ def test_whatever_comes_the_rate_holds_and_who_waits_as_told_is_let_in_and_no_so
             retry_s = int(error.headers["retry-after"])
             assert 1 <= retry_s <= 60
             for wait_s, fits in ((retry_s, True), (retry_s - 1, False)):
-                later = replace(key, running=copy.deepcopy(key.running), clock=StandInForTime(time.now_s + wait_s))
+                later = replace(key, account=copy.deepcopy(key.account), clock=StandInForTime(time.now_s + wait_s))
                 if fits:
                     later.enter(tokens)
                 else:

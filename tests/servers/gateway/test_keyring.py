@@ -120,7 +120,7 @@ def test_a_reload_changes_keys_rights_and_limits_and_keeps_what_was_spent(tmp_pa
     before.enter(600)
     old.find(bearer("quick")).enter(0)
     keys_file(tmp_path, f"alice: {{key: {BOB}, models: [one], {limits}}}\ncarl: {{key: {BOB}0}}\n")
-    ring = old.reloaded(Auth.model_validate({"api_keys": ["quick"], "keys_file": tmp_path / "keys.yaml"}))
+    ring = old.read_again(Auth.model_validate({"api_keys": ["quick"], "keys_file": tmp_path / "keys.yaml"}))
     with pytest.raises(ApiError):
         ring.find(bearer(ALICE))
     after = ring.find(bearer(BOB))
@@ -138,7 +138,7 @@ def test_a_new_rate_finds_the_same_share_of_the_minute_spent(tmp_path: Path, tim
     old = ring_of(tmp_path, f"alice: {{key: {ALICE}, tokens_per_minute: 100}}\n", time=time)
     old.find(bearer(ALICE)).enter(50)
     keys_file(tmp_path, f"alice: {{key: {ALICE}, tokens_per_minute: 1000}}\n")
-    key = old.reloaded(Auth(keys_file=tmp_path / "keys.yaml")).find(bearer(ALICE))
+    key = old.read_again(Auth(keys_file=tmp_path / "keys.yaml")).find(bearer(ALICE))
     key.enter(500)
     assert refusal(key, 500).headers == {"retry-after": "30"}
 
@@ -147,11 +147,11 @@ def test_a_reload_that_fails_says_why_and_leaves_the_ring_in_use(tmp_path: Path)
     ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\n")
     path = keys_file(tmp_path, "alice: {}\n")
     with pytest.raises(SettingsError, match="got neither"):
-        ring.reloaded(Auth(keys_file=path))
+        ring.read_again(Auth(keys_file=path))
     assert ring.find(bearer(ALICE)).name == "alice"
 
 
 def test_requests_of_nobody_in_particular_are_still_counted_after_a_reload() -> None:
     ring = Keyring(Auth())
     ring.find({}).enter(0)
-    assert ring.reloaded(Auth()).find({}).in_flight == 1
+    assert ring.read_again(Auth()).find({}).in_flight == 1
