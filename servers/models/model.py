@@ -79,5 +79,6 @@ class Model:
     @property
     def max_tokens_in_flight(self) -> int | None:
         """How many tokens the requests that run or wait may take; None for no limit."""
-        limit: int | None = getattr(self.settings, "max_tokens_in_flight", None)  # only engines that count tokens
+        # Only engines that count tokens have it; pydantic takes 2 us to say that a field is missing.
+        limit: int | None = vars(self.settings).get("max_tokens_in_flight")
         return limit
