@@ -97,6 +97,13 @@ def choose(page: Page, label: str, option: str, within: str = "body") -> None:
     page.get_by_role("option", name=option).click()
 
 
+def open_parameters(page: Page) -> None:
+    """Open the parameters of the chat; a field that is filled before Gradio has built all of them would be reset."""
+    page.get_by_role("button", name="Parameters").click()
+    expect(page.get_by_label("Completion", exact=True)).to_be_visible()
+    expect(page.get_by_role("textbox", name=re.compile("^stop"))).to_be_visible()
+
+
 def ask(page: Page, prompt: str) -> None:
     """Type the prompt and press Enter."""
     box = page.get_by_label("Prompt")

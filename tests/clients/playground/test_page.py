@@ -11,7 +11,7 @@ import pytest
 import skimage
 from playwright.sync_api import Browser, Page, expect
 
-from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
+from tests.clients.playground.conftest import Playground, ask, choose, open_parameters, playing, tab
 from tests.conftest import Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM
 from tests.services.polling import wait_until
@@ -93,7 +93,7 @@ def test_a_new_question_ends_the_answer_before(page: Page, served: Platform) -> 
 
 
 def test_parameters_are_sent_and_shown_as_code(page: Page) -> None:
-    page.get_by_role("button", name="Parameters").click()
+    open_parameters(page)
     for label, value in {"temperature": "0.5", "max_tokens": "7", "seed": "9007199254740993", "stop": "a\nb"}.items():
         page.get_by_role("textbox", name=re.compile(f"^{label}")).fill(value)
     page.get_by_label("System message").fill("You're a parrot.")
@@ -116,7 +116,7 @@ def test_a_broken_answer_is_told_in_words_and_keeps_what_came(page: Page) -> Non
 
 
 def test_a_route_that_a_model_does_not_have_is_told_in_words(page: Page) -> None:
-    page.get_by_role("button", name="Parameters").click()
+    open_parameters(page)
     page.get_by_label("Completion", exact=True).check()
     ask(page, "once upon")
     expect(page.locator("#figures-left")).to_contain_text("does not serve /v1/completions")
@@ -235,7 +235,7 @@ def test_nothing_is_wider_than_the_window_and_every_input_has_a_name(
 ) -> None:
     page = visit(playground.url, width)
     expect(page.locator("#told")).to_contain_text("models ready")
-    page.get_by_role("button", name="Parameters").click()
+    open_parameters(page)
     for name in ("Chat", "Predict", "Similarity", "Live"):
         tab(page, name)
         expect(page.locator(f"#tab-{name.lower()}")).to_be_visible()

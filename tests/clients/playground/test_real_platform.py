@@ -8,7 +8,7 @@ import pytest
 import skimage
 from playwright.sync_api import Page, expect
 
-from tests.clients.playground.conftest import Playground, ask, choose, playing, tab
+from tests.clients.playground.conftest import Playground, ask, choose, open_parameters, playing, tab
 from tests.conftest import Platform
 from tests.services.chromium import NEEDS_CHROMIUM
 from tests.services.polling import wait_until
@@ -29,7 +29,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory, platform: Platform) -> 
 def page(visit: Callable[..., Page], playground: Playground) -> Page:
     page = visit(playground.url)
     expect(page.locator("#told")).to_contain_text("models ready")
-    page.get_by_role("button", name="Parameters").click()
+    open_parameters(page)
     return page
 
 
