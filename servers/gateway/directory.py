@@ -18,7 +18,7 @@ class Directory:
     def __init__(self, models: Mapping[str, Model]) -> None:
         self.models = models
 
-    def named(self, name: str) -> Model:
+    def find(self, name: str) -> Model:
         """The model of this name, or the one whose process lists it (an adapter). Raises ApiError 404."""
         if name in self.models:
             return self.models[name]
@@ -34,9 +34,9 @@ class Directory:
         Raises ApiError: 404 for a model that does not exist, 400 for one that is not named or does not offer the path,
         503 for one that is not ready.
         """
-        model = self._only_one(path) if name is None else self.named(name)
+        model = self._only_one(path) if name is None else self.find(name)
         if path not in ready_card(model).routes:
-            raise unsupported(model, path)
+            raise not_offered(model, path)
         return model
 
     def offers(self, path: str) -> bool:
@@ -80,7 +80,7 @@ def entries(model: Model) -> list[dict[str, Any]]:
     return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
 
 
-def unsupported(model: Model, path: str) -> ApiError:
+def not_offered(model: Model, path: str) -> ApiError:
     """The error for a path that the model does not offer."""
     message = f"model '{model.name}' does not serve {path}; it serves {', '.join(paths_of(model))}"
     return ApiError(400, message, code="unsupported_route", param="model")

@@ -1,8 +1,8 @@
-"""The page at /docs: Swagger UI over the platform's own OpenAPI document, from files that are installed here.
+"""The page at /docs: Swagger UI over the platform's OpenAPI document, from files that are installed here.
 
-It exists so that a person can see every route and try it, without a network beyond this server. The page holds nothing
-secret and needs no key; the document does where there are keys, so the page asks for one, keeps it in its memory only,
-and sends it along with what is tried out. It refuses to load, send or store anything elsewhere.
+A person can see and try every route without any network beyond this server. The page itself needs no key. Where the
+platform has keys the document needs one, so the page asks for it, keeps it in memory only, and sends it with each try.
+The page loads, sends and stores nothing elsewhere.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ _TYPES = {
 }
 PATHS = frozenset({_PAGE, *_TYPES})
 
-# Swagger UI sets styles on elements and draws with pictures that are written into its style sheet.
+# Swagger UI sets styles on elements, and its style sheet contains pictures.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_FOREVER = "public, max-age=31536000, immutable"  # the page asks for each by the digest of what is in it
+_FOREVER = "public, max-age=31536000, immutable"  # the page requests each by the digest of its content
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class File:
     cache_control: str
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers it is answered with."""
-        named = {
+        """The headers of its response."""
+        fields = {
             "content-type": self.content_type,
             "content-length": str(len(self.body)),
             "cache-control": self.cache_control,
@@ -47,12 +47,12 @@ class File:
             "referrer-policy": "no-referrer",
             "x-content-type-options": "nosniff",
         }
-        return [(name.encode(), value.encode()) for name, value in named.items()]
+        return [(name.encode(), value.encode()) for name, value in fields.items()]
 
 
 @cache
 def file(path: str, needs_key: bool) -> File:
-    """What is at one of `PATHS`; read once. `needs_key` has the page ask for a key before it asks for the document."""
+    """The file at one of `PATHS`; read once. With `needs_key` the page asks for a key before it loads the document."""
     if path == _PAGE:
         page = _HTML.replace("NEEDS_KEY", "yes" if needs_key else "no")
         for name in _TYPES:
@@ -65,9 +65,9 @@ def file(path: str, needs_key: bool) -> File:
 @cache
 def _body(path: str) -> bytes:
     name = path.removeprefix("/docs/")
-    if name in _OWN:
-        return _OWN[name].encode()
-    # Found, not imported: the package would bring a web framework along.
+    if name in _TEXTS:
+        return _TEXTS[name].encode()
+    # Located, not imported: the package would import a web framework.
     spec = find_spec("fastapi_swagger")
     assert spec is not None
     assert spec.origin is not None
@@ -104,7 +104,7 @@ _HTML = """<!doctype html>
 </html>
 """
 
-_OWN = {
+_TEXTS = {
     "page.css": """#ask, #problem { max-width: 40em; margin: 2em auto; font-family: sans-serif; line-height: 1.5; }
 #ask label { display: block; margin-bottom: 0.5em; }
 #ask input { width: 20em; font: inherit; padding: 0.2em; }

@@ -1,16 +1,16 @@
 """`/predict/{model}`: one route to each model that predicts, whatever its body is."""
 
 from servers.gateway.body.content import BodyKind
-from servers.gateway.directory import ready_card, unsupported
+from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
 
 
 async def _predict(exchange: Exchange) -> None:
-    model = exchange.gateway.directory.named(exchange.parameters["model"])
+    model = exchange.gateway.directory.find(exchange.parameters["model"])
     path = ready_card(model).predict_path
     if path is None:
-        raise unsupported(model, "/predict")
+        raise not_offered(model, "/predict")
     await exchange.gateway.dispatch(exchange, model, path)
 
 
