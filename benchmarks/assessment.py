@@ -98,7 +98,7 @@ def _findings(result: RungResult, course: Course, ceiling: float | None) -> list
             offered_per_s=arrivals.offered_rate_per_s(course.items[: len(measurement.records)]),
             expected_hit_rate=workload.expected_hit_rate(course.workload, course.items),
             ceiling_per_s=ceiling,
-            throttled=None if throttled_s is None else throttled_s / measurement.duration_s,
+            throttled_share=None if throttled_s is None else throttled_s / measurement.duration_s,
         )
         findings += validity.check(facts, course.bench)
     count = sum(len(measurement.records) for measurement in result.measurements)

@@ -55,10 +55,10 @@ def compare(base: Path, candidate: Path) -> list[Ratio]:
         if not document.valid:
             raise UserError(f"{folder} is not valid: {document.findings[0].message}")
     stretches = [_stretches(folder, document) for folder, document in zip(folders, results, strict=True)]
-    shared = [key for key in stretches[0] if key in stretches[1]]
-    if not shared:
+    common = [key for key in stretches[0] if key in stretches[1]]
+    if not common:
         raise UserError("the two results have no rung in common")
-    return [_ratio(key, stretches[0][key], stretches[1][key]) for key in shared]
+    return [_ratio(key, stretches[0][key], stretches[1][key]) for key in common]
 
 
 def _ratio(key: _Key, *stretches: tuple[Numbers, Numbers]) -> Ratio:

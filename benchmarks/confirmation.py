@@ -20,8 +20,8 @@ def confirm(rungs: RungFactory, course: Course, advice: Advice, report: Report) 
 
     load = course.bench.load
     if load.shape == "ramp":  # at its most users only
-        closed = course.bench.model_copy(update={"load": load.model_copy(update={"shape": "closed"})})
-        course = replace(course, bench=closed)
+        bench = course.bench.model_copy(update={"load": load.model_copy(update={"shape": "closed"})})
+        course = replace(course, bench=bench)
     plain, changed = measure_ladder(make_rungs, course, report, passes=2)
     pairs = _pairs(plain, changed)
     throughput = [with_advice.throughput_per_s / without.throughput_per_s for without, with_advice in pairs]

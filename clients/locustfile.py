@@ -1,6 +1,6 @@
 """Load with Locust's own command line and page: `locust -f clients/locustfile.py --host http://127.0.0.1:8000`.
 
-Endless requests of random tokens to one model, by as many users as the page asks for. `--route` says what is asked:
+Endless requests of random tokens to one model, by as many users as the page asks for. `--route` chooses the requests:
 completions (streamed), embeddings, or the path of a `causal_lm` such as /predict/NAME.
 """
 
@@ -46,8 +46,8 @@ class EndlessCalls:
         del call
         return time.monotonic()
 
-    def done(self, call: Call, record: RequestRecord) -> None:
-        """Locust's own statistics keep what matters here."""
+    def finish(self, call: Call, record: RequestRecord) -> None:
+        """Nothing: Locust's own statistics count the requests."""
 
 
 def _add_options(parser: Any) -> None:
@@ -61,10 +61,10 @@ def _add_options(parser: Any) -> None:
 
 def _prepare(environment: Any, **_: Any) -> None:
     options = environment.parsed_options
-    chosen = {"completions": CompletionUser, "embeddings": WholeUser}.get(options.route, LineUser)
+    user_class = {"completions": CompletionUser, "embeddings": WholeUser}.get(options.route, LineUser)
     # Locust finds all three here; those of weight 0 it leaves alone.
     for user in (CompletionUser, LineUser, WholeUser):
-        user.weight = int(user is chosen)
+        user.weight = int(user is user_class)
     environment.calls = EndlessCalls(options)
     environment.headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
 

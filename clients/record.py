@@ -1,4 +1,4 @@
-"""A request to be made, and what became of it.
+"""A request to be sent, and its outcome.
 
 Both cross process boundaries as MessagePack, so they hold plain values only. All times are seconds of
 `time.monotonic()`, which every process of a machine shares. A record counts tokens as the server reported them: nothing
@@ -29,7 +29,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
-    """What happened to one request; None where the server did not say or nothing came.
+    """The outcome of one request; None where the server did not say or nothing came.
 
     `scheduled_s` is when it was due, `sent_s` when it was sent, `chunk_s` when each part of the answer's content came,
     `end_s` when the answer was complete. `status` is 0 when there was no answer at all; `error` says why it failed.
@@ -72,5 +72,5 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 
 def window(records: Iterable[RequestRecord]) -> tuple[float, float]:
     """When the first of the requests was due, and when the last answer was complete; ValueError without any."""
-    known = list(records)
-    return min(record.scheduled_s for record in known), max(record.end_s for record in known)
+    times = [(record.scheduled_s, record.end_s) for record in records]
+    return min(begin_s for begin_s, _ in times), max(end_s for _, end_s in times)

@@ -1,8 +1,8 @@
 """Locust users that ask models, and note when each part of an answer comes.
 
-The same classes make the load of `litport bench` and of `locust -f clients/locustfile.py`. What they ask comes from
-`environment.calls`; latency counts from the time a call was due, so a late user cannot hide a slow server. They read an
-answer as it comes and decide nothing about it: a failed request is a record like any other.
+The same classes make the load of `litport bench` and of `locust -f clients/locustfile.py`. Their calls come from
+`environment.calls`. Latency counts from the time a call was due, so a late user cannot hide a slow server. A failed
+request is a record like any other.
 """
 
 import time
@@ -24,7 +24,7 @@ _BLOCK_BYTES = 64 * 1024
 
 
 class Calls(Protocol):
-    """Where users get their calls from, and leave their records."""
+    """Gives users their calls, and takes their records."""
 
     def take(self) -> Call | None:
         """The next call, or None when there is no more."""
@@ -34,8 +34,8 @@ class Calls(Protocol):
         """When the call is due; returns once everything it waits for has happened, but perhaps before that time."""
         ...
 
-    def done(self, call: Call, record: RequestRecord) -> None:
-        """Note what became of a call."""
+    def finish(self, call: Call, record: RequestRecord) -> None:
+        """Take the record of a call."""
         ...
 
 
@@ -79,7 +79,7 @@ class ModelUser(User):
         except (OSError, HTTPParseError, msgspec.DecodeError) as problem:
             record.error = f"{type(problem).__name__}: {problem}"
         record.end_s = record.end_s or time.monotonic()
-        self._calls.done(call, record)
+        self._calls.finish(call, record)
         self.environment.events.request.fire(
             request_type=type(self).__name__,
             name=call.path,
@@ -99,9 +99,9 @@ class ModelUser(User):
         record.status = response.status_code
         try:
             if record.status != 200:
-                said = bytes(response.read())
-                record.error = f"status {record.status}: {said[:300].decode(errors='replace')}"
-                return len(said)
+                body = bytes(response.read())
+                record.error = f"status {record.status}: {body[:300].decode(errors='replace')}"
+                return len(body)
             size = self.read(response, record)
             record.end_s = time.monotonic()
             return size
@@ -151,11 +151,11 @@ class LineUser(ModelUser):
         while line := response.readline(b"\n"):
             record.chunk_s.append(time.monotonic())
             size += len(line)
-            said = _LINE.decode(line)
-            if said.error is not None:
-                record.error = f"error line: {msgspec.json.encode(said.error)[:300].decode()}"
-            if said.usage:
-                _note_usage(record, said.usage)
+            part = _LINE.decode(line)
+            if part.error is not None:
+                record.error = f"error line: {msgspec.json.encode(part.error)[:300].decode()}"
+            if part.usage:
+                _note_usage(record, part.usage)
         return size
 
 
@@ -182,19 +182,18 @@ class PlannedCalls:
         self.records: list[RequestRecord] = []
         self._calls = iter(calls)
         self._time_limit_s = time_limit_s
-        self._begun = Event()
+        self._start = Event()
         self._begin_s = 0.0
-        awaited = {call.after for call in calls if call.after is not None}
-        self._answered: dict[int, Event] = {index: Event() for index in awaited}
+        self._answers: dict[int, Event] = {call.after: Event() for call in calls if call.after is not None}
 
     def begin(self, begin_s: float) -> None:
         """Let the users go; `at_s` counts from `begin_s`."""
         self._begin_s = begin_s
-        self._begun.set()
+        self._start.set()
 
     def take(self) -> Call | None:
         """The next call, once the load has begun."""
-        self._begun.wait()
+        self._start.wait()
         call = next(self._calls, None)
         if call is None:
             return None
@@ -204,17 +203,17 @@ class PlannedCalls:
     def due_s(self, call: Call) -> float:
         """The time planned, or now; a call that follows another is due when that is answered, not before."""
         if call.after is not None:
-            self._answered[call.after].wait()
+            self._answers[call.after].wait()
         now_s = time.monotonic()
         if call.at_s is None:
             return now_s
         due_s = self._begin_s + call.at_s
         return due_s if call.after is None else max(due_s, now_s)
 
-    def done(self, call: Call, record: RequestRecord) -> None:
-        """Keep the record, and release what waited for it."""
+    def finish(self, call: Call, record: RequestRecord) -> None:
+        """Keep the record, and release the call that waits for it."""
         self.records.append(record)
-        if waiting := self._answered.get(call.index):
+        if waiting := self._answers.get(call.index):
             waiting.set()
 
 

@@ -67,14 +67,14 @@ class _Decoder(msgspec.Struct, frozen=True):
         if "num_attention_heads" not in config or "num_hidden_layers" not in config:
             return None
         heads = config["num_attention_heads"]
-        saved = str(config.get("torch_dtype") or config.get("dtype"))
+        file_dtype = str(config.get("torch_dtype") or config.get("dtype"))
         return cls(
-            parameters=weight_bytes(model_dir) / _BYTES.get(saved, 2),
+            parameters=weight_bytes(model_dir) / _BYTES.get(file_dtype, 2),
             layers=config["num_hidden_layers"],
             heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            width_bytes=_BYTES.get(saved if dtype in (None, "auto") else str(dtype), 2),
+            width_bytes=_BYTES.get(file_dtype if dtype in (None, "auto") else str(dtype), 2),
         )
 
 
@@ -84,7 +84,7 @@ def _shares(
     """MFU over the measured time and MBU of the mean decoding step."""
     lengths = [(record.prompt_tokens or 0, record.output_tokens or 0) for record in records]
     # Every token attends to itself and to all before it.
-    attended = sum((prompt + output) * (prompt + output + 1) / 2 for prompt, output in lengths)
+    pairs = sum((prompt + output) * (prompt + output + 1) / 2 for prompt, output in lengths)
     context = sum(prompt + output / 2 for prompt, output in lengths) / max(len(lengths), 1)
     steps_s = [record.tpot_s for record in records if record.tpot_s]
     devices = len({gpu.uuid for gpu in gpus})
@@ -96,7 +96,7 @@ def _shares(
         layers=model.layers,
         heads=model.heads,
         head_dim=model.head_dim,
-        attention_pairs=attended,
+        attention_pairs=pairs,
         elapsed_s=spent_s,
         devices=devices,
     )

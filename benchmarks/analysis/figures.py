@@ -113,10 +113,10 @@ def distribution(values: Sequence[float | None]) -> Distribution | None:
     size = (_RESAMPLES, min(len(measured), 20_000))
     draws = measured[np.random.default_rng(0).integers(0, len(measured), size)]
 
-    def percentile(which: int) -> tuple[float | None, list[float] | None]:
-        if not supports(len(measured), which):
+    def percentile(rank: int) -> tuple[float | None, list[float] | None]:
+        if not supports(len(measured), rank):
             return None, None
-        return float(np.percentile(measured, which)), _interval(np.percentile(draws, which, axis=1))
+        return float(np.percentile(measured, rank)), _interval(np.percentile(draws, rank, axis=1))
 
     mean = float(measured.mean()), _interval(draws.mean(axis=1))
     return Distribution(len(measured), *mean, *percentile(50), *percentile(90), *percentile(99))
@@ -141,8 +141,8 @@ def rate(passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[Re
 
 def resampled_means(rates: Numbers, lengths_s: Numbers, seed: int = 0) -> Numbers:
     """Means over the time of `_RESAMPLES` bootstrap samples of the stretches; a longer stretch counts for more."""
-    drawn = np.random.default_rng(seed).integers(0, len(rates), (_RESAMPLES, len(rates)))
-    means: Numbers = (rates * lengths_s)[drawn].sum(axis=1) / lengths_s[drawn].sum(axis=1)
+    indexes = np.random.default_rng(seed).integers(0, len(rates), (_RESAMPLES, len(rates)))
+    means: Numbers = (rates * lengths_s)[indexes].sum(axis=1) / lengths_s[indexes].sum(axis=1)
     return means
 
 

@@ -18,8 +18,8 @@ _LEAST_REQUESTS = 4
 class Facts:
     """What the rules look at: one measurement of one rung, and the load that was planned for it.
 
-    `ceiling_per_s` is what the load generator reaches against a server that does nothing; `throttled` the share of the
-    time for which the CPU quota held the processes back (None: there is no quota).
+    `ceiling_per_s` is what the load generator reaches against a server that does nothing; `throttled_share` the share
+    of the time for which the CPU quota held the processes back (None: there is no quota).
     """
 
     rung: str
@@ -28,7 +28,7 @@ class Facts:
     offered_per_s: float | None = None
     expected_hit_rate: float | None = None
     ceiling_per_s: float | None = None
-    throttled: float | None = None
+    throttled_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def _steady_state(facts: Facts, bench: Bench) -> Iterator[str]:
 
 
 def _cpu_throttled(facts: Facts, bench: Bench) -> Iterator[str]:
-    if facts.throttled is not None and facts.throttled > bench.validity.max_throttled:
-        yield f"the CPU quota held the processes back for {facts.throttled:.0%} of the time"
+    if facts.throttled_share is not None and facts.throttled_share > bench.validity.max_throttled:
+        yield f"the CPU quota held the processes back for {facts.throttled_share:.0%} of the time"
 
 
 def request_rate(measurement: Measurement) -> float:

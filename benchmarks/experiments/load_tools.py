@@ -42,8 +42,8 @@ def with_litport(
 ) -> dict[str, float]:
     """Our own figures of one run: output tokens a second, median ttft and tpot in ms."""
     workload = Workload(requests=requests, input_tokens=str(lengths[0]), output_tokens=str(lengths[1]))
-    planned = calls(make(workload, requests, seed), COMPLETIONS, model)
-    result = generator.generate(url, "events", planned, users, 3600)
+    load = calls(make(workload, requests, seed), COMPLETIONS, model)
+    result = generator.generate(url, "events", load, users, 3600)
     failed = [record.error for record in result.records if record.failed]
     if failed:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
@@ -97,8 +97,8 @@ def agree(options: argparse.Namespace) -> None:
     lengths = (options.input_tokens, options.output_tokens)
     runs: dict[str, list[dict[str, float]]] = {"A": [], "B": []}
     for number, side in enumerate("ABBA" * options.rounds):
-        shared = (options.url, options.model, options.users, options.requests, lengths, options.seed + number)
-        runs[side].append(with_litport(*shared) if side == "A" else with_vllm(*shared, options.tokenizer))
+        arguments = (options.url, options.model, options.users, options.requests, lengths, options.seed + number)
+        runs[side].append(with_litport(*arguments) if side == "A" else with_vllm(*arguments, options.tokenizer))
         print(side, {name: round(value, 2) for name, value in runs[side][-1].items()}, flush=True)
     for name in runs["A"][0]:
         litport, vllm = ([run[name] for run in runs[side]] for side in "AB")

@@ -66,7 +66,7 @@ def _bursts(load: Load, draw: random.Random) -> Iterator[float]:
 def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]:
     lines = _lines(trace)
     start = lines[0]["timestamp"]
-    replayed = []
+    items_of_trace = []
     for item, line in zip(items, lines, strict=False):
         changes: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
         if item.output_tokens is not None and line["output_length"]:
@@ -75,8 +75,8 @@ def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]
             # Repeated to length: a trace records how long a prompt was, not its content.
             ids = itertools.cycle(item.token_ids[0])
             changes["token_ids"] = [list(itertools.islice(ids, line["input_length"]))]
-        replayed.append(msgspec.structs.replace(item, **changes))
-    return replayed
+        items_of_trace.append(msgspec.structs.replace(item, **changes))
+    return items_of_trace
 
 
 def _lines(trace: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class NullServer(asyncio.Protocol):
 
     def __init__(self, parts: list[bytes]) -> None:
         self._parts = parts
-        self._received = b""
+        self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -35,17 +35,17 @@ class NullServer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is complete."""
-        self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = self._received[:end].lower()
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
             if head.startswith(b"get "):
-                self._received = self._received[end + 4 :]
+                self._buffer = self._buffer[end + 4 :]
                 self._transport.write(_LISTING)
                 continue
             length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0] or 0)
-            if len(self._received) < end + 4 + length:
+            if len(self._buffer) < end + 4 + length:
                 return
-            self._received = self._received[end + 4 + length :]
+            self._buffer = self._buffer[end + 4 + length :]
             self._write(0)
 
     def _write(self, number: int) -> None:

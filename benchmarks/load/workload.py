@@ -21,7 +21,7 @@ from configs.errors import UserError
 # Ids below are often special tokens; the most ids that a vocabulary of some size has.
 _TOKEN_IDS = range(1000, 20_000)
 _PICTURE_PX = (320, 240)
-_WORDS = ("river", "stone", "light", "garden", "winter", "paper", "music", "bridge", "window", "morning", "silver")
+_VOCABULARY = ("river", "stone", "light", "garden", "winter", "paper", "music", "bridge", "window", "morning", "silver")
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -94,11 +94,11 @@ def _chats(workload: Workload, draw: random.Random) -> Iterator[Item]:
         messages: list[dict[str, Any]] = []
         before: int | None = None
         for _ in range(workload.turns):
-            question = " ".join(draw.choices(_WORDS, k=_length(workload.input_tokens, draw)))
+            question = " ".join(draw.choices(_VOCABULARY, k=_length(workload.input_tokens, draw)))
             messages = [*messages, {"role": "user", "content": question}]
             index, length = next(numbers), _length(workload.output_tokens, draw)
             yield Item(index, messages=messages, output_tokens=length, after=before, session=session)
-            messages = [*messages, {"role": "assistant", "content": " ".join(draw.choices(_WORDS, k=length))}]
+            messages = [*messages, {"role": "assistant", "content": " ".join(draw.choices(_VOCABULARY, k=length))}]
             before = index
 
 

@@ -17,8 +17,8 @@ def verdict(result: Result) -> str:
         return "There is none: it needs Litport, or another server, measured with where its time goes."
     serving = f"Of serving alone, {judgement.serving_row} takes the most: {judgement.serving_share:.0%} of the latency."
     advice, reason = judgement.advice, judgement.reason or judgement.cause
-    why = f" {_sentence(reason)}" if reason != judgement.cause else ""
-    proposal = f"{why} Try {advice.setting}: {advice.value}." if advice else ""
+    explanation = f" {_sentence(reason)}" if reason != judgement.cause else ""
+    proposal = f"{explanation} Try {advice.setting}: {advice.value}." if advice else ""
     return f"{_sentence(judgement.summary)} {_sentence(judgement.cause)} {serving}{proposal}"
 
 

@@ -22,7 +22,7 @@ _COLUMNS = (
     "parity",
 )
 # The rungs whose time is shown, beside the last one.
-_TIMED = ("litport", "vllm")
+_WITH_TIME = ("litport", "vllm")
 
 
 def show(result: Result, console: Console) -> None:
@@ -31,7 +31,7 @@ def show(result: Result, console: Console) -> None:
         console.print(banner(result))
     console.print(ladder_table(result))
     for rung in result.rungs:
-        if (rung.time and rung.name in _TIMED) or rung is result.rungs[-1]:
+        if (rung.time and rung.name in _WITH_TIME) or rung is result.rungs[-1]:
             console.print(time_table(rung))
     if verdict := result.verdict:
         console.print(f"\n[bold]{verdict.summary}.[/bold] {verdict.cause}.")
@@ -115,8 +115,8 @@ def percent(share: float | None) -> str:
 
 def cores(rung: RungSummary) -> str:
     """Cores that the rung's processes used, the mean of the passes that were long enough to be sampled."""
-    sampled = [window.rung for window in rung.utilisation if window.samples and window.rung]
-    values = [processes.cpu_cores for processes in sampled if processes.cpu_cores is not None]
+    trees = [window.rung for window in rung.utilisation if window.samples and window.rung]
+    values = [processes.cpu_cores for processes in trees if processes.cpu_cores is not None]
     return f"{sum(values) / len(values):.2f}" if values else "-"
 
 

@@ -31,11 +31,18 @@ def test_nothing_outlives_the_harness(tmp_path: Path, number: signal.Signals) ->
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as harness:
         assert harness.stderr is not None
         assert any("measuring" in line for line in harness.stderr)
-        time.sleep(1)
-        started = psutil.Process(harness.pid).children(recursive=True)
-        assert len(started) >= 5  # the reaper, litport and its own, LitServe's, the generator
+        # The reaper, litport and its own, LitServe's, the generator.
+        started = wait_for_descendants(harness.pid, 5)
         harness.send_signal(number)
         harness.wait(timeout=30)
     gone, alive = psutil.wait_procs(started, timeout=15)
     assert [process.cmdline() for process in alive] == []
     assert len(gone) == len(started)
+
+
+def wait_for_descendants(pid: int, least: int) -> list[psutil.Process]:
+    deadline_s = time.monotonic() + 10
+    while len(descendants := psutil.Process(pid).children(recursive=True)) < least:
+        assert time.monotonic() < deadline_s, [process.cmdline() for process in descendants]
+        time.sleep(0.05)
+    return descendants

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from litport import main
 from tests.benchmarks.documents import read_document
-from tests.benchmarks.layers import layered
+from tests.benchmarks.layers import Layered
 from tests.conftest import LITPORT, litport
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -52,17 +53,24 @@ GOOD: dict[str, str] = {
     ],
 )
 def test_a_run_counts_unless_a_rule_says_otherwise(
-    tmp_path: Path, rule: str | None, times: dict[str, Any], settings: dict[str, str]
+    tmp_path: Path,
+    layered: Layered,
+    capsys: pytest.CaptureFixture[str],
+    rule: str | None,
+    times: dict[str, Any],
+    settings: dict[str, str],
 ) -> None:
     overrides = [word for name, value in {**GOOD, **settings}.items() for word in (f"--{name}", value)]
-    with layered(tmp_path, queue_s=0.05, decode_s=0.02, **times) as rung:
-        done = litport("bench", "load", rung.url, "--model", "m", "--out", str(tmp_path / "out"), *overrides)
-    last = json.loads(done.stdout.splitlines()[-1])
+    rung = layered(queue_s=0.05, decode_s=0.02, **times)
+    # In this process, as the imports would take longer than the load.
+    status = main(["bench", "load", rung.url, "--model", "m", "--out", str(tmp_path / "out"), *overrides])
+    output = capsys.readouterr().out
+    last = json.loads(output.splitlines()[-1])
     found = {finding.rpartition(": ")[2] for finding in last["findings"]}
     # So few requests support nothing else either.
-    assert found - ({"sample_size"} if rule == "steady_state" else set()) == ({rule} if rule else set()), done.stdout
-    assert (done.returncode, last["valid"]) == ((0, True) if rule is None else (1, False))
-    assert ("NOT VALID" in done.stdout) == (rule is not None)
+    assert found - ({"sample_size"} if rule == "steady_state" else set()) == ({rule} if rule else set()), output
+    assert (status, last["valid"]) == ((0, True) if rule is None else (1, False))
+    assert ("NOT VALID" in output) == (rule is not None)
     assert {"result.json", "requests.jsonl", "report.md", "report.html"} <= {
         file.name for file in (tmp_path / "out").iterdir()
     }
@@ -88,16 +96,19 @@ def a_fifth_of_a_core() -> Iterator[Path]:
     folder.rmdir()
 
 
-def test_a_run_that_the_cpu_quota_held_back_does_not_count(tmp_path: Path, a_fifth_of_a_core: Path) -> None:
+def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_fifth_of_a_core: Path) -> None:
     # Sampling without a pause keeps the harness at its quota all the time.
     busy = {**GOOD, "bench.sample_interval_s": "0.001"}
     overrides = [word for name, value in busy.items() for word in (f"--{name}", value)]
-    enter = f'echo $$ > {a_fifth_of_a_core}; exec "$@"'
-    with layered(tmp_path, queue_s=0.05, decode_s=0.02) as rung:
-        words = ["sh", "-c", enter, "sh", *LITPORT, "bench", "load", rung.url, "--model", "m", *overrides]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"{rung.url}: cpu_throttled" in json.loads(done.stdout.splitlines()[-1])["findings"]
+    rung = layered(queue_s=0.05, decode_s=0.02)
+    words = [*LITPORT, "bench", "load", rung.url, "--model", "m", *overrides]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as harness:
+        assert harness.stderr is not None
+        assert any("measuring" in line for line in harness.stderr)
+        a_fifth_of_a_core.write_text(str(harness.pid))  # its start took long enough without
+        output, errors = harness.communicate(timeout=120)
+    assert harness.returncode == 1, output + errors
+    assert f"{rung.url}: cpu_throttled" in json.loads(output.splitlines()[-1])["findings"]
 
 
 def test_a_result_is_not_overwritten(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ can be held against known answers.
 Times in seconds: `http_s` before the engine has the request, `template_s`, `queue_s`, `prefill_s` (then the first token
 is there), `decode_s` from the first token to the last, `tail_s` between the last token and the end of the answer.
 Others: `tokens` (instead of those asked for), `hit_share` (of the prompt, from the prefix cache), `fail_every` (each
-n-th request is a 500), `slower_after` and `slow_s` (an extra queue time from that request on).
+n-th request is a 500), `slower_after` and `slow_s` (an extra queue time from that request on). PUT /times sets others
+and counts requests from the beginning.
 """
 
 import asyncio
@@ -56,6 +57,14 @@ async def canary() -> dict[str, Any]:
 @app.get("/v1/models")
 async def models() -> dict[str, Any]:
     return {"object": "list", "data": [{"id": "m", "object": "model"}]}
+
+
+@app.put("/times")
+async def set_times(times: dict[str, Any]) -> None:
+    global seen
+    seen = 0
+    TIMES.clear()
+    TIMES.update(times)
 
 
 @app.get("/metrics")

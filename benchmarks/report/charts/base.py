@@ -53,9 +53,9 @@ def palette(number: int) -> str:
 
 def entries(names: Iterable[str], colours: Mapping[str, int]) -> tuple[Entry, ...]:
     """A legend of bars, hatched as they are where the palette begins anew."""
-    hatched = "\N{SQUARE WITH UPPER RIGHT TO LOWER LEFT FILL}"
+    hatching = "\N{SQUARE WITH UPPER RIGHT TO LOWER LEFT FILL}"
     return tuple(
-        Entry(name, colours[name] % COLOURS, *((hatched,) if colours[name] >= COLOURS else ())) for name in names
+        Entry(name, colours[name] % COLOURS, *((hatching,) if colours[name] >= COLOURS else ())) for name in names
     )
 
 
@@ -69,8 +69,8 @@ def line_style(number: int) -> Trace:
 
 def bar_style(number: int) -> Trace:
     """How the bar of a number looks."""
-    hatched = {"pattern": {"shape": "/", "size": 6}} if number >= COLOURS else {}
-    return {"marker": {"color": palette(number), **hatched}}
+    hatching = {"pattern": {"shape": "/", "size": 6}} if number >= COLOURS else {}
+    return {"marker": {"color": palette(number), **hatching}}
 
 
 def plain(text: str) -> str:

@@ -32,7 +32,7 @@ def series(result: Result) -> list[Chart]:
 
 def _chart(result: Result, title: str, unit: str, read: Read, gpus: Sequence[int]) -> Chart | None:
     names = list(dict.fromkeys(rung.name for rung in result.rungs))
-    drawn: set[str] = set()
+    visible: set[str] = set()
     figures = {}
     for users, number, gpu in _choices(result, gpus):
         data = []
@@ -41,7 +41,7 @@ def _chart(result: Result, title: str, unit: str, read: Read, gpus: Sequence[int
             values = read(samples, gpu)
             if any(value is not None for value in values):
                 times = [sample.t_s for sample in samples]
-                drawn.add(rung.name)
+                visible.add(rung.name)
                 data.append(_line(rung.name, names.index(rung.name), times, values))
         if data:
             place = f", GPU {gpu}" if len(gpus) > 1 else ""
@@ -50,7 +50,7 @@ def _chart(result: Result, title: str, unit: str, read: Read, gpus: Sequence[int
     legend = [
         Entry(name, place % COLOURS, symbol=MARKS[place % len(MARKS)])
         for place, name in enumerate(names)
-        if name in drawn
+        if name in visible
     ]
     caption = f"{title} over the time of a measurement, a line a rung."
     return Chart(title, caption, figures, legend) if figures else None
@@ -75,14 +75,14 @@ def _line(name: str, place: int, times: Sequence[float], values: Points) -> dict
 
 def _cores(samples: Sequence[Sample], _: int) -> Points:
     """Cores in use since the sample before; not known for the first."""
-    used = [(sample.t_s, sample.rung.cpu_s if sample.rung else None) for sample in samples]
+    usage = [(sample.t_s, sample.rung.cpu_s if sample.rung else None) for sample in samples]
     return [
         None,
         *(
             (after - before) / (end_s - begin_s)
             if before is not None and after is not None and after >= before
             else None
-            for (begin_s, before), (end_s, after) in pairwise(used)
+            for (begin_s, before), (end_s, after) in pairwise(usage)
         ),
     ]
 

@@ -98,8 +98,8 @@ def _difference(earlier: _Timed, later: _Timed) -> Figure:
         "hovertemplate": f"%{{delta:.4g}} {unit}<extra></extra>",
     }
     layout = rows_layout(names, f"{unit} a request")
-    reached = [scale * value for value in accumulate((ends[0], *steps.values()))]
-    low, high = min(reached), max(reached)
+    heights = [scale * value for value in accumulate((ends[0], *steps.values()))]
+    low, high = min(heights), max(heights)
     if low > high / 2:  # else the steps would be too small to be seen
         pad = (high - low) / 2 or high / 20
         layout["xaxis"] |= {"title": {"text": f"{unit} a request (not from 0)"}, "range": [low - pad, high + pad]}

@@ -7,7 +7,7 @@ from benchmarks.report.tables.base import Table
 from benchmarks.result import Result
 
 _TOTAL = "measured end to end"
-_NONE = "-"
+_ABSENT = "-"
 
 
 def times(result: Result) -> list[Table]:
@@ -15,15 +15,15 @@ def times(result: Result) -> list[Table]:
     return [_time(rung, rung.time, before(result, rung)) for rung in result.rungs if rung.time]
 
 
-def _time(rung: RungSummary, spent: TimeSummary, earlier: RungSummary | None) -> Table:
+def _time(rung: RungSummary, time: TimeSummary, earlier: RungSummary | None) -> Table:
     labels = row_labels([rung, earlier] if earlier else [rung])
-    seconds = {row.key: row.seconds for row in spent.rows}
+    seconds = {row.key: row.seconds for row in time.rows}
     gains = changes(earlier, rung) if earlier else {}
     rows = [
         (
             labels[key],
-            milliseconds(seconds[key]) if key in seconds else _NONE,
-            percent(seconds[key] / spent.e2e_s) if key in seconds and spent.e2e_s else _NONE,
+            milliseconds(seconds[key]) if key in seconds else _ABSENT,
+            percent(seconds[key] / time.e2e_s) if key in seconds and time.e2e_s else _ABSENT,
             *((_signed(gains[key]),) if earlier else ()),
         )
         for key in {**seconds, **gains}
@@ -31,18 +31,18 @@ def _time(rung: RungSummary, spent: TimeSummary, earlier: RungSummary | None) ->
     rows.append(
         (
             _TOTAL,
-            milliseconds(spent.e2e_s),
-            percent(1) if spent.e2e_s else _NONE,
-            *((_signed(spent.e2e_s - earlier.time.e2e_s),) if earlier and earlier.time else ()),
+            milliseconds(time.e2e_s),
+            percent(1) if time.e2e_s else _ABSENT,
+            *((_signed(time.e2e_s - earlier.time.e2e_s),) if earlier and earlier.time else ()),
         )
     )
-    error = spent.closure_error
+    error = time.closure_error
     closure = "Closure error not measured" if error is None else f"Closure error {error:+.2%}"
-    note = f"{closure}: {spent.note}." if spent.note else f"{closure}."
+    note = f"{closure}: {time.note}." if time.note else f"{closure}."
     if earlier:
         note += f" Change: from {title_of(earlier)}."
-    if any(_NONE in row for row in rows):
-        note += f" Rows marked {_NONE} are only in that one."
+    if any(_ABSENT in row for row in rows):
+        note += f" Rows marked {_ABSENT} are only in that one."
     header = ("row", "ms a request", "share", *(("change, ms",) if earlier else ()))
     return Table(f"{title_of(rung)}, {with_users(rung.users)}", header, tuple(rows), note=note)
 

@@ -56,7 +56,7 @@ class ApiModel:
                 record = due.record(sent_s)
                 record.chunk_s, record.end_s = [times_s[-1]], times_s[-1]
                 records.append(record)
-                feed.answered(due.item)
+                feed.finish(due.item)
             for name, begin_s, end_s in zip(steps, (sent_s, *times_s[:2]), times_s, strict=True):
                 steps[name] += (end_s - begin_s) * len(batch)
         return Outcome(records, list(steps.items()))
@@ -89,8 +89,8 @@ class ApiModel:
         decoded_s = time.monotonic()
         outputs = api.unbatch(api.predict(api.batch(inputs))) if self.batch_size > 1 else [api.predict(inputs[0])]
         predicted_s = time.monotonic()
-        encoded = [api.encode_response(output) for output in outputs]
-        return encoded, (decoded_s, predicted_s, time.monotonic())
+        responses = [api.encode_response(output) for output in outputs]
+        return responses, (decoded_s, predicted_s, time.monotonic())
 
 
 def _request(api: Any, item: Item) -> Any:

@@ -34,7 +34,7 @@ class Feed:
     def __init__(self, items: Sequence[Item], time_limit_s: float) -> None:
         self._items = list(items)
         self._next = 0
-        self._answered: set[int] = set()
+        self._answers: set[int] = set()
         self._begin_s = time.monotonic()
         self._end_s = self._begin_s + time_limit_s
 
@@ -51,7 +51,7 @@ class Feed:
         now_s = time.monotonic()
         while len(ready) < most and not self.exhausted:
             item = self._items[self._next]
-            if self._due_s(item) > now_s or (item.after is not None and item.after not in self._answered):
+            if self._due_s(item) > now_s or (item.after is not None and item.after not in self._answers):
                 break
             ready.append(Due(item, now_s if item.at_s is None else self._due_s(item)))
             self._next += 1
@@ -65,9 +65,9 @@ class Feed:
             time.sleep(max(0.0, self._due_s(self._items[self._next]) - time.monotonic()))
         return []
 
-    def answered(self, item: Item) -> None:
+    def finish(self, item: Item) -> None:
         """What waits for this answer may come."""
-        self._answered.add(item.index)
+        self._answers.add(item.index)
 
     def _due_s(self, item: Item) -> float:
         return self._begin_s + (item.at_s or 0.0)

@@ -45,7 +45,7 @@ class TransformersModel:
                 records.append(record)
                 prefill_s += record.chunk_s[0] - sent_s
                 decode_s += record.end_s - record.chunk_s[0]
-                feed.answered(due.item)
+                feed.finish(due.item)
         return Outcome(records, [("prefill", prefill_s), ("decode", decode_s)])
 
     def answer(self, items: Sequence[Item]) -> Outcome:

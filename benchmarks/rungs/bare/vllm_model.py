@@ -58,7 +58,7 @@ class VllmModel:
                     record.prompt_tokens = len(output.prompt_token_ids or ())
                     record.cached_tokens = output.num_cached_tokens
                     records.append(record)
-                    feed.answered(item)
+                    feed.finish(item)
                     del under_way[output.request_id]
         return Outcome(records, series=difference(before, self._series()))
 
@@ -67,11 +67,11 @@ class VllmModel:
         answers = []
         for item in items:
             self._add("answer", item, logprobs=1)
-            finished = None
-            while finished is None:
-                finished = next((output for output in self._engine.step() if output.finished), None)
-            ids = list(finished.outputs[0].token_ids)
-            logprobs = [at[token].logprob for at, token in zip(finished.outputs[0].logprobs, ids, strict=True)]
+            last_output = None
+            while last_output is None:
+                last_output = next((output for output in self._engine.step() if output.finished), None)
+            ids = list(last_output.outputs[0].token_ids)
+            logprobs = [at[token].logprob for at, token in zip(last_output.outputs[0].logprobs, ids, strict=True)]
             answers.append(Answer(ids, logprobs))
         return Outcome(answers=answers)
 

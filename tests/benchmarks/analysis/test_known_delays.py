@@ -1,6 +1,7 @@
 """Delays that are known, layer by layer: each must be found in its row, to a tenth (and a scheduler's milliseconds)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from clients.record import Call
 from configs.bench import Workload
 from configs.settings import LitServeModel
 from servers.engines.litserve.engine import LitServeEngine
-from tests.benchmarks.layers import course, layered
+from tests.benchmarks.layers import Layered, course
 from tests.services.front_door import Door, open_door
 from tests.services.tiny_engine import TinyEngine
 
@@ -48,18 +49,18 @@ def assert_known(rows: dict[str, float], known: dict[str, float]) -> None:
     assert {name: row for name, row in rows.items() if name not in known and abs(row) > 0.03} == {}
 
 
-def test_each_layer_of_vllm_is_found_in_its_row(tmp_path: Path) -> None:
-    with layered(tmp_path, **DELAYS) as rung:
-        asked = course(workload={"requests": 8, "output_tokens": "5"}, load={"users": 4})
-        measured = rung.measure(asked.items, 4, 30, 1)
+def test_each_layer_of_vllm_is_found_in_its_row(layered: Layered) -> None:
+    rung = layered(**DELAYS)
+    asked = course(workload={"requests": 8, "output_tokens": "5"}, load={"users": 4})
+    measured = rung.measure(asked.items, 4, 30, 1)
     assert_known(found(measured.time), ROWS)
 
 
-def test_a_late_client_is_found_in_its_row(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.2) as rung:
-        asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"shape": "constant", "rate_per_s": "10"})
-        # One user for requests that come twice as fast as they are answered: each is later than the one before.
-        measured = rung.measure(asked.items, 1, 30, 1)
+def test_a_late_client_is_found_in_its_row(layered: Layered) -> None:
+    rung = layered(queue_s=0.2)
+    asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"shape": "constant", "rate_per_s": "10"})
+    # One user for requests that come twice as fast as they are answered: each is later than the one before.
+    measured = rung.measure(asked.items, 1, 30, 1)
     rows = found(measured.time)
     assert rows["client lateness"] == pytest.approx(sum(0.1 * late for late in range(6)) / 6, rel=0.15)
     assert rows["scheduler queue"] == pytest.approx(0.2, rel=0.1)
@@ -110,15 +111,22 @@ class SlowAPI(litserve.LitAPI):
 """
 
 
-@pytest.mark.parametrize(("users", "batch"), [(1, 1), (2, 1), (2, 2)])
-def test_each_step_of_litserve_is_found_in_its_row(tmp_path: Path, users: int, batch: int) -> None:
-    (tmp_path / "slow_api.py").write_text(SLOW_API)
+@pytest.fixture(scope="module")
+def slow_door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A front door before LitServe with the slow API, in batches of the parameter's size."""
+    folder, batch = tmp_path_factory.mktemp("slow"), request.param
+    (folder / "slow_api.py").write_text(SLOW_API)
     batches: dict[str, Any] = {"max_batch_size": batch, "batch_timeout_s": 0.2} if batch > 1 else {}
-    settings = LitServeModel(engine="litserve", api=f"{tmp_path}/slow_api.py:SlowAPI", example={}, **batches)
-    engine = LitServeEngine("m", settings, tmp_path / "card.json", "warning")
+    settings = LitServeModel(engine="litserve", api=f"{folder}/slow_api.py:SlowAPI", example={}, **batches)
+    engine = LitServeEngine("m", settings, folder / "card.json", "warning")
+    with open_door(folder, engine) as door:
+        yield door
+
+
+@pytest.mark.parametrize(("users", "batch", "slow_door"), [(1, 1, 1), (2, 1, 1), (2, 2, 2)], indirect=["slow_door"])
+def test_each_step_of_litserve_is_found_in_its_row(slow_door: Door, users: int, batch: int) -> None:
     items = [Item(index, body={"x": index}) for index in range(8)]
-    with open_door(tmp_path, engine) as door:
-        rows = rows_of(door, calls(items, Endpoint("json", "/predict/m"), "m"), "whole", users)
+    rows = rows_of(slow_door, calls(items, Endpoint("json", "/predict/m"), "m"), "whole", users)
     own = {"decode": 0.05 * batch, "predict": 0.1, "encode": 0.03 * batch}
     if batch < users:
         own["queue"] = 0.18 * 7 / 8  # the other user's request is in the worker: in all of its steps, but at the start

@@ -46,7 +46,7 @@ SOUND = Facts(
     offered_per_s=10,
     expected_hit_rate=0.5,
     ceiling_per_s=100,
-    throttled=0.01,
+    throttled_share=0.01,
 )
 
 
@@ -135,7 +135,12 @@ CASES = [
         ("differs by 52% between the two halves",),
         {"measurement": measured(slow_half(0.5))},
     ),
-    Case("cpu_throttled", {"throttled": 0.2}, ("held the processes back for 20% of the time",), {"throttled": 0.04}),
+    Case(
+        "cpu_throttled",
+        {"throttled_share": 0.2},
+        ("held the processes back for 20% of the time",),
+        {"throttled_share": 0.04},
+    ),
 ]
 
 
@@ -175,7 +180,7 @@ def test_a_bare_model_is_judged_by_what_it_has() -> None:
 
 
 def test_one_measurement_may_have_several_findings() -> None:
-    several = replace(SOUND, throttled=0.5, ceiling_per_s=10, offered_per_s=1)
+    several = replace(SOUND, throttled_share=0.5, ceiling_per_s=10, offered_per_s=1)
     assert {finding.rule for finding in check(several, BENCH)} == {"cpu_throttled", "generator_ceiling", "offered_rate"}
 
 

@@ -16,47 +16,47 @@ from benchmarks.load.request import COMPLETIONS, ReadAs, calls
 from benchmarks.load.workload import make
 from clients.record import Call, RequestRecord
 from configs.bench import Load, Workload
-from tests.benchmarks.layers import course, layered
+from tests.benchmarks.layers import Layered, course
 
 REPOSITORY = Path(__file__).parents[3]
 
 
-def test_a_closed_load_keeps_its_users_busy_and_no_more(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.05) as rung:
-        asked = course(workload={"requests": 12, "output_tokens": "3"}, load={"users": 3})
-        records = rung.measure(asked.items, 3, 30, 1).records
+def test_a_closed_load_keeps_its_users_busy_and_no_more(layered: Layered) -> None:
+    rung = layered(queue_s=0.05)
+    asked = course(workload={"requests": 12, "output_tokens": "3"}, load={"users": 3})
+    records = rung.measure(asked.items, 3, 30, 1).records
     assert [record.index for record in records] == list(range(12))
     assert all(not record.failed and record.output_tokens == 3 for record in records)
     assert max(_under_way(records)) == 3
 
 
-def test_every_chunk_has_its_time_and_usage_comes_from_the_server(tmp_path: Path) -> None:
-    with layered(tmp_path, prefill_s=0.05, decode_s=0.2) as rung:
-        asked = course(workload={"requests": 2, "input_tokens": "7", "output_tokens": "5"}, load={"users": 1})
-        (record, _) = rung.measure(asked.items, 1, 30, 1).records
+def test_every_chunk_has_its_time_and_usage_comes_from_the_server(layered: Layered) -> None:
+    rung = layered(prefill_s=0.05, decode_s=0.2)
+    asked = course(workload={"requests": 2, "input_tokens": "7", "output_tokens": "5"}, load={"users": 1})
+    (record, _) = rung.measure(asked.items, 1, 30, 1).records
     assert (len(record.chunk_s), record.prompt_tokens, record.output_tokens) == (5, 7, 5)
     assert record.chunk_s == sorted(record.chunk_s)
     assert record.ttft_s == pytest.approx(0.05, abs=0.04)
     assert record.tpot_s == pytest.approx(0.2 / 4, abs=0.02)
 
 
-def test_an_open_load_sends_when_due_whether_answered_or_not(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.5) as rung:
-        load = {"shape": "constant", "rate_per_s": "20"}
-        asked = course(workload={"requests": 10, "output_tokens": "2"}, load=load)
-        records = rung.measure(asked.items, 64, 30, 1).records
+def test_an_open_load_sends_when_due_whether_answered_or_not(layered: Layered) -> None:
+    rung = layered(queue_s=0.5)
+    load = {"shape": "constant", "rate_per_s": "20"}
+    asked = course(workload={"requests": 10, "output_tokens": "2"}, load=load)
+    records = rung.measure(asked.items, 64, 30, 1).records
     begin_s = records[0].scheduled_s
     assert [record.scheduled_s - begin_s for record in records] == pytest.approx([n / 20 for n in range(10)])
     assert max(record.sent_s - record.scheduled_s for record in records) < 0.1
     assert max(_under_way(records)) > 5
 
 
-def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(tmp_path: Path) -> None:
+def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(layered: Layered) -> None:
     items = make(Workload(kind="chat", turns=3, output_tokens="2"), 6, 0)
     asked = calls(items, COMPLETIONS, "m")
     tokens = [call_with_prompt(call) for call in asked]  # the layered server has no chats
-    with layered(tmp_path, queue_s=0.05) as rung:
-        result = generator.generate(rung.url, "events", tokens, 6, 30, processes=2)
+    rung = layered(queue_s=0.05)
+    result = generator.generate(rung.url, "events", tokens, 6, 30, processes=2)
     by_index = {record.index: record for record in result.records}
     assert len(by_index) == 6
     for item in items:
@@ -64,10 +64,10 @@ def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(tmp_path: Path)
             assert by_index[item.index].sent_s >= by_index[item.after].end_s
 
 
-def test_failures_are_records_with_their_kind(tmp_path: Path) -> None:
-    with layered(tmp_path, fail_every=3) as rung:
-        asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"users": 1})
-        measured = rung.measure(asked.items, 1, 30, 1)
+def test_failures_are_records_with_their_kind(layered: Layered) -> None:
+    rung = layered(fail_every=3)
+    asked = course(workload={"requests": 6, "output_tokens": "2"}, load={"users": 1})
+    measured = rung.measure(asked.items, 1, 30, 1)
     errors = [record.error for record in measured.records if record.failed]
     assert errors == ['status 500: {"error": {"message": "told to fail"}}'] * 2
     assert measured.time is None
@@ -79,18 +79,18 @@ def test_a_server_that_is_not_there_is_a_failure_and_no_crash() -> None:
     assert [(record.status, record.failed) for record in result.records] == [(0, True)] * 2
 
 
-def test_several_generators_share_the_calls(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.01) as rung:
-        asked = course(workload={"requests": 9, "output_tokens": "2"}, load={"users": 4})
-        measured = rung.measure(asked.items, 4, 30, 3)
+def test_several_generators_share_the_calls(layered: Layered) -> None:
+    rung = layered(queue_s=0.01)
+    asked = course(workload={"requests": 9, "output_tokens": "2"}, load={"users": 4})
+    measured = rung.measure(asked.items, 4, 30, 3)
     assert [record.index for record in measured.records] == list(range(9))
     assert len(measured.costs) == 3
 
 
-def test_nothing_is_sent_after_the_time_limit(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.2) as rung:
-        asked = course(workload={"requests": 50, "output_tokens": "2"}, load={"users": 1})
-        records = rung.measure(asked.items, 1, 1.0, 1).records
+def test_nothing_is_sent_after_the_time_limit(layered: Layered) -> None:
+    rung = layered(queue_s=0.2)
+    asked = course(workload={"requests": 50, "output_tokens": "2"}, load={"users": 1})
+    records = rung.measure(asked.items, 1, 1.0, 1).records
     assert 2 <= len(records) <= 6
     assert max(record.sent_s for record in records) < records[0].sent_s + 1.1
 
@@ -106,20 +106,20 @@ def test_open_loads_are_the_same_for_the_same_seed() -> None:
     assert schedule(items, load, 3) == schedule(items, load, 3)
 
 
-def test_the_same_users_run_under_locusts_own_command_line(tmp_path: Path) -> None:
-    with layered(tmp_path, queue_s=0.01) as rung:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "locust", "-f", "clients/locustfile.py", "--headless", "--host", rung.url),
-                *("--users", "2", "--spawn-rate", "10", "--run-time", "3s", "--csv", str(tmp_path / "locust")),
-                *("--model", "m", "--output-tokens", "3", "--exit-code-on-error", "1"),
-            ],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def test_the_same_users_run_under_locusts_own_command_line(tmp_path: Path, layered: Layered) -> None:
+    rung = layered(queue_s=0.01)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "locust", "-f", "clients/locustfile.py", "--headless", "--host", rung.url),
+            *("--users", "2", "--spawn-rate", "10", "--run-time", "3s", "--csv", str(tmp_path / "locust")),
+            *("--model", "m", "--output-tokens", "3", "--exit-code-on-error", "1"),
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     with (tmp_path / "locust_stats.csv").open() as file:
         row = next(csv.DictReader(file))
