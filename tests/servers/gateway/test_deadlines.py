@@ -18,8 +18,8 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """A model that takes one request at a time, and 2 seconds for each, behind a door that gives them 5."""
-    model = {"request_timeout_s": 2, "max_running": 1}
+    """A model that takes one request at a time, and 1 second for each, behind a door that gives them 5."""
+    model = {"request_timeout_s": 1, "max_running": 1}
     folder = tmp_path_factory.mktemp("door")
     with open_door(folder, TinyEngine("one"), model=model, limits={"request_timeout_s": 5}) as door:
         yield door
@@ -45,7 +45,7 @@ def wait_until_busy(door: Door, running: int, waiting: int = 0) -> None:
 
 def test_the_models_own_limit_counts(door: Door) -> None:
     response = door.client.post(CHAT, json={"model": "one", "wait_s": 30})
-    assert timeout_of(response) == "no complete answer within 2 s (models.one.request_timeout_s)"
+    assert timeout_of(response) == "no complete answer within 1 s (models.one.request_timeout_s)"
     wait_until_busy(door, running=0)
 
 
@@ -56,7 +56,7 @@ def test_without_one_of_its_own_the_servers_limit_counts(tmp_path: Path) -> None
 
 
 def test_a_client_may_ask_for_less_but_not_for_more(door: Door) -> None:
-    for asked_s, words in (("0.2", "0.2 s (x-request-timeout)"), ("60", "2 s (models.one")):
+    for asked_s, words in (("0.2", "0.2 s (x-request-timeout)"), ("60", "1 s (models.one")):
         answer = door.client.post(CHAT, json={"model": "one", "wait_s": 30}, headers={"x-request-timeout": asked_s})
         assert words in timeout_of(answer)
 
@@ -98,12 +98,12 @@ def test_a_client_that_leaves_while_it_waits_leaves_the_row(door: Door) -> None:
     first.start()
     wait_until_busy(door, running=1)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one"}, timeout=0.5)
+        httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one"}, timeout=0.3)
     wait_until_busy(door, running=1, waiting=0)
     first.join()
 
 
 def test_a_client_that_leaves_frees_its_place(door: Door) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one", "wait_s": 30}, timeout=0.5)
+        httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one", "wait_s": 30}, timeout=0.3)
     wait_until_busy(door, running=0)
