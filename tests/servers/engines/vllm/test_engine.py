@@ -1,11 +1,17 @@
-"""What vLLM is started with."""
+"""What vLLM is started with, and what it may offer."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from configs.settings import VllmModel
+from configs.settings import LitportSettings, VllmModel
+from servers.engines import registry
+from servers.engines.connection import Reply
+from servers.engines.kind import Site
 from servers.engines.vllm import engine as vllm
 from servers.engines.vllm.engine import VllmEngine
 
@@ -64,3 +70,31 @@ def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest
     assert str(tmp_path / "lib" / "libiomp5.so") in environ["LD_PRELOAD"].split(":")
     monkeypatch.setenv("LD_PRELOAD", "mine.so")
     assert VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ["LD_PRELOAD"] == "mine.so"
+
+
+class StandInForVllm:
+    """A connection to a vLLM that has more paths than clients may reach."""
+
+    async def send(self, method: str, path: str, *_: object) -> Reply:
+        answers = {
+            "/openapi.json": {"paths": dict.fromkeys(["/v1/embeddings", "/sleep", "/v1/load_lora_adapter"])},
+            "/v1/models": {"data": []},
+            "/v1/embeddings": {"data": [{"embedding": [1.0]}]},
+        }
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield json.dumps(answers[path]).encode()
+
+        return Reply(200, (), chunks(), lambda: None)
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_model_offers_only_those_of_vllms_paths_that_the_front_door_serves() -> None:
+    model = VllmModel(engine="vllm", source="org/name")
+    settings = LitportSettings(models={"chat": model})
+    site = Site(settings, Path("/run/0.sock"), frozenset({"/v1/embeddings", "/v1/completions"}))
+    engine = registry.kind_of(model).make("chat", model, site)
+    card = asyncio.run(engine.warm(StandInForVllm()))
+    assert card.routes == {"/v1/embeddings"}
