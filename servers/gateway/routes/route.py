@@ -30,9 +30,9 @@ class Route:
     `encode_error` makes the JSON body of an error, `label` is the route's name in metrics (default: the pattern), and
     `is_recorded` says whether its requests are counted, audited and traced.
 
-    The OpenAPI document has a route that names its `answer`, the type of its JSON, with `outcomes` as the description
-    of each status that comes with it. It describes routes to models from the models' own documents; of those,
-    `operation_id` replaces the model's, and `example` is a small request body, without its `model`.
+    The OpenAPI document has a route that names its `operation_id` and its `answer`, the type of its JSON; `outcomes`
+    describes each status that comes with the answer. Routes to models are documented from the models' own documents; of
+    those, `operation_id` replaces the model's, and `example` is a small request body, without its `model`.
     """
 
     pattern: str
