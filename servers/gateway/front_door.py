@@ -66,7 +66,7 @@ class FrontDoor:
         route = match.route
         response = Response(send, request.id, route.encode_error)
         exchange = Exchange(
-            request, response, self, receive, self._limits, route.label or route.pattern, match.parameters, begin_s
+            request, response, self, receive, self._limits, route.label or route.template, match.parameters, begin_s
         )
         if route.is_recorded:
             self._ledger.begin(exchange)

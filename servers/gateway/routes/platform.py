@@ -86,7 +86,6 @@ ROUTES = (
     _route(
         "/v1/models/{model:path}",
         handler=_retrieve_model,
-        label="/v1/models/{model}",
         operation_id="retrieve_model",
         summary="One model with its kind and state",
         answer=documents.ModelEntry,

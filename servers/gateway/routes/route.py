@@ -27,7 +27,7 @@ class Route:
     the whole rest. Paths are compared as they are sent, so each has one spelling. `methods` are those that are served;
     a 405 names the first one. `protocol` groups routes in the OpenAPI document. `handler` answers the exchange.
 
-    `encode_error` makes the JSON body of an error, `label` is the route's name in metrics (default: the pattern), and
+    `encode_error` makes the JSON body of an error, `label` is the route's name in metrics (default: the template), and
     `is_recorded` says whether its requests are counted, audited and traced.
 
     The OpenAPI document has a route that names its `operation_id` and its `answer`, the type of its JSON; `outcomes`

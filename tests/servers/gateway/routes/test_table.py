@@ -39,8 +39,8 @@ def table(*routes: Route, offered: str = "") -> RouteTable:
     ],
 )
 def test_every_path_has_a_label_of_a_bounded_list(path: str, label: str) -> None:
-    found = table(*registry.routes(), offered="/v1/offered").match("POST", path).route
-    assert (found.label or found.pattern) == label
+    matching = table(*registry.routes(), offered="/v1/offered").match("POST", path).route
+    assert (matching.label or matching.template) == label
 
 
 def test_a_pattern_gives_its_parameters_and_takes_no_other_path() -> None:
