@@ -1,0 +1,125 @@
+"""What the dispatcher takes and gives: a request, its answer, and the parts of one that comes bit by bit."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from servers.engines.litserve.host import wire
+
+Headers = Sequence[tuple[str, str]]
+
+
+class DispatchError(Exception):
+    """The request has no answer, or only the beginning of one."""
+
+
+class WorkerDiedError(DispatchError):
+    """The worker ended while it worked on this request, alone or with `batch_size` - 1 others."""
+
+    def __init__(self, pid: int, batch_size: int) -> None:
+        super().__init__(f"worker process {pid} ended")
+        self.pid = pid
+        self.batch_size = batch_size
+
+
+class NoWorkerError(DispatchError):
+    """The model's processes are gone or leaving."""
+
+
+class QueueTimeoutError(DispatchError):
+    """The deadline passed before a worker was free."""
+
+
+class BrokenAnswerError(DispatchError):
+    """The stream failed after its first part; the message names the exception's class."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRequest:
+    """One request; `deadline_s` is `time.monotonic()` at which nobody waits for a worker any more."""
+
+    request_id: str
+    content_type: str
+    body: bytes
+    headers: Headers = ()
+    query: bytes = b""
+    method: str = "POST"
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True)
+class Steps:
+    """Where the request's time went, in seconds; batch_wait is the wait for company while a worker was free."""
+
+    receive_s: float
+    queue_s: float
+    batch_wait_s: float
+    decode_s: float
+    predict_s: float
+    encode_s: float
+    batch_size: int
+
+
+class Parts:
+    """The body of an answer as it comes; closing it before its end cancels the work. Raises DispatchError."""
+
+    def __init__(self, on_close: Callable[[], None], grant: Callable[[int], None]) -> None:
+        self._on_close = on_close
+        self._grant = grant
+        self._parts: deque[bytes] = deque()
+        self._taken = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_over = False
+        self._error: DispatchError | None = None
+
+    def __aiter__(self) -> "Parts":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """All that has come since the last time."""
+        while not self._parts:
+            if self._is_over:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._taken += len(body)
+        if self._taken >= wire.WINDOW_BYTES // 2 and not self._is_over:
+            self._grant(self._taken)
+            self._taken = 0
+        return body
+
+    def close(self) -> None:
+        """Nobody reads on."""
+        if not self._is_over:
+            self._is_over = True
+            self._on_close()
+
+    def push(self, body: bytes) -> None:
+        """A part has come."""
+        self._parts.append(body)
+        self._wake()
+
+    def end(self, error: DispatchError | None = None) -> None:
+        """It is whole, or broken off."""
+        self._is_over, self._error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class HostResponse:
+    """An answer: `body` if it is whole, else `parts`. `steps` is there once the last of it has come."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    parts: Parts | None = None
+    steps: Steps | None = field(default=None)

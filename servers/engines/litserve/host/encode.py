@@ -1,0 +1,86 @@
+"""Answers as bytes: what FastAPI makes of a value, and an error that names the place of what it cannot.
+
+The C encoder of `json` gives the bytes that LitServe gives, and asks only for values that JSON does not know. Of those,
+scalars and arrays of numpy and torch become numbers and lists, and everything else what `jsonable_encoder` makes of it.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, TypeAdapter
+
+Encode = Callable[[Any], bytes]
+
+
+class EncodeError(Exception):
+    """An answer that is no JSON; the message names the place and the type of the value."""
+
+
+def encoder(adapter: TypeAdapter[Any] | None) -> Encode:
+    """The encoder of an API's answers; `adapter` is for the type that encode_response promises."""
+    if adapter is None:
+        return to_json
+
+    def encode(value: Any) -> bytes:
+        return adapter.dump_json(adapter.validate_python(value, from_attributes=True), by_alias=True)
+
+    return encode
+
+
+def to_json(value: Any) -> bytes:
+    """The value as JSON. Raises EncodeError."""
+    try:
+        try:
+            return _json(value).encode()
+        except TypeError:  # a key that JSON does not know
+            return _json(jsonable_encoder(value)).encode()
+    except (ValueError, TypeError, RecursionError, AttributeError) as problem:
+        raise EncodeError(_diagnosis(value, problem)) from None
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        return jsonable_encoder(value)
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy's scalars and arrays, torch's tensors
+        return value.tolist()
+    if type(value).__module__.partition(".")[0] == "PIL":  # jsonable_encoder would take its attributes
+        raise ValueError("a picture")
+    return jsonable_encoder(value)
+
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_encode_other).encode
+
+
+def _diagnosis(value: Any, problem: Exception) -> str:
+    for path, leaf in _leaves(value, "", 0):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            return f"encode_response: {path or 'the answer'}: {leaf} is no JSON number ({type(leaf).__name__})"
+        try:
+            _json(leaf)
+        except (ValueError, TypeError, RecursionError, AttributeError):
+            return f"encode_response: {path or 'the answer'}: {type(leaf).__name__} cannot be encoded as JSON"
+    return f"encode_response: the answer cannot be encoded as JSON: {problem}"
+
+
+def _leaves(value: Any, path: str, depth: int) -> Iterable[tuple[str, Any]]:
+    """The values that hold no others, each with its place, as in `scores[3]`."""
+    if depth > 100:
+        return
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif isinstance(value, BaseModel):
+        value = dict(value)
+    elif getattr(value, "shape", None) and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{index}]", depth + 1)
+    else:
+        yield path, value

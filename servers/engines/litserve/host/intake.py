@@ -1,0 +1,210 @@
+"""The way into a worker: one connection of the front door's, its requests parsed while the API computes.
+
+It runs on the worker's loop, which has a thread of its own unless the API is async.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litserve import LitAPI
+from starlette.responses import Response
+
+from servers.engines.litserve.host import wire
+from servers.engines.litserve.host.exchange import DirectReply, Exchange, Ticket, current
+from servers.engines.litserve.host.interrupt import AGAIN_S, Hand
+from servers.engines.litserve.host.outlet import Outlet
+from servers.engines.litserve.host.route import LONG_WAY, Route
+from servers.engines.litserve.host.specs import SpecServer
+from servers.engines.litserve.host.work import Work
+
+_log = logging.getLogger("litport.worker")
+_READ_BYTES = 256 * 1024
+
+
+class Service:
+    """What the connections of a worker share: the API's route or spec, and where complete batches go."""
+
+    def __init__(
+        self,
+        api: LitAPI,
+        callbacks: Any,
+        loop: asyncio.AbstractEventLoop,
+        hand: Hand,
+        deliver: Callable[[Sequence[Work]], None],
+    ) -> None:
+        self.loop = loop
+        self.hand = hand
+        self.deliver = deliver
+        self.path: str = api.api_path
+        self.batch_size: int = api.max_batch_size
+        self.is_async = bool(api.enable_async)
+        self.route: Route | None = None
+        if api.spec is None:
+            self.route = Route(api, self._take)
+            self.app = self.route.app
+        else:
+            self.app = SpecServer(api, callbacks, loop, _submit).app
+
+    async def _take(self, value: Any) -> Response:
+        """FastAPI has parsed the request of the current exchange; the API's thread answers it."""
+        exchange = current.get()
+        assert exchange is not None
+        assert self.route is not None
+        exchange.is_taken = True
+        _submit(direct_work(exchange.ticket, value, self), exchange)
+        return Response()
+
+
+def _submit(work: Work, exchange: Exchange | None) -> None:
+    assert exchange is not None, "a spec asked outside of a request"
+    exchange.batch.works.append(work)
+    exchange.arrive()
+
+
+def direct_work(ticket: Ticket, value: Any, service: Service) -> Work:
+    """A work that is answered from the API's thread."""
+    assert service.route is not None
+    work = Work(value, DirectReply(ticket, service.route.encode, service.loop), ticket.request.request_id)
+    ticket.works.append(work)
+    return work
+
+
+class Batch:
+    """Requests that came together; it goes on once each has its work, or will have none."""
+
+    def __init__(self, size: int, service: Service) -> None:
+        self.works: list[Work] = []
+        self._open = size
+        self._service = service
+
+    def arrive(self) -> None:
+        """One of its requests is parsed."""
+        self._open -= 1
+        if self._open <= 0:
+            works, self.works = self.works, []
+            step = self._service.batch_size
+            for begin in range(0, len(works), step):
+                self._service.deliver(works[begin : begin + step])
+
+
+class Intake:
+    """One connection. `on_close` is called when it is closed, and nothing of it is left."""
+
+    def __init__(self, connection: socket.socket, service: Service, on_close: Callable[["Intake"], None]) -> None:
+        self.outlet = Outlet(connection)
+        self._connection = connection
+        self._service = service
+        self._on_close = on_close
+        self._reader = wire.Reader()
+        self._tickets: dict[int, Ticket] = {}
+        self._coming: dict[int, tuple[wire.Request, Batch, list[bytes]]] = {}
+        self._is_leaving = False
+        self._is_read = False
+        connection.setblocking(False)
+        service.loop.add_reader(connection, self._read)
+
+    def leave(self) -> None:
+        """Say that no more requests are taken; the front door then closes its side."""
+        self._is_leaving = True
+        self.outlet.tell(wire.Leaving())
+
+    def _read(self) -> None:
+        try:
+            data = self._connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        try:
+            for head, body in self._reader.feed(data):
+                self._take(head, body)
+        except wire.WireError as problem:
+            _log.error("the front door's connection is closed: %s", problem)
+            self._end()
+
+    def _end(self) -> None:
+        self._service.loop.remove_reader(self._connection)
+        self._is_read = True
+        if not self._is_leaving:  # the front door is gone
+            self.outlet.is_closed = True
+            self._cancel(list(self._tickets))
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._is_read and not self._tickets:
+            self._connection.close()
+            self._on_close(self)
+
+    def _take(self, head: wire.Head, body: bytes) -> None:
+        match head:
+            case wire.Requests(requests):
+                self._take_requests(requests, body)
+            case wire.Chunk(number):
+                self._take_chunk(number, body)
+            case wire.Cancel(ids):
+                self._cancel(ids)
+            case wire.Grant(number, size):
+                if ticket := self._tickets.get(number):
+                    ticket.window.grant(size)
+            case _:
+                raise wire.WireError(f"expected a request, got {type(head).__name__}")
+
+    def _take_requests(self, requests: Sequence[wire.Request], bodies: bytes) -> None:
+        service = self._service
+        together = Batch(len(requests), service) if service.batch_size > 1 else None
+        offset = 0
+        for request in requests:
+            batch = together or Batch(1, service)
+            body = bodies[offset : offset + request.size] if len(requests) > 1 else bodies
+            offset += request.size
+            if request.size < request.total:
+                self._coming[request.id] = (request, batch, [body])
+            else:
+                self._begin(request, body, batch)
+
+    def _take_chunk(self, number: int, body: bytes) -> None:
+        if number not in self._coming:
+            return  # it was cancelled
+        request, batch, parts = self._coming[number]
+        parts.append(body)
+        if sum(map(len, parts)) >= request.total:
+            del self._coming[number]
+            self._begin(request, b"".join(parts), batch)
+
+    def _begin(self, request: wire.Request, body: bytes, batch: Batch) -> None:
+        service = self._service
+        ticket = self._tickets[request.id] = Ticket(request, self.outlet, self._forget)
+        if service.route is not None and request.method == "POST":
+            value = service.route.parse(request.content_type.partition(";")[0].strip().lower(), body)
+            if value is not LONG_WAY:
+                batch.works.append(direct_work(ticket, value, service))
+                batch.arrive()
+                return
+        Exchange(ticket, body, batch).start(service.app, service.loop, service.path)
+
+    def _forget(self, number: int) -> None:
+        """From either thread: the answer is sent, or will be with the next frame."""
+        self._tickets.pop(number, None)
+        if self._is_read:
+            self._service.loop.call_soon_threadsafe(self._close_if_over)
+
+    def _cancel(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if ticket := self._tickets.get(number):
+                ticket.cancel()
+            elif coming := self._coming.pop(number, None):
+                request, batch, _ = coming
+                reply = wire.Reply(request.id, wire.Kind.WHOLE, 0, 499)
+                self.outlet.send([(reply, b"")])
+                batch.arrive()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if not self._service.is_async and self._service.hand.interrupt():
+            self._service.loop.call_later(AGAIN_S, self._interrupt)

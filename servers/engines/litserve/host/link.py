@@ -1,0 +1,314 @@
+"""The front door's end of one worker's socket: what the worker has in hand, and its replies as they come.
+
+A worker that is replaced keeps its socket's path, so the link connects again and waits for the next Hello.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from servers.engines.litserve.host import wire
+from servers.engines.litserve.host.answer import (
+    BrokenAnswerError,
+    DispatchError,
+    HostRequest,
+    HostResponse,
+    Parts,
+    Steps,
+    WorkerDiedError,
+)
+
+_log = logging.getLogger("litport.model")
+_SMOOTHING = 0.2
+
+
+class Entry:
+    """A request between `send` and the last of its answer."""
+
+    __slots__ = ("batch", "future", "is_cancelled", "link", "number", "queued_s", "request", "response", "sent_s")
+
+    def __init__(self, number: int, request: HostRequest, future: "asyncio.Future[HostResponse]") -> None:
+        self.number = number
+        self.request = request
+        self.future = future
+        self.queued_s = time.monotonic()
+        self.sent_s = 0.0
+        self.batch: InHand | None = None
+        self.link: Link | None = None
+        self.response: HostResponse | None = None
+        self.is_cancelled = False
+
+    def fail(self, error: DispatchError) -> None:
+        """There is no answer, or no more of it."""
+        if self.response is not None:
+            if self.response.parts is not None:
+                self.response.parts.end(error)
+        elif not self.future.done():
+            self.future.set_exception(error)
+
+
+class InHand:
+    """Requests that a worker has together. `idle_since_s` is when the worker began to wait for them, if it did."""
+
+    __slots__ = ("entries", "idle_since_s", "open")
+
+    def __init__(self, entries: Sequence[Entry], idle_since_s: float | None) -> None:
+        self.entries = entries
+        self.open = len(entries)
+        self.idle_since_s = idle_since_s
+
+
+class Link(asyncio.Protocol):
+    """One worker. `batches` are in the order in which it works on them."""
+
+    def __init__(self, path: Path, on_change: Callable[[], None], requeue: Callable[[list[Entry]], None]) -> None:
+        self.path = path
+        self.batches: list[InHand] = []
+        self.is_ready = False
+        self.is_async = False
+        self.batch_size = 1
+        self.pid = 0
+        self.service_s: float | None = None
+        self.idle_since_s = 0.0
+        self.deaths = 0
+        self.greeted = asyncio.Event()
+        self.cancel_grace_s = 5.0
+        self._on_change = on_change
+        self._requeue = requeue
+        self._entries: dict[int, Entry] = {}
+        self._reader = wire.Reader()
+        self._transport: Any = None
+        self._pidfd: int | None = None
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._lost = asyncio.Event()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._grace: asyncio.TimerHandle | None = None
+
+    async def keep(self) -> None:
+        """Connect, again after each loss, until the host's main process is gone (OSError)."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._lost.clear()
+            self._reader = wire.Reader()
+            await loop.create_unix_connection(lambda: self, str(self.path))
+            await self._lost.wait()
+
+    def close(self) -> None:
+        """Leave the worker; what it has in hand is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def send(self, groups: Sequence[Sequence[Entry]]) -> None:
+        """Give the worker these batches, in one frame."""
+        now_s = time.monotonic()
+        heads, bodies, large = [], [], []
+        for entries in groups:
+            batch = InHand(entries, None if self.batches else self.idle_since_s)
+            self.batches.append(batch)
+            for entry in entries:
+                request = entry.request
+                entry.sent_s, entry.batch, entry.link = now_s, batch, self
+                self._entries[entry.number] = entry
+                body = request.body
+                if len(body) > wire.CHUNK_BYTES:
+                    body = body[: wire.CHUNK_BYTES]
+                    large.append(entry)
+                heads.append(
+                    wire.Request(
+                        entry.number,
+                        len(body),
+                        len(request.body),
+                        request.content_type,
+                        request.request_id,
+                        request.query,
+                        request.method,
+                        request.headers,
+                    )
+                )
+                bodies.append(body)
+        self._transport.write(wire.frame(wire.Requests(heads), bodies))
+        if large:
+            task = asyncio.get_running_loop().create_task(self._send_rest(large))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    def cancel(self, entry: Entry) -> None:
+        """Nobody waits for this answer any more."""
+        entry.is_cancelled = True
+        if entry.number in self._entries and self._transport is not None:
+            self._transport.write(wire.frame(wire.Cancel([entry.number])))
+            self._watch()
+
+    def grant(self, number: int, size: int) -> None:
+        """So much of an answer has been passed on."""
+        if number in self._entries:
+            self._transport.write(wire.frame(wire.Grant(number, size)))
+
+    async def _send_rest(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            body = entry.request.body
+            for offset in range(wire.CHUNK_BYTES, len(body), wire.CHUNK_BYTES):
+                await self._may_write.wait()
+                if entry.number not in self._entries or entry.is_cancelled:
+                    break
+                part = body[offset : offset + wire.CHUNK_BYTES]
+                self._transport.write(wire.frame(wire.Chunk(entry.number), (part,)))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected; the worker may still be in its setup."""
+        self._transport = transport
+
+    def pause_writing(self) -> None:
+        """The worker is slow to read."""
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._may_write.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, or parts of some."""
+        try:
+            for head, body in self._reader.feed(data):
+                match head:
+                    case wire.Replies(replies):
+                        self._take(replies, body)
+                    case wire.Hello():
+                        self._greet(head)
+                    case wire.Leaving():
+                        self.is_ready = False
+                        self._transport.write_eof()
+                    case _:
+                        raise wire.WireError(f"expected a reply, got {type(head).__name__}")
+        except wire.WireError as problem:
+            _log.error("%s: %s", self.path.name, problem)
+            self._transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The worker has ended. What it had begun is lost; what only waited in it goes to another."""
+        self.is_ready = False
+        self.greeted.clear()
+        self.deaths += 1
+        self._may_write.set()
+        self._unwatch()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        batches, self.batches, self._entries = self.batches, [], {}
+        begun = batches if self.is_async else batches[:1]
+        for batch in begun:
+            for entry in batch.entries:
+                entry.fail(WorkerDiedError(self.pid, len(batch.entries)))
+        self._requeue([entry for batch in batches[len(begun) :] for entry in batch.entries if not entry.is_cancelled])
+        self._transport = None
+        self._lost.set()
+        self._on_change()
+
+    def _greet(self, hello: wire.Hello) -> None:
+        if hello.version != wire.VERSION:
+            raise wire.WireError(f"expected version {wire.VERSION} of the protocol, got {hello.version}")
+        self.pid, self.batch_size, self.is_async = hello.pid, hello.batch_size, hello.is_async
+        with contextlib.suppress(OSError):  # it has just ended
+            self._pidfd = os.pidfd_open(hello.pid)
+        self.idle_since_s = time.monotonic()
+        self.is_ready = True
+        self.greeted.set()
+        self._on_change()
+
+    def _take(self, replies: Sequence[wire.Reply], bodies: bytes) -> None:
+        offset = 0
+        has_room = False
+        for reply in replies:
+            body = bodies[offset : offset + reply.size] if len(replies) > 1 else bodies
+            offset += reply.size
+            entry = self._entries.get(reply.id)
+            if entry is None:
+                continue
+            if reply.kind == wire.Kind.WHOLE:
+                self._settle(entry, HostResponse(reply.status, reply.headers, body, None, _steps(entry, reply)))
+            elif reply.kind == wire.Kind.BEGIN:
+                parts = Parts(lambda entry=entry: self.cancel(entry), lambda size, n=entry.number: self.grant(n, size))
+                parts.push(body)
+                self._settle(entry, HostResponse(reply.status, reply.headers, b"", parts))
+            elif entry.response is not None and entry.response.parts is not None:
+                if reply.kind == wire.Kind.PART:
+                    if entry.is_cancelled:
+                        self.grant(entry.number, len(body))
+                    else:
+                        entry.response.parts.push(body)
+                else:
+                    entry.response.steps = _steps(entry, reply)
+                    entry.response.parts.end(None if reply.failure is None else BrokenAnswerError(reply.failure))
+            if reply.kind in (wire.Kind.WHOLE, wire.Kind.END):
+                has_room = self._finish(entry, reply) or has_room
+        if has_room:
+            self._on_change()
+
+    def _settle(self, entry: Entry, response: HostResponse) -> None:
+        entry.response = response
+        if not entry.future.done():
+            entry.future.set_result(response)
+
+    def _finish(self, entry: Entry, reply: wire.Reply) -> bool:
+        """The worker is done with it; returns whether it is with all of its batch."""
+        del self._entries[entry.number]
+        batch = entry.batch
+        assert batch is not None
+        batch.open -= 1
+        if batch.open:
+            return False
+        self.batches.remove(batch)
+        self._unwatch()
+        self._watch()
+        if reply.times is not None:
+            spent_s = sum(reply.times[2:])
+            before_s = spent_s if self.service_s is None else self.service_s
+            self.service_s = before_s + _SMOOTHING * (spent_s - before_s)
+        if not self.batches:
+            self.idle_since_s = time.monotonic()
+        return True
+
+    def _watch(self) -> None:
+        """If nobody waits for what the worker works on, give it the grace to leave it."""
+        if self._grace is None and self.batches and not self.is_async:
+            batch = self.batches[0]
+            if all(entry.is_cancelled or entry.number not in self._entries for entry in batch.entries):
+                self._grace = asyncio.get_running_loop().call_later(self.cancel_grace_s, self._kill)
+
+    def _unwatch(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+
+    def _kill(self) -> None:
+        self._grace = None
+        _log.error(
+            "work went on for %g s after its request was cancelled; worker process %d is replaced",
+            self.cancel_grace_s,
+            self.pid,
+        )
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+def _steps(entry: Entry, reply: wire.Reply) -> Steps:
+    batch = entry.batch
+    assert batch is not None
+    waited_s = 0.0
+    if batch.idle_since_s is not None:
+        waited_s = max(0.0, entry.sent_s - max(entry.queued_s, batch.idle_since_s))
+    queue_s = entry.sent_s - entry.queued_s - waited_s
+    if reply.times is None:  # refused before it was worked on
+        return Steps(time.monotonic() - entry.sent_s, queue_s, waited_s, 0.0, 0.0, 0.0, 0)
+    received_s, begun_s, *spent_s = reply.times
+    return Steps(received_s - entry.sent_s, queue_s + begun_s - received_s, waited_s, *spent_s, reply.batch_size)

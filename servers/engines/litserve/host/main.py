@@ -1,0 +1,206 @@
+"""The process that keeps a model's workers: `python -m servers.engines.litserve.host.main SPEC.json`.
+
+It loads the LitAPI, writes in a file (the card) what it offers, starts a worker for each device slot and replaces one
+that ends. It touches no request: the front door speaks to the workers. A mistake is one line on stderr and exit status
+3; so is a worker that does not come through its setup.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from configs.errors import UserError
+from servers.engines.litserve.child.openapi import describe
+from servers.engines.litserve.host.devices import device_names
+from servers.engines.litserve.host.load import HostSpec, construct, import_class
+from servers.engines.litserve.host.route import document_app
+from servers.engines.litserve.host.worker import start_worker
+
+_EXIT_NOT_LOADED = 3
+_BACKLOG = 16
+_spawn = multiprocessing.get_context("spawn")
+
+
+class Slot:
+    """A place for a worker: its number, device and listening socket, and the process that is there now."""
+
+    def __init__(self, number: int, device: str, path: Path) -> None:
+        self.number = number
+        self.device = device
+        self.path = path
+        path.unlink(missing_ok=True)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(_BACKLOG)
+        self.is_ready = False
+        self.process: SpawnProcess | None = None
+        self._ready: connection.Connection | None = None
+
+    def start(self, api: Any, spec: HostSpec, log_queue: Any) -> None:
+        """Start a process here."""
+        self.is_ready = False
+        self._ready, sent = _spawn.Pipe(duplex=False)
+        place = (self.number, self.device, self.listener, sent)
+        try:
+            self.process = _spawn.Process(target=start_worker, args=(api, spec, place, log_queue), name="worker")
+            self.process.start()
+        except (TypeError, AttributeError, ValueError, OSError) as problem:  # whatever pickling raises
+            if isinstance(problem, OSError):
+                raise
+            self.process = _spawn.Process(target=start_worker, args=(None, spec, place, log_queue), name="worker")
+            self.process.start()
+        sent.close()
+
+    def waits(self) -> list[Any]:
+        """What becomes ready when something happens here."""
+        process = [self.process.sentinel] if self.process is not None else []
+        return process if self._ready is None else [*process, self._ready]
+
+    def note_ready(self) -> None:
+        """Learn whether it is set up."""
+        if self._ready is not None and self._ready.poll():
+            with contextlib.suppress(EOFError):
+                self._ready.recv_bytes()
+                self.is_ready = True
+            self._ready.close()
+            self._ready = None
+
+    def ended(self) -> str | None:
+        """How its process ended, if it has."""
+        if self.process is None or self.process.exitcode is None:
+            return None
+        self.process.join()
+        status, pid = self.process.exitcode, self.process.pid
+        self.process = None
+        if status >= 0:
+            return f"worker {self.number} (process {pid}) ended with status {status}"
+        hint = " (out of memory?)" if -status == signal.SIGKILL else ""
+        return f"worker {self.number} (process {pid}) was killed by {signal.Signals(-status).name}{hint}"
+
+
+class Host:
+    """The workers of one model."""
+
+    def __init__(self, api: Any, spec: HostSpec) -> None:
+        devices = device_names(spec.accelerator, spec.devices, bool(getattr(api, "uses_torch", False)))
+        if devices == ["cpu"] and isinstance(spec.devices, int | list) and spec.devices not in (1, [0]):
+            sys.stderr.write(f"warning: {spec.name}: devices={spec.devices} has no effect on a CPU\n")
+        places = devices * (spec.workers_per_device or 1)
+        self.slots = [Slot(number, device, Path(f"{spec.uds}.{number}")) for number, device in enumerate(places)]
+        self._api = api
+        self._spec = spec
+        self._is_ending = False
+        self._log_queue = _spawn.SimpleQueue() if spec.loggers else None
+
+    def run(self) -> int:
+        """Keep the workers until SIGTERM; returns the exit status."""
+        signal.signal(signal.SIGTERM, self._end)
+        if self._log_queue is not None:
+            threading.Thread(target=self._log, name="loggers", daemon=True).start()
+        for slot in self.slots:
+            self._start(slot)
+        while waits := [wait for slot in self.slots for wait in slot.waits()]:
+            connection.wait(waits)
+            for slot in self.slots:
+                slot.note_ready()
+                problem = slot.ended()
+                if problem is None or self._is_ending:
+                    continue
+                if not slot.is_ready:
+                    self._kill()
+                    return _fail(f"api {self._spec.api!r}: {problem} in setup()")
+                sys.stderr.write(f"worker_host: error: {problem}; it is replaced\n")
+                sys.stderr.flush()
+                self._start(slot)
+        for slot in self.slots:
+            slot.path.unlink(missing_ok=True)
+        return 0
+
+    def _start(self, slot: Slot) -> None:
+        if not self._is_ending:
+            slot.start(self._api, self._spec, self._log_queue)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_ending = True
+        for slot in self.slots:
+            if slot.process is not None and slot.process.pid is not None:
+                # One that is being set up has nothing to finish.
+                os.kill(slot.process.pid, signal.SIGTERM if slot.is_ready else signal.SIGKILL)
+
+    def _kill(self) -> None:
+        for slot in self.slots:
+            if slot.process is not None:
+                slot.process.kill()
+                slot.process.join()
+            slot.path.unlink(missing_ok=True)
+
+    def _log(self) -> None:
+        assert self._log_queue is not None
+        loggers = [import_class(path)() for path in self._spec.loggers]
+        while True:
+            key, value = self._log_queue.get()
+            for logger in loggers:
+                try:
+                    logger.process(key, value)
+                except Exception:  # a plug-in's logger
+                    traceback.print_exc()
+
+
+def main(spec_file: str) -> int:
+    """Serve until SIGTERM; returns the exit status."""
+    spec = HostSpec(**json.loads(Path(spec_file).read_text()))
+    try:
+        api = construct(spec)
+        host = Host(api, spec)
+        _write_card(Path(spec.card), api, host)
+    except UserError as error:
+        return _fail(str(error))
+    except Exception as error:  # whatever a plug-in's module or constructor raises
+        traceback.print_exc()
+        return _fail(f"api {spec.api!r}: {type(error).__name__}: {_in_one_line(error)}")
+    return host.run()
+
+
+def _write_card(file: Path, api: Any, host: Host) -> None:
+    app = document_app(api)
+    describe(app, api)
+    card = {
+        "api_path": api.api_path,
+        "stream": api.stream,
+        "max_batch_size": api.max_batch_size,
+        "is_async": bool(api.enable_async),
+        "spec": type(api.spec).__name__ if api.spec else None,
+        "input": getattr(api, "input_description", None),
+        "output": getattr(api, "output_description", None),
+        "example": getattr(api, "example_request", None),
+        "openapi": app.openapi(),
+        "workers": [{"socket": str(slot.path), "device": slot.device} for slot in host.slots],
+    }
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(card))
+    part.replace(file)
+
+
+def _in_one_line(error: BaseException) -> str:
+    # LitServe explains over many lines; its first paragraph says what is wrong.
+    return " ".join(str(error).strip().partition("\n\n")[0].split())
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"worker_host: error: {message}\n")
+    return _EXIT_NOT_LOADED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,94 @@
+"""An API's route as LitServe declares it to FastAPI: its document, its parsing, and a short way around both.
+
+What FastAPI makes of the signatures of decode_request and encode_response is what LitServe's users know: typed bodies
+are validated, refused ones are a 422 with its words, forms become `FormData`. So FastAPI itself parses here whatever is
+not plain JSON or fails, and the common case goes around it.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, get_origin, get_type_hints
+
+import msgspec
+from fastapi import FastAPI, HTTPException, Request, Response
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from servers.engines.litserve.host.encode import Encode, encoder
+
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+LONG_WAY = object()
+"""The short way cannot parse this body; it need not be wrong."""
+
+Take = Callable[[Any], Awaitable[Response]]
+
+_decode_json = msgspec.json.Decoder().decode
+
+
+class Route:
+    """The route of `api` without a spec; `take` gets each request that FastAPI has parsed."""
+
+    def __init__(self, api: Any, take: Take) -> None:
+        decode, encode = _hints(api.decode_request), _hints(api.encode_response)
+        parameter = inspect.signature(api.decode_request).parameters["request"]
+        request_type = Request if parameter.annotation is inspect.Parameter.empty else decode["request"]
+        response_type = encode.get("return", Response)
+        self.app = FastAPI()
+
+        async def endpoint_handler(request: request_type) -> response_type:  # type: ignore[valid-type]
+            return await take(await _payload(request) if request_type is Request else request)
+
+        self.app.add_api_route(api.api_path, endpoint_handler, methods=["POST"])
+        promised = getattr(self.app.routes[-1], "response_model", None)
+        self.encode: Encode = encoder(TypeAdapter(promised) if promised is not None and not api.stream else None)
+        self._is_untyped = request_type is Request
+        self._adapter: TypeAdapter[Any] | None = None
+        if get_origin(request_type) is dict or (
+            isinstance(request_type, type) and issubclass(request_type, dict | BaseModel)
+        ):
+            self._adapter = TypeAdapter(request_type)
+
+    def parse(self, media_type: str, body: bytes) -> Any:
+        """What decode_request gets, or LONG_WAY; `media_type` is in lower case, without parameters."""
+        if self._is_untyped:
+            if media_type in FORMS:
+                return LONG_WAY
+        elif self._adapter is None or media_type != "application/json":
+            return LONG_WAY
+        try:
+            value = _decode_json(body)
+            return value if self._adapter is None else self._adapter.validate_python(value, from_attributes=True)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValidationError):
+            return LONG_WAY
+
+
+def document_app(api: Any) -> FastAPI:
+    """An application with the API's routes, for its document."""
+    if api.spec is None:
+        return Route(api, _never).app
+    app = FastAPI()
+    for path, endpoint, methods in api.spec.endpoints:
+        app.add_api_route(path, endpoint=endpoint, methods=methods)
+    return app
+
+
+async def _never(_value: Any) -> Response:
+    raise NotImplementedError
+
+
+async def _payload(request: Request) -> Any:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        return await request.form() if media_type in FORMS else await request.json()
+    except HTTPException:
+        raise
+    except (ValueError, RecursionError, KeyError) as problem:  # KeyError: a form without a boundary
+        kind = "a form" if media_type in FORMS else "JSON"
+        reason = "it names no boundary" if isinstance(problem, KeyError) else problem
+        raise HTTPException(400, f"the body is not {kind}: {reason}") from None
+
+
+def _hints(method: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(method, include_extras=True)
+    except NameError:  # a name that exists for type checkers only
+        return {name: value for name, value in method.__annotations__.items() if not isinstance(value, str)}

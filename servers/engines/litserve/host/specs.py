@@ -1,0 +1,132 @@
+"""LitServe's specs on the host: what they ask of a LitServer is given to them by `SpecServer`.
+
+A spec has endpoints of its own, which put requests into a queue and wait for answers in a buffer, as in LitServe's API
+server. They run here on the worker's loop, unchanged. Relied on, beside what LitServe documents:
+
+- `LitSpec.endpoints`, `setup(server)`, `_server`, `response_queue_id`, and optionally `populate_context`, `as_async`;
+- of the server, `response_buffer`, `_get_request_queue(path)`, `data_streamer`, `_callback_runner.trigger_event`,
+  `active_requests`;
+- what an endpoint puts into the queue, (queue id, id, time, request), and what it finds in the buffer: an object with
+  `event` and either `response` or `response_queue`, filled with pairs of a value and a status of `LitAPIStatus`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from litserve.utils import LitAPIStatus
+
+from servers.engines.litserve.host.exchange import Exchange, current
+from servers.engines.litserve.host.failure import Failure
+from servers.engines.litserve.host.work import Work
+
+Submit = Callable[[Work, Exchange | None], None]
+
+
+class SpecServer:
+    """What a spec sees of its server; `submit` gets the work of each request."""
+
+    active_requests = None
+
+    def __init__(self, api: Any, callbacks: Any, loop: asyncio.AbstractEventLoop, submit: Submit) -> None:
+        self.response_buffer: dict[Any, Any] = {}
+        self._callback_runner = callbacks
+        self._is_stream = bool(api.stream)
+        self._loop = loop
+        self._submit = submit
+        self.app = FastAPI()
+        spec = api.spec
+        spec.setup(self)
+        spec._server = self
+        spec.response_queue_id = 0
+        for path, endpoint, methods in spec.endpoints:
+            self.app.add_api_route(path, endpoint=endpoint, methods=methods)
+
+    def _get_request_queue(self, _path: str) -> "SpecServer":
+        return self
+
+    def put(self, item: tuple[Any, Any, float, Any]) -> None:
+        """An endpoint has a request for the API."""
+        _, uid, _, value = item
+        exchange = current.get()
+        ticket = exchange.ticket if exchange is not None else None
+        work = Work(value, SpecReply(self, uid, exchange), ticket.request.request_id if ticket else "")
+        if ticket is not None:
+            ticket.works.append(work)
+        self._submit(work, exchange)
+
+    put_nowait = put
+
+    async def data_streamer(
+        self, queue: deque[tuple[Any, str]], data_available: asyncio.Event, send_status: bool = False
+    ) -> AsyncIterator[Any]:
+        """The parts of an answer as they come."""
+        while True:
+            await data_available.wait()
+            while queue:
+                value, status = queue.popleft()
+                if status == LitAPIStatus.FINISH_STREAMING:
+                    return
+                if send_status:
+                    yield value, status
+                elif status != LitAPIStatus.ERROR:
+                    yield value
+                if status == LitAPIStatus.ERROR:
+                    return
+            data_available.clear()
+
+    def answer(self, uid: Any, value: Any, status: str) -> None:
+        """From any thread: the API's answer, or a part of it."""
+        self._loop.call_soon_threadsafe(self._fill, uid, value, status)
+
+    def _fill(self, uid: Any, value: Any, status: str) -> None:
+        item = self.response_buffer.get(uid)
+        if item is None:
+            return
+        if self._is_stream:
+            item.response_queue.append((value, status))
+            if status != LitAPIStatus.OK:
+                del self.response_buffer[uid]  # LitServe keeps it for ever
+        else:
+            item.response = (value, status)
+        item.event.set()
+
+
+class SpecReply:
+    """Answers to a spec's endpoint."""
+
+    def __init__(self, server: SpecServer, uid: Any, exchange: Exchange | None) -> None:
+        self._server = server
+        self._uid = uid
+        self._exchange = exchange
+
+    def whole(self, value: Any) -> None:
+        """The endpoint gets the value as it is."""
+        self._server.answer(self._uid, value, LitAPIStatus.OK)
+
+    def part(self, value: Any) -> None:
+        """A part; it waits for no client, since a spec may join the parts of several works."""
+        self._server.answer(self._uid, value, LitAPIStatus.OK)
+
+    def finish(self) -> None:
+        """No more parts."""
+        self._server.answer(self._uid, "", LitAPIStatus.FINISH_STREAMING)
+
+    async def room(self) -> None:
+        """There always is."""
+
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """End this task when the request is cancelled."""
+        if self._exchange is not None:
+            self._exchange.ticket.tasks.append(task)
+
+    def flush(self) -> None:
+        """Everything is sent already."""
+
+    def fail(self, failure: Failure) -> None:
+        """The endpoint gets an HTTPException; the exchange knows the status for an answer that has not begun."""
+        if self._exchange is not None:
+            self._exchange.failure = failure
+        self._server.answer(self._uid, HTTPException(failure.status, failure.detail), LitAPIStatus.ERROR)

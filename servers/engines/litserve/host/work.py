@@ -1,0 +1,86 @@
+"""A request in a worker: its value, how far it is, and the way back for its answer."""
+
+import asyncio
+import time
+from typing import Any, Protocol
+
+from servers.engines.litserve.host.failure import Failure
+
+
+class Reply(Protocol):
+    """The way back for the answer of one work: whole, or in parts and an end."""
+
+    def whole(self, value: Any) -> None:
+        """Answer with what encode_response returned. Raises EncodeError."""
+        ...
+
+    def part(self, value: Any) -> None:
+        """Send one part of a stream, as LitServe's format_encoded_response gave it. Blocks while the client is slow."""
+        ...
+
+    def finish(self) -> None:
+        """The stream is whole."""
+        ...
+
+    async def room(self) -> None:
+        """On the loop: wait until the client takes more."""
+        ...
+
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """End this task when the request is cancelled."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was answered."""
+        ...
+
+    def fail(self, failure: Failure) -> None:
+        """Answer with an error, or break off the stream that has begun."""
+        ...
+
+
+class Work:
+    """One call of predict's for one request; times are `time.monotonic()`.
+
+    `value` is what decode_request gets, `input` what it returned. `is_over` is whether the last of its answer is sent.
+    """
+
+    __slots__ = (
+        "batch_size",
+        "begun_s",
+        "context",
+        "decode_s",
+        "encode_s",
+        "has_parts",
+        "input",
+        "is_cancelled",
+        "is_over",
+        "predict_s",
+        "received_s",
+        "reply",
+        "request_id",
+        "traceparent",
+        "value",
+    )
+
+    def __init__(self, value: Any, reply: Reply, request_id: str, traceparent: str | None = None) -> None:
+        self.value = value
+        self.reply = reply
+        self.request_id = request_id
+        self.traceparent = traceparent
+        self.context: dict[str, Any] = {}
+        self.input: Any = None
+        self.is_cancelled = False
+        self.is_over = False
+        self.has_parts = False
+        self.batch_size = 1
+        self.received_s = time.monotonic()
+        self.begun_s = self.received_s
+        self.decode_s = 0.0
+        self.predict_s = 0.0
+        self.encode_s = 0.0
+
+    @property
+    def times(self) -> tuple[float, float, float, float, float]:
+        """As the wire has them."""
+        return self.received_s, self.begun_s, self.decode_s, self.predict_s, self.encode_s

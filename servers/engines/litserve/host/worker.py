@@ -1,0 +1,158 @@
+"""A worker: one process that holds one copy of the model and answers the front door on a socket of its own.
+
+The main thread runs the API; the loop, in a second thread, reads, parses and cancels. An async API runs on the loop
+itself, in the main thread. At rest both wait for the kernel.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from contextvars import ContextVar
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+import uvloop
+from litserve.callbacks import CallbackRunner
+
+from servers.engines import child_logging
+from servers.engines.litserve.host import wire
+from servers.engines.litserve.host.async_loop import AsyncLoop
+from servers.engines.litserve.host.hooks import Hooks
+from servers.engines.litserve.host.intake import Intake, Service
+from servers.engines.litserve.host.interrupt import Hand
+from servers.engines.litserve.host.load import HostSpec, construct, import_class
+from servers.engines.litserve.host.sync_loop import Inbox, SyncLoop
+from servers.engines.litserve.host.work import Work
+
+EXIT_NOT_SET_UP = 3
+_log = logging.getLogger("litport.worker")
+
+_own: ContextVar[Work | None] = ContextVar("own_work", default=None)
+
+
+Place = tuple[int, str, socket.socket, Connection]
+"""Number, device, listening socket, and the pipe that says that the worker is set up."""
+
+
+def start_worker(api: Any, spec: HostSpec, place: Place, log_queue: Any) -> None:
+    """Set the API up and serve it until SIGTERM: the body of the process. An API that did not pickle is made here."""
+    number, device, listener, ready = place
+    os.environ["LITSERVE_WORKER_ID"] = str(number)
+    # Not SIG_IGN, which every program that a plug-in starts would inherit. The whole group gets it at the end.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if api is None:
+        api = construct(spec)
+    if log_queue is not None:
+        api.set_logger_queue(log_queue)
+    callbacks = CallbackRunner([import_class(path)() for path in spec.callbacks])
+    worker = Worker(api, spec, callbacks)
+    callbacks.trigger_event("on_before_setup", lit_api=api)
+    try:
+        api.setup(device)
+    except Exception:
+        _log.exception("setup(%r) failed", device)
+        _leave_process(EXIT_NOT_SET_UP)
+    api.device = device
+    callbacks.trigger_event("on_after_setup", lit_api=api)
+    child_logging.mark_handlers()
+    ready.send_bytes(b"ready")
+    ready.close()
+    worker.serve(listener)
+    _leave_process(0)
+
+
+def _leave_process(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # threads of a plug-in's would keep it
+
+
+class Worker:
+    """The parts of the process, put together."""
+
+    def __init__(self, api: Any, spec: HostSpec, callbacks: Any) -> None:
+        self._api = api
+        self._spec = spec
+        self._callbacks = callbacks
+        self._hand = Hand()
+        self._inbox: Inbox = SimpleQueue()
+        self._is_async = bool(api.enable_async)
+        self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if self._is_async else uvloop.new_event_loop()
+        self._intakes: set[Intake] = set()
+        self._is_leaving = False
+        child_logging.tell(self._request_ids)
+
+    def serve(self, listener: socket.socket) -> None:
+        """Answer requests until SIGTERM, and then those that are here."""
+        api, loop = self._api, self._loop
+        hooks = Hooks(api, self._callbacks)
+        self._async_loop = AsyncLoop(api, hooks) if self._is_async else None
+        deliver = self._deliver_async if self._is_async else self._inbox.put
+        self._service = Service(api, self._callbacks, loop, self._hand, deliver)
+        self._listener = listener
+        listener.setblocking(False)
+        loop.add_reader(listener, self._accept)
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        loop.add_reader(parent.sentinel, os._exit, 0)  # nobody is left to end us
+        if self._is_async:
+            loop.add_signal_handler(signal.SIGTERM, self._leave)
+            loop.run_forever()
+            return
+        self._hand.install()
+        signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(self._leave))
+        threading.Thread(target=loop.run_forever, name="intake", daemon=True).start()
+        SyncLoop(api, hooks, self._hand, self._inbox, self._spec.isolate_failures).run()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        intake = Intake(connection, self._service, self._closed)
+        self._intakes.add(intake)
+        intake.outlet.tell(wire.Hello(wire.VERSION, os.getpid(), self._api.max_batch_size, self._is_async))
+
+    def _leave(self) -> None:
+        if self._is_leaving:
+            return
+        self._is_leaving = True
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        for intake in self._intakes:
+            intake.leave()
+        self._end_if_over()
+
+    def _closed(self, intake: Intake) -> None:
+        self._intakes.discard(intake)
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._is_leaving and not self._intakes:
+            if self._is_async:
+                self._loop.stop()
+            else:
+                self._inbox.put(None)
+
+    def _deliver_async(self, works: Sequence[Work]) -> None:
+        for work in works:
+            task = self._loop.create_task(self._work_async(work))
+            work.reply.attach(task)
+
+    async def _work_async(self, work: Work) -> None:
+        assert self._async_loop is not None
+        _own.set(work)
+        await self._async_loop.work(work)
+
+    def _request_ids(self) -> str:
+        own = _own.get()
+        works = [own] if own is not None else self._hand.works
+        return ",".join(work.request_id for work in works if work.request_id)
