@@ -1,0 +1,128 @@
+"""A worker host as the front door runs it: its process, and a dispatcher in the test's own loop."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse
+from servers.engines.litserve.host.dispatcher import Dispatcher
+from servers.processes import group as process_group
+
+REPOSITORY = Path(__file__).resolve().parents[5]
+STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
+_START_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer; `broken` names why it is not whole."""
+
+    response: HostResponse
+    body: bytes
+    broken: str | None = None
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    @property
+    def content_type(self) -> str | None:
+        return dict(self.response.headers).get("content-type")
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A running host; `card` is what it says about itself."""
+
+    process: subprocess.Popen[bytes]
+    dispatcher: Dispatcher
+    card: dict[str, Any]
+    log_file: Path
+
+    async def post(
+        self, body: Any = None, *, content_type: str = "application/json", data: bytes | None = None
+    ) -> Answer:
+        payload = json.dumps(body).encode() if data is None else data
+        return await whole(await self.dispatcher.send(HostRequest("r", content_type, payload)))
+
+    async def predict(self, **body: Any) -> Answer:
+        return await self.post(body)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+
+async def whole(response: HostResponse) -> Answer:
+    """Read an answer to its end."""
+    if response.parts is None:
+        return Answer(response, response.body)
+    body = b""
+    try:
+        async for part in response.parts:
+            body += part
+    except DispatchError as error:
+        return Answer(response, body, f"{type(error).__name__}: {error}")
+    return Answer(response, body)
+
+
+@asynccontextmanager
+async def hosting(
+    folder: Path, *, batch_timeout_s: float | None = None, cancel_grace_s: float = 5.0, **spec: Any
+) -> AsyncIterator[Hosted]:
+    """Start a host, wait until its workers are set up, and leave nothing of it."""
+    process, log_file = launch(folder, **spec)
+    try:
+        card = await _card(folder / "card.json", process, log_file)
+        sockets = [Path(worker["socket"]) for worker in card["workers"]]
+        dispatcher = Dispatcher(sockets, batch_timeout_s, cancel_grace_s)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await dispatcher.start()
+        try:
+            yield Hosted(process, dispatcher, card, log_file)
+        finally:
+            await dispatcher.close()
+    finally:
+        end(process)
+
+
+def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a host in a process group of its own; returns it and the file with its output."""
+    names = {"name": "m", "uds": str(folder / "m.sock"), "card": str(folder / "card.json")}
+    spec_file, log_file = folder / "spec.json", folder / "log"
+    spec_file.write_text(json.dumps({**names, **spec}))
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "servers.engines.litserve.host.main", str(spec_file)],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return process, log_file
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the host's group, if anything of it is left."""
+    process_group.kill(process.pid)
+    process.wait()
+
+
+async def _card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:
+    async with asyncio.timeout(_START_TIMEOUT_S):
+        while not file.exists():  # noqa: ASYNC110 # another process writes it
+            assert process.poll() is None, f"the host ended with {process.returncode}: {log_file.read_text()[-3000:]}"
+            await asyncio.sleep(0.02)
+    card: dict[str, Any] = json.loads(file.read_text())
+    return card
