@@ -1,5 +1,9 @@
 """What a stranger gets wrong: a model that cannot be loaded."""
 
+import os
+import signal
+import sys
+
 import litserve as ls
 
 
@@ -12,3 +16,15 @@ class StubbornAPI(ls.LitAPI):
     def setup(self, device: str) -> None:
         while True:
             pass
+
+
+class DyingAPI(ls.LitAPI):
+    """Killed in setup, as by a lack of memory."""
+
+    def setup(self, device: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LeavingAPI(ls.LitAPI):
+    def setup(self, device: str) -> None:
+        sys.exit(7)

@@ -140,8 +140,7 @@ class EventsAPI(ls.LitAPI):
     """Events made by hand."""
 
     def predict(self, x):
-        for word in x["prompt"].split():
-            yield word
+        yield from x["prompt"].split()
 
     def encode_response(self, output):
         for word in output:
@@ -264,7 +263,7 @@ class ValuesAPI(ls.LitAPI):
             "big": 2**70,
             "tuple": (1, 2),
             "set": {1},
-            "keys": {1: "a", None: "b", 2.5: "c", True: "d"},
+            "keys": {1: "a", None: "b", 2.5: "c", False: "d"},
             "date": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
             "delta": datetime.timedelta(seconds=1.5),
             "path": PurePosixPath("a/b"),

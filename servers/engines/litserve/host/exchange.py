@@ -5,6 +5,7 @@ application on the loop (`Exchange`): refusals of its parsing, and everything of
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ from servers.engines.litserve.host.encode import Encode
 from servers.engines.litserve.host.failure import Failure
 from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.work import Work
+
+_log = logging.getLogger("litport.worker")
 
 JSON_HEADERS = (("content-type", "application/json"),)
 _NOT_SENT = frozenset({"content-length", "transfer-encoding", "connection"})
@@ -201,7 +204,8 @@ class Exchange:
         """Its work is there, or there will be none."""
         if not self._has_arrived:
             self._has_arrived = True
-            self.batch.arrive()
+            # A spec may ask for several works, one after the other.
+            asyncio.get_running_loop().call_soon(self.batch.arrive)
 
     async def _run(self, app: Any, path: str) -> None:
         current.set(self)
@@ -211,6 +215,7 @@ class Exchange:
             self._give_up("cancelled")
             raise
         except Exception as error:  # what the application raises after, or instead of, its own answer
+            _log.exception("a request failed outside of the API")
             self._give_up(type(error).__name__)
         else:
             self._give_up("no answer")

@@ -5,9 +5,12 @@ like it) is answered with those, and any other with 500 and no word of it. Two a
 are for the client: a field that the request lacks, and an answer that cannot be encoded.
 """
 
+import ast
 import json
+import linecache
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +39,7 @@ class BatchError(RefusalError):
 
 
 class Failure(msgspec.Struct):
-    """The exception's class, and the answer that tells it: status, headers and body; one that is not `is_expected` belongs in the log."""
+    """The exception's class, and the answer that tells it; one that is not `is_expected` belongs in the log."""
 
     error: str
     status: int
@@ -77,24 +80,45 @@ def _failure(
 def _missing_key(error: KeyError, request: Any) -> str | None:
     """The field that the API's code asked the request for, if that is what failed, and not a table of its own.
 
-    The code that raised it must spell the key out, and a mapping of the request must be what lacks it.
+    The place where it was raised tells the expression: a mapping of the request must be what it was looked up in.
     """
     trace = error.__traceback__
     if trace is None or len(error.args) != 1 or not isinstance(error.args[0], str):
         return None
-    key: str = error.args[0]
-    frame = _last(trace).tb_frame
-    if key not in frame.f_code.co_consts:
-        return None
-    within = {id(value) for value in _mappings(request) if key not in value}
-    here = [value for local in frame.f_locals.values() for value in _mappings(local)]
-    return key if any(id(value) in within for value in here) else None
-
-
-def _last(trace: TracebackType) -> TracebackType:
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return trace
+    container = _container(trace)
+    is_of_request = any(container is value for value in _mappings(request))
+    return error.args[0] if is_of_request else None
+
+
+def _container(trace: TracebackType) -> Any:
+    """What was subscripted where the exception was raised; None where that cannot be told."""
+    code = trace.tb_frame.f_code
+    line, end_line, column, end_column = next(islice(code.co_positions(), trace.tb_lasti // 2, None))
+    if line is None or end_line is None or column is None or end_column is None:
+        return None
+    lines = [linecache.getline(code.co_filename, number).encode() for number in range(line, end_line + 1)]
+    lines[-1] = lines[-1][:end_column]
+    lines[0] = lines[0][column:]
+    try:
+        expression = ast.parse(b"".join(lines).decode(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    return _value(expression.value, trace.tb_frame.f_locals) if isinstance(expression, ast.Subscript) else None
+
+
+def _value(expression: ast.expr, names: Mapping[str, Any]) -> Any:
+    """The value of `name` or `name["key"]...`, without running code of anybody's."""
+    match expression:
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.Subscript(value=inner, slice=ast.Constant(value=key)):
+            container = _value(inner, names)
+            if type(container) is dict:
+                return container.get(key)
+            return container[key] if type(container) is list and isinstance(key, int) and key < len(container) else None
+    return None
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

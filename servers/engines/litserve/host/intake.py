@@ -60,7 +60,7 @@ class Service:
 
 def _submit(work: Work, exchange: Exchange | None) -> None:
     assert exchange is not None, "a spec asked outside of a request"
-    exchange.batch.works.append(work)
+    exchange.batch.add(work)
     exchange.arrive()
 
 
@@ -76,15 +76,22 @@ class Batch:
     """Requests that came together; it goes on once each has its work, or will have none."""
 
     def __init__(self, size: int, service: Service) -> None:
-        self.works: list[Work] = []
+        self._works: list[Work] = []
         self._open = size
         self._service = service
+
+    def add(self, work: Work) -> None:
+        """One of its requests asks for this."""
+        if self._open > 0:
+            self._works.append(work)
+        else:
+            self._service.deliver([work])
 
     def arrive(self) -> None:
         """One of its requests is parsed."""
         self._open -= 1
         if self._open <= 0:
-            works, self.works = self.works, []
+            works, self._works = self._works, []
             step = self._service.batch_size
             for begin in range(0, len(works), step):
                 self._service.deliver(works[begin : begin + step])
@@ -183,7 +190,7 @@ class Intake:
         if service.route is not None and request.method == "POST":
             value = service.route.parse(request.content_type.partition(";")[0].strip().lower(), body)
             if value is not LONG_WAY:
-                batch.works.append(direct_work(ticket, value, service))
+                batch.add(direct_work(ticket, value, service))
                 batch.arrive()
                 return
         Exchange(ticket, body, batch).start(service.app, service.loop, service.path)

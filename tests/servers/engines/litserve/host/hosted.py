@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from servers.processes import group as process_group
 REPOSITORY = Path(__file__).resolve().parents[5]
 STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
 _START_TIMEOUT_S = 60
+_ANSWER_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Hosted:
         self, body: Any = None, *, content_type: str = "application/json", data: bytes | None = None
     ) -> Answer:
         payload = json.dumps(body).encode() if data is None else data
-        return await whole(await self.dispatcher.send(HostRequest("r", content_type, payload)))
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            return await whole(await self.dispatcher.send(HostRequest("r", content_type, payload)))
 
     async def predict(self, **body: Any) -> Answer:
         return await self.post(body)
@@ -83,7 +86,7 @@ async def hosting(
     """Start a host, wait until its workers are set up, and leave nothing of it."""
     process, log_file = launch(folder, **spec)
     try:
-        card = await _card(folder / "card.json", process, log_file)
+        card = await asyncio.to_thread(_card, folder / "card.json", process, log_file)
         sockets = [Path(worker["socket"]) for worker in card["workers"]]
         dispatcher = Dispatcher(sockets, batch_timeout_s, cancel_grace_s)
         async with asyncio.timeout(_START_TIMEOUT_S):
@@ -119,10 +122,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-async def _card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:
-    async with asyncio.timeout(_START_TIMEOUT_S):
-        while not file.exists():  # noqa: ASYNC110 # another process writes it
-            assert process.poll() is None, f"the host ended with {process.returncode}: {log_file.read_text()[-3000:]}"
-            await asyncio.sleep(0.02)
+def _card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not file.exists():
+        assert process.poll() is None, f"the host ended with {process.returncode}: {log_file.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, log_file.read_text()[-3000:]
+        time.sleep(0.02)
     card: dict[str, Any] = json.loads(file.read_text())
     return card

@@ -51,21 +51,38 @@ def _chat(text: str, **options: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": text}], **options}
 
 
-_VALUES = (
-    "text none floats big tuple set keys date delta path enum point model models bytes float64 response large".split()
-)
+_VALUES = [
+    "text",
+    "none",
+    "floats",
+    "big",
+    "tuple",
+    "set",
+    "keys",
+    "date",
+    "delta",
+    "path",
+    "enum",
+    "point",
+    "model",
+    "models",
+    "bytes",
+    "float64",
+    "response",
+    "large",
+]
 
 CASES = [
     _case("simple", "SimpleAPI", {"input": 3}, {"input": 2.5}),
     _case(
         "bare",
         "BareAPI",
-        {"a": [1, None, "é", 1e400]},
+        {"a": [1, None, "é", 1e300]},
         [1],
         "x",
         5,
         None,
-        Raw("text/plain", b'{"a": NaN_}'[:7] + b"1}"),
+        Raw("text/plain", b'{"a": 1}'),
     ),
     _case(
         "typed",
@@ -121,10 +138,6 @@ CASES = [
     _case("countdown", f"{STRANGERS}/streams.py:CountdownAPI", {"from": 3}, stream=True),
     _case("echo", "servers.apis.echo:EchoAPI", {"input": 1}, {}, Raw("application/json", b"[")),
 ]
-# Each with its reason in docs/plugins.md: what plain LitServe answers, and what the host does.
-_DIFFERENT = {
-    ("values", "float32"): ((500, b"Internal Server Error"), (200, b"0.5")),
-}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,250 @@
+"""Workers, batches, cancelling and ends."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers.engines.litserve.host.answer import HostRequest, WorkerDiedError
+from servers.processes import group as process_group
+from tests.servers.engines.litserve.host.hosted import STRANGERS, Hosted, end, hosting, launch, whole
+
+_BATCHES = f"{STRANGERS}/batches.py:BatchesAPI"
+_DIES = f"{STRANGERS}/dies.py:DiesAPI"
+
+
+def _run(folder: Path, use: Callable[[Hosted], Awaitable[Any]], **spec: Any) -> Any:
+    async def run() -> Any:
+        async with hosting(folder, **spec) as host:
+            return await use(host)
+
+    return asyncio.run(run())
+
+
+async def _until(happened: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not happened():  # noqa: ASYNC110 # another process does it
+            await asyncio.sleep(0.02)
+
+
+def test_the_echo_is_served_and_says_what_it_takes(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        answer = await host.predict(input=[1, "a"])
+        assert answer.json() == {"output": [1, "a"]}
+        assert answer.content_type == "application/json"
+        steps = answer.response.steps
+        assert steps is not None
+        assert steps.batch_size == 1
+        spent = (steps.receive_s, steps.queue_s, steps.batch_wait_s, steps.decode_s, steps.predict_s, steps.encode_s)
+        assert all(0 <= step_s < 1 for step_s in spent)
+        assert host.card["example"] == {"input": "canary"}
+        assert list(host.card["openapi"]["paths"]) == ["/predict"]
+
+    _run(tmp_path, use, api="echo")
+
+
+def test_one_request_waits_for_nobody_and_a_busy_model_fills_its_batches(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        begin_s = time.monotonic()
+        first = asyncio.create_task(host.predict(input=0))
+        await asyncio.sleep(0.05)
+        others = await asyncio.gather(*(host.predict(input=item) for item in range(1, 10)))
+        assert [answer.json()["output"] for answer in others] == list(range(1, 10))
+        assert [answer.json()["batch"] for answer in others] == [4] * 8 + [1]
+        assert (await first).json()["batch"] == 1
+        assert time.monotonic() - begin_s < 4 * 0.2 + 0.5
+
+    _run(tmp_path, use, api=_BATCHES, max_batch_size=4)
+
+
+def test_with_a_batch_timeout_an_idle_worker_waits_for_company(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        first = asyncio.create_task(host.predict(input=0))
+        await asyncio.sleep(0.1)
+        second = await host.predict(input=1)
+        assert ((await first).json()["batch"], second.json()["batch"]) == (2, 2)
+        steps = (await first).response.steps
+        assert steps is not None
+        assert steps.batch_wait_s == pytest.approx(0.3, abs=0.1)
+        full = await asyncio.gather(*(host.predict(input=item) for item in range(4)))
+        assert {answer.json()["batch"] for answer in full} == {4}
+
+    _run(tmp_path, use, api=_BATCHES, max_batch_size=4, batch_timeout_s=0.3)
+
+
+def test_each_worker_of_a_model_takes_requests(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        begun = [tmp_path / f"begun{number}" for number in range(2)]
+        bodies = [{"name": "x", "begun": str(file), "how": f"until {tmp_path / 'go'}"} for file in begun]
+        answers = [asyncio.create_task(host.post(body)) for body in bodies]
+        await _until(lambda: all(file.exists() for file in begun))
+        (tmp_path / "go").touch()
+        assert {(await answer).json()["pid"] for answer in answers} == set(host.dispatcher.pids())
+
+    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2)
+
+
+@pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
+@pytest.mark.parametrize(
+    ("api", "settings"),
+    [
+        ("SlowAPI", {}),
+        ("SlowBatchesAPI", {"max_batch_size": 2}),
+        ("SlowStreamBatchesAPI", {"max_batch_size": 2, "stream": True}),
+        ("SlowStreamAPI", {"stream": True}),
+    ],
+)
+def test_work_that_nobody_waits_for_is_left_at_once(
+    tmp_path: Path, api: str, settings: dict[str, Any], how: str
+) -> None:
+    async def use(host: Hosted) -> None:
+        (pid,) = host.dispatcher.pids()
+        request = json.dumps({"name": "first", "begun": str(tmp_path / "begun"), "how": how}).encode()
+
+        async def ask() -> None:
+            response = await host.dispatcher.send(HostRequest("r", "application/json", request))
+            try:
+                await whole(response)
+            finally:
+                if response.parts is not None:
+                    response.parts.close()
+
+        work = asyncio.create_task(ask())
+        await _until((tmp_path / "begun").exists)
+        queued = asyncio.create_task(ask())
+        await asyncio.sleep(0.05)
+        queued.cancel()
+        work.cancel()
+        begin_s = time.monotonic()
+        answer = await host.predict(name="second", begun=str(tmp_path / "second"), how="now")
+        assert time.monotonic() - begin_s < 2
+        assert answer.status == 200
+        assert host.dispatcher.pids() == [pid]
+        if api in ("SlowAPI", "SlowBatchesAPI"):
+            assert answer.json()["seen"] == ["first", "second"]
+
+    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:{api}", **settings)
+
+
+def test_a_worker_that_does_not_leave_its_work_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        before = set(host.dispatcher.pids())
+        stuck = asyncio.create_task(host.predict(name="x", begun=str(tmp_path / "b"), how="native"))
+        await _until((tmp_path / "b").exists)
+        stuck.cancel()
+        for number in range(5):
+            answer = await host.predict(name=str(number), begun=str(tmp_path / "n"), how="now")
+            assert answer.json()["pid"] in before
+        await _until(lambda: len(host.dispatcher.pids()) == 2 and set(host.dispatcher.pids()) != before)
+        assert len(before & set(host.dispatcher.pids())) == 1
+        assert "was killed by SIGKILL" in host.log
+
+    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2, cancel_grace_s=0.5)
+
+
+def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        fatal, *others = await asyncio.gather(
+            host.predict(input="out of memory"),
+            *(host.predict(input=item) for item in range(3)),
+            return_exceptions=True,
+        )
+        assert isinstance(fatal, WorkerDiedError)
+        assert [answer.json()["output"] for answer in others] == [0, 1, 2]  # type: ignore[union-attr]
+        assert host.dispatcher.deaths == 1
+
+    _run(tmp_path, use, api=_DIES)
+
+
+@pytest.mark.parametrize("name", ["BrokenAPI", "DyingAPI", "LeavingAPI"])
+def test_a_worker_that_ends_in_setup_ends_the_host_at_once(tmp_path: Path, name: str) -> None:
+    words = {
+        "BrokenAPI": "worker 0 (process {}) ended with status 3 in setup()",
+        "DyingAPI": "worker 0 (process {}) was killed by SIGKILL (out of memory?) in setup()",
+        "LeavingAPI": "worker 0 (process {}) ended with status 7 in setup()",
+    }[name]
+    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:{name}")
+    try:
+        assert process.wait(20) == 3
+        assert words.partition("{}")[2] in log_file.read_text()
+    finally:
+        end(process)
+
+
+def test_a_broken_import_is_one_line_and_status_3(tmp_path: Path) -> None:
+    process, log_file = launch(tmp_path, api="no_such_module:API")
+    assert process.wait(20) == 3
+    assert log_file.read_text().splitlines()[-1].startswith("worker_host: error: api 'no_such_module:API'")
+
+
+def test_sigterm_lets_a_worker_finish_what_it_has(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        stream = await host.dispatcher.send(HostRequest("r", "application/json", b'{"from": 4, "pause_s": 0.2}'))
+        os.killpg(host.process.pid, signal.SIGTERM)
+        answer = await whole(stream)
+        assert [json.loads(line)["number"] for line in answer.body.splitlines()] == [4, 3, 2, 1]
+        assert answer.broken is None
+        assert await asyncio.to_thread(host.process.wait, 10) == 0
+        await _until(lambda: not process_group.members(host.process.pid))
+        assert not (tmp_path / "m.sock.0").exists()
+
+    _run(tmp_path, use, api=f"{STRANGERS}/streams.py:CountdownAPI", stream=True)
+
+
+def test_nothing_is_left_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        os.kill(host.process.pid, signal.SIGKILL)
+        await asyncio.to_thread(host.process.wait, 10)
+        await _until(lambda: not process_group.members(host.process.pid))
+
+    _run(tmp_path, use, api="echo")
+
+
+def test_at_rest_no_process_runs(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        await host.predict(input=1)
+        await asyncio.sleep(0.5)
+        pids = [member.pid for member in process_group.members(host.process.pid)]
+        before_s = process_group.cpu_s(pids)
+        await asyncio.sleep(3)
+        assert process_group.cpu_s(pids) - before_s <= 0.01
+
+    _run(tmp_path, use, api=_BATCHES, max_batch_size=8)
+
+
+def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        value = "x" * 5_000_000
+        large = [asyncio.create_task(host.predict(input=value)) for _ in range(3)]
+        small = await host.predict(input=1)
+        assert small.json() == {"output": 1}
+        for answer in large:
+            assert (await answer).json() == {"output": value}
+
+    _run(tmp_path, use, api="echo")
+
+
+def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        body = {"name": "x", "begun": str(tmp_path / "b"), "how": "endless"}
+        response = await host.dispatcher.send(HostRequest("r", "application/json", json.dumps(body).encode()))
+        parts = response.parts
+        assert parts is not None
+        await _until(lambda: sum(map(len, parts._parts)) > 1_000_000)
+        await asyncio.sleep(0.3)
+        assert sum(map(len, parts._parts)) < 1_200_000
+        taken = 0
+        async for part in response.parts:
+            taken += len(part)
+            if taken > 5_000_000:
+                break
+        response.parts.close()
+        assert (await host.predict(name="y", begun=str(tmp_path / "c"), how="now")).status == 200
+
+    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowStreamAPI", stream=True)
