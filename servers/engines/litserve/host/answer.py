@@ -1,13 +1,14 @@
 """What the dispatcher takes and gives: a request, its answer, and the parts of one that comes bit by bit."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from servers.engines.litserve.host import wire
 
 Headers = Sequence[tuple[str, str]]
+STEPS = ("receive", "queue", "batch_wait", "decode", "predict", "encode")
 
 
 class DispatchError(Exception):
@@ -59,6 +60,23 @@ class Steps:
     predict_s: float
     encode_s: float
     batch_size: int
+
+
+class Totals:
+    """What all answers so far took in each step, in seconds, and how many requests their batches had."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.seconds = dict.fromkeys(STEPS, 0.0)
+        self.batch_sizes: Counter[int] = Counter()
+
+    def add(self, steps: Steps) -> None:
+        """Count one answer."""
+        self.requests += 1
+        for step in STEPS:
+            self.seconds[step] += getattr(steps, f"{step}_s")
+        if steps.batch_size:
+            self.batch_sizes[steps.batch_size] += 1
 
 
 class Parts:

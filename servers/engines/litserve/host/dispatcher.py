@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from servers.engines.litserve.host.answer import HostRequest, HostResponse, NoWorkerError, QueueTimeoutError
-from servers.engines.litserve.host.link import Entry, Link
+from servers.engines.litserve.host.answer import HostRequest, HostResponse, NoWorkerError, QueueTimeoutError, Totals
+from servers.engines.litserve.host.entry import Entry
+from servers.engines.litserve.host.link import Link
 
 # A worker gets so much work ahead that it need not wait for the way there and back.
 _AHEAD_S = 0.001
@@ -33,8 +34,9 @@ class Dispatcher:
         self, sockets: Sequence[Path], batch_timeout_s: float | None = None, cancel_grace_s: float = 5.0
     ) -> None:
         self._links = [Link(path, self._schedule, self._requeue) for path in sockets]
+        self.totals = Totals()
         for link in self._links:
-            link.cancel_grace_s = cancel_grace_s
+            link.cancel_grace_s, link.totals = cancel_grace_s, self.totals
         self._batch_timeout_s = batch_timeout_s
         self._waiting: deque[Entry] = deque()
         self._next = 0
@@ -61,16 +63,14 @@ class Dispatcher:
         """Connect, and wait until every worker is set up. Raises NoWorkerError when the host ends instead."""
         loop = asyncio.get_running_loop()
         self._keeping = [loop.create_task(self._keep(link)) for link in self._links]
-        greetings = [loop.create_task(link.greeted.wait()) for link in self._links]
+        everyone = loop.create_task(self._greeted())
         try:
-            everyone = asyncio.gather(*greetings)
             await asyncio.wait([everyone, *self._keeping], return_when=asyncio.FIRST_COMPLETED)
             if not everyone.done():
                 raise NoWorkerError("the model's processes ended")
         finally:
-            for task in greetings:
-                task.cancel()
-            await asyncio.gather(*greetings, return_exceptions=True)
+            everyone.cancel()
+            await asyncio.gather(everyone, return_exceptions=True)
 
     async def close(self) -> None:
         """Leave the workers. What waits fails with NoWorkerError."""
@@ -99,6 +99,10 @@ class Dispatcher:
             else:
                 entry.link.cancel(entry)
             raise
+
+    async def _greeted(self) -> None:
+        for link in self._links:
+            await link.greeted.wait()
 
     async def _keep(self, link: Link) -> None:
         try:

@@ -24,7 +24,7 @@ class Hooks:
         self.format_part: Callable[[Any], Any] = api.format_encoded_response
         self._populate = getattr(api.spec, "populate_context", None)
         self._api = api
-        self._callbacks = callbacks if callbacks is not None and callbacks._callbacks else None
+        self._callbacks = callbacks
 
     def prepare(self, works: Sequence[Work]) -> None:
         """Give each work its context."""

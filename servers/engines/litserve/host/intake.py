@@ -13,11 +13,13 @@ from litserve import LitAPI
 from starlette.responses import Response
 
 from servers.engines.litserve.host import wire
-from servers.engines.litserve.host.exchange import DirectReply, Exchange, Ticket, current
+from servers.engines.litserve.host.direct_reply import DirectReply
+from servers.engines.litserve.host.exchange import Exchange, current
 from servers.engines.litserve.host.interrupt import AGAIN_S, Hand
 from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.route import LONG_WAY, Route
 from servers.engines.litserve.host.specs import SpecServer
+from servers.engines.litserve.host.ticket import Ticket
 from servers.engines.litserve.host.work import Work
 
 _log = logging.getLogger("litport.worker")

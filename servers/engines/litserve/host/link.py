@@ -10,58 +10,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from servers.engines.litserve.host import wire
-from servers.engines.litserve.host.answer import (
-    BrokenAnswerError,
-    DispatchError,
-    HostRequest,
-    HostResponse,
-    Parts,
-    Steps,
-    WorkerDiedError,
-)
+from servers.engines.litserve.host.answer import BrokenAnswerError, HostResponse, Parts, Totals, WorkerDiedError
+from servers.engines.litserve.host.entry import Entry, InHand, steps_of
 
 _log = logging.getLogger("litport.model")
 _SMOOTHING = 0.2
-
-
-class Entry:
-    """A request between `send` and the last of its answer."""
-
-    __slots__ = ("batch", "future", "is_cancelled", "link", "number", "queued_s", "request", "response", "sent_s")
-
-    def __init__(self, number: int, request: HostRequest, future: "asyncio.Future[HostResponse]") -> None:
-        self.number = number
-        self.request = request
-        self.future = future
-        self.queued_s = time.monotonic()
-        self.sent_s = 0.0
-        self.batch: InHand | None = None
-        self.link: Link | None = None
-        self.response: HostResponse | None = None
-        self.is_cancelled = False
-
-    def fail(self, error: DispatchError) -> None:
-        """There is no answer, or no more of it."""
-        if self.response is not None:
-            if self.response.parts is not None:
-                self.response.parts.end(error)
-        elif not self.future.done():
-            self.future.set_exception(error)
-
-
-class InHand:
-    """Requests that a worker has together. `idle_since_s` is when the worker began to wait for them, if it did."""
-
-    __slots__ = ("entries", "idle_since_s", "open")
-
-    def __init__(self, entries: Sequence[Entry], idle_since_s: float | None) -> None:
-        self.entries = entries
-        self.open = len(entries)
-        self.idle_since_s = idle_since_s
 
 
 class Link(asyncio.Protocol):
@@ -79,6 +37,7 @@ class Link(asyncio.Protocol):
         self.deaths = 0
         self.greeted = asyncio.Event()
         self.cancel_grace_s = 5.0
+        self.totals = Totals()
         self._on_change = on_change
         self._requeue = requeue
         self._entries: dict[int, Entry] = {}
@@ -120,18 +79,7 @@ class Link(asyncio.Protocol):
                 if len(body) > wire.CHUNK_BYTES:
                     body = body[: wire.CHUNK_BYTES]
                     large.append(entry)
-                heads.append(
-                    wire.Request(
-                        entry.number,
-                        len(body),
-                        len(request.body),
-                        request.content_type,
-                        request.request_id,
-                        request.query,
-                        request.method,
-                        request.headers,
-                    )
-                )
+                heads.append(_head(entry, len(body)))
                 bodies.append(body)
         self._transport.write(wire.frame(wire.Requests(heads), bodies))
         if large:
@@ -234,11 +182,11 @@ class Link(asyncio.Protocol):
             if entry is None:
                 continue
             if reply.kind == wire.Kind.WHOLE:
-                self._settle(entry, HostResponse(reply.status, reply.headers, body, None, _steps(entry, reply)))
+                entry.settle(HostResponse(reply.status, reply.headers, body, None, steps_of(entry, reply)))
             elif reply.kind == wire.Kind.BEGIN:
-                parts = Parts(lambda entry=entry: self.cancel(entry), lambda size, n=entry.number: self.grant(n, size))
+                parts = Parts(partial(self.cancel, entry), partial(self.grant, entry.number))
                 parts.push(body)
-                self._settle(entry, HostResponse(reply.status, reply.headers, b"", parts))
+                entry.settle(HostResponse(reply.status, reply.headers, b"", parts))
             elif entry.response is not None and entry.response.parts is not None:
                 if reply.kind == wire.Kind.PART:
                     if entry.is_cancelled:
@@ -246,21 +194,18 @@ class Link(asyncio.Protocol):
                     else:
                         entry.response.parts.push(body)
                 else:
-                    entry.response.steps = _steps(entry, reply)
+                    entry.response.steps = steps_of(entry, reply)
                     entry.response.parts.end(None if reply.failure is None else BrokenAnswerError(reply.failure))
             if reply.kind in (wire.Kind.WHOLE, wire.Kind.END):
                 has_room = self._finish(entry, reply) or has_room
         if has_room:
             self._on_change()
 
-    def _settle(self, entry: Entry, response: HostResponse) -> None:
-        entry.response = response
-        if not entry.future.done():
-            entry.future.set_result(response)
-
     def _finish(self, entry: Entry, reply: wire.Reply) -> bool:
         """The worker is done with it; returns whether it is with all of its batch."""
         del self._entries[entry.number]
+        if entry.response is not None and entry.response.steps is not None:
+            self.totals.add(entry.response.steps)
         batch = entry.batch
         assert batch is not None
         batch.open -= 1
@@ -301,14 +246,15 @@ class Link(asyncio.Protocol):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
 
-def _steps(entry: Entry, reply: wire.Reply) -> Steps:
-    batch = entry.batch
-    assert batch is not None
-    waited_s = 0.0
-    if batch.idle_since_s is not None:
-        waited_s = max(0.0, entry.sent_s - max(entry.queued_s, batch.idle_since_s))
-    queue_s = entry.sent_s - entry.queued_s - waited_s
-    if reply.times is None:  # refused before it was worked on
-        return Steps(time.monotonic() - entry.sent_s, queue_s, waited_s, 0.0, 0.0, 0.0, 0)
-    received_s, begun_s, *spent_s = reply.times
-    return Steps(received_s - entry.sent_s, queue_s + begun_s - received_s, waited_s, *spent_s, reply.batch_size)
+def _head(entry: Entry, size: int) -> wire.Request:
+    request = entry.request
+    return wire.Request(
+        entry.number,
+        size,
+        len(request.body),
+        request.content_type,
+        request.request_id,
+        request.query,
+        request.method,
+        request.headers,
+    )

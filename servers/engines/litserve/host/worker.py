@@ -93,7 +93,7 @@ class Worker:
     def serve(self, listener: socket.socket) -> None:
         """Answer requests until SIGTERM, and then those that are here."""
         api, loop = self._api, self._loop
-        hooks = Hooks(api, self._callbacks)
+        hooks = Hooks(api, self._callbacks if self._spec.callbacks else None)
         deliver = self._deliver_async if self._is_async else self._inbox.put
         self._service = Service(api, self._callbacks, loop, self._hand, deliver)
         self._async_loop = AsyncLoop(api, hooks) if self._is_async else None  # it wraps the spec

@@ -14,7 +14,7 @@ from typing import Any
 
 from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse
 from servers.engines.litserve.host.dispatcher import Dispatcher
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 
 REPOSITORY = Path(__file__).resolve().parents[5]
 STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
@@ -118,7 +118,7 @@ def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill the host's group, if anything of it is left."""
-    process_group.kill(process.pid)
+    ProcessGroup(process.pid).kill()
     process.wait()
 
 

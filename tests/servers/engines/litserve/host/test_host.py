@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from servers.engines.litserve.host.answer import HostRequest, WorkerDiedError
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
+from servers.processes.proc import cpu_s
 from tests.servers.engines.litserve.host.hosted import STRANGERS, Hosted, end, hosting, launch, whole
 
 _BATCHES = f"{STRANGERS}/batches.py:BatchesAPI"
@@ -45,6 +46,9 @@ def test_the_echo_is_served_and_says_what_it_takes(tmp_path: Path) -> None:
         assert all(0 <= step_s < 1 for step_s in spent)
         assert host.card["example"] == {"input": "canary"}
         assert list(host.card["openapi"]["paths"]) == ["/predict"]
+        totals = host.dispatcher.totals
+        assert (totals.requests, totals.batch_sizes) == (1, {1: 1})
+        assert totals.seconds["predict"] == steps.predict_s
 
     _run(tmp_path, use, api="echo")
 
@@ -191,7 +195,7 @@ def test_sigterm_lets_a_worker_finish_what_it_has(tmp_path: Path) -> None:
         assert [json.loads(line)["number"] for line in answer.body.splitlines()] == [4, 3, 2, 1]
         assert answer.broken is None
         assert await asyncio.to_thread(host.process.wait, 10) == 0
-        await _until(lambda: not process_group.members(host.process.pid))
+        await _until(lambda: not ProcessGroup(host.process.pid).members())
         assert not (tmp_path / "m.sock.0").exists()
 
     _run(tmp_path, use, api=f"{STRANGERS}/streams.py:CountdownAPI", stream=True)
@@ -201,7 +205,7 @@ def test_nothing_is_left_when_the_main_process_is_killed(tmp_path: Path) -> None
     async def use(host: Hosted) -> None:
         os.kill(host.process.pid, signal.SIGKILL)
         await asyncio.to_thread(host.process.wait, 10)
-        await _until(lambda: not process_group.members(host.process.pid))
+        await _until(lambda: not ProcessGroup(host.process.pid).members())
 
     _run(tmp_path, use, api="echo")
 
@@ -210,10 +214,10 @@ def test_at_rest_no_process_runs(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         await host.predict(input=1)
         await asyncio.sleep(0.5)
-        pids = [member.pid for member in process_group.members(host.process.pid)]
-        before_s = process_group.cpu_s(pids)
+        pids = [member.pid for member in ProcessGroup(host.process.pid).members()]
+        before_s = cpu_s(pids)
         await asyncio.sleep(3)
-        assert process_group.cpu_s(pids) - before_s <= 0.01
+        assert cpu_s(pids) - before_s <= 0.01
 
     _run(tmp_path, use, api=_BATCHES, max_batch_size=8)
 
@@ -240,11 +244,11 @@ def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: 
         await asyncio.sleep(0.3)
         assert sum(map(len, parts._parts)) < 1_200_000
         taken = 0
-        async for part in response.parts:
+        async for part in parts:
             taken += len(part)
             if taken > 5_000_000:
                 break
-        response.parts.close()
+        parts.close()
         assert (await host.predict(name="y", begun=str(tmp_path / "c"), how="now")).status == 200
 
     _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowStreamAPI", stream=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from servers.processes import group as process_group
+from servers.processes.group import ProcessGroup
 from tests.servers.engines.litserve.host.hosted import REPOSITORY, STRANGERS, hosting
 
 _DOCUMENTED = f"{STRANGERS}/documented.py"
@@ -170,7 +170,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
                 time.sleep(0.3)
             yield client
     finally:
-        process_group.kill(process.pid)
+        ProcessGroup(process.pid).kill()
         process.wait()
 
 
@@ -207,16 +207,27 @@ def _without_ids(outcome: Outcome) -> Outcome:
 def test_an_api_answers_as_on_plain_litserve(case: dict[str, Any], plain: httpx.Client, tmp_path: Path) -> None:
     spec = {name: value for name, value in case.items() if name not in ("name", "requests")}
 
-    async def run() -> list[Outcome]:
+    async def run() -> tuple[dict[str, Any], list[Outcome]]:
         outcomes = []
         async with hosting(tmp_path, **spec) as host:
             for request in case["requests"]:
                 content_type, data = _raw(request)
                 answer = await host.post(content_type=content_type, data=data)
                 outcomes.append(Outcome(answer.status, answer.content_type, answer.body, answer.broken is None))
-        return outcomes
+        return host.card["openapi"], outcomes
 
-    hosted = asyncio.run(run())
+    document, hosted = asyncio.run(run())
     for request, outcome in zip(case["requests"], hosted, strict=True):
         expected = _ask_plain(plain, f"/{case['name']}", request)
         assert _without_ids(outcome) == _without_ids(expected), request
+    documented = plain.get("/openapi.json").json()
+    (routes,) = (routes for path, routes in document["paths"].items())
+    expected_routes = documented["paths"][f"/{case['name']}"]
+    assert _plain_words(routes["post"]) == _plain_words(expected_routes["post"])
+
+
+def _plain_words(route: dict[str, Any]) -> dict[str, Any]:
+    """A route without its path's name and what Litport adds to the document."""
+    added = {"description", "operationId", "responses"}
+    schema = route.get("requestBody", {}).get("content", {})
+    return {name: value for name, value in route.items() if name not in added} | {"media types": list(schema)}

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import textwrap
 from pathlib import Path
 
 import litserve as ls
@@ -33,10 +34,10 @@ def _instance_names() -> set[str]:
 
 @pytest.mark.parametrize("spec", [openai.OpenAISpec, openai_embedding.OpenAIEmbeddingSpec])
 def test_a_spec_asks_its_server_for_nothing_else(spec: type) -> None:
-    source = inspect.getsource(spec) + inspect.getsource(base.LitSpec.setup)
+    source = inspect.getsource(spec) + textwrap.dedent(inspect.getsource(base.LitSpec.setup))
     asked = {
         node.attr
-        for node in ast.walk(ast.parse("if True:\n" + source))
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("server", "self._server")
     }
     assert asked <= {"response_buffer", "_get_request_queue", "data_streamer", "_callback_runner", "active_requests"}

@@ -1,0 +1,77 @@
+"""Answers that go out from the thread that ran the API, as most do."""
+
+import asyncio
+from typing import Any
+
+from starlette.responses import Response
+
+from servers.engines.litserve.host import wire
+from servers.engines.litserve.host.encode import Encode
+from servers.engines.litserve.host.exchange import Exchange
+from servers.engines.litserve.host.failure import Failure
+from servers.engines.litserve.host.ticket import JSON_HEADERS, Ticket
+
+
+class DirectReply:
+    """Answers from the thread that ran the API."""
+
+    def __init__(self, ticket: Ticket, encode: Encode, loop: asyncio.AbstractEventLoop) -> None:
+        self._ticket = ticket
+        self._encode = encode
+        self._loop = loop
+        self._has_begun = False
+
+    def whole(self, value: Any) -> None:
+        """Send the value as JSON, or a Response as it is; the caller flushes. Raises EncodeError."""
+        ticket = self._ticket
+        if isinstance(value, Response):
+            self._loop.call_soon_threadsafe(_start_alone, ticket, value, self._loop)
+            return
+        body = self._encode(value)
+        if len(body) > wire.CHUNK_BYTES:
+            large = Response(body, headers=dict(JSON_HEADERS))
+            self._loop.call_soon_threadsafe(_start_alone, ticket, large, self._loop)
+            return
+        ticket.outlet.add(*ticket.reply(wire.Kind.WHOLE, body, 200, JSON_HEADERS))
+
+    def part(self, value: Any) -> None:
+        """Send a part; the caller flushes. Text is sent as UTF-8."""
+        body = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        ticket = self._ticket
+        if not ticket.window.has_room:
+            ticket.outlet.flush()
+        ticket.window.take(len(body))
+        kind = wire.Kind.PART if self._has_begun else wire.Kind.BEGIN
+        self._has_begun = True
+        ticket.outlet.add(*ticket.reply(kind, body))
+
+    def finish(self) -> None:
+        """The stream ends; one without parts is an empty answer."""
+        kind = wire.Kind.END if self._has_begun else wire.Kind.WHOLE
+        self._ticket.outlet.add(*self._ticket.reply(kind))
+
+    async def room(self) -> None:
+        """On the loop: wait until the client takes more."""
+        await self._ticket.window.take_on_loop(0)
+
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """End this task when the request is cancelled."""
+        self._ticket.tasks.append(task)
+
+    def flush(self) -> None:
+        """Send what was added."""
+        self._ticket.outlet.flush()
+
+    def fail(self, failure: Failure) -> None:
+        """An error of its own, or a stream that breaks off."""
+        ticket = self._ticket
+        if ticket.is_over:
+            return
+        if self._has_begun:
+            ticket.outlet.add(*ticket.reply(wire.Kind.END, failure=failure.error))
+        else:
+            ticket.outlet.add(*ticket.reply(wire.Kind.WHOLE, failure.body, failure.status, failure.headers))
+
+
+def _start_alone(ticket: Ticket, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+    ticket.tasks.append(Exchange(ticket).start(app, loop))

@@ -1,0 +1,99 @@
+"""A request as a worker's end of the wire knows it, and the window that holds its answer back."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+from servers.engines.litserve.host import wire
+from servers.engines.litserve.host.outlet import Outlet
+from servers.engines.litserve.host.work import Work
+
+JSON_HEADERS = (("content-type", "application/json"),)
+
+
+class Ticket:
+    """A request as the wire knows it. `window` holds its answer back while the client is slow."""
+
+    def __init__(self, request: wire.Request, outlet: Outlet, close: Callable[[int], object]) -> None:
+        self.request = request
+        self.outlet = outlet
+        self.works: list[Work] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.is_cancelled = False
+        self.window = Window()
+        self.is_over = False
+        self._close = close
+
+    def reply(
+        self,
+        kind: wire.Kind,
+        body: bytes = b"",
+        status: int = 200,
+        headers: Sequence[tuple[str, str]] = (),
+        failure: str | None = None,
+    ) -> tuple[wire.Reply, bytes]:
+        """The reply, and the bytes of its body."""
+        is_last = kind in (wire.Kind.WHOLE, wire.Kind.END)
+        times, batch_size = None, 0
+        if is_last:
+            self.is_over = True
+            self._close(self.request.id)
+            if self.works:
+                times, batch_size = self.works[0].times, self.works[0].batch_size
+        return wire.Reply(self.request.id, kind, len(body), status, headers, times, batch_size, failure), body
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more. The front door still hears when the work is left."""
+        self.is_cancelled = True
+        for work in self.works:
+            work.is_cancelled = True
+        self.window.close()
+        for task in self.tasks:
+            task.cancel()
+
+
+class Window:
+    """How many bytes of an answer may still be sent before the front door has passed some on."""
+
+    def __init__(self) -> None:
+        self._free = wire.WINDOW_BYTES
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `take` would not block."""
+        return self._free > 0
+
+    def take(self, size: int) -> None:
+        """Block while there is no room, and take it."""
+        if self._free <= 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._free > 0 or self._is_closed)
+        self._free -= size
+
+    async def take_on_loop(self, size: int) -> None:
+        """The same on the loop."""
+        while self._free <= 0 and not self._is_closed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._free -= size
+
+    def grant(self, size: int) -> None:
+        """There is room again; called on the loop."""
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()
+        self._wake()
+
+    def close(self) -> None:
+        """Nothing waits for room any more; called on the loop."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
