@@ -100,6 +100,10 @@ class Dispatcher:
                 entry.link.cancel(entry)
             raise
 
+    async def ping(self) -> bool:
+        """Whether every worker answers and says that it is healthy. A worker that is stuck answers nothing."""
+        return all(await asyncio.gather(*(link.ping() for link in self._links)))
+
     async def _greeted(self) -> None:
         for link in self._links:
             await link.greeted.wait()

@@ -4,6 +4,7 @@ It runs on the worker's loop, which has a thread of its own unless the API is as
 """
 
 import asyncio
+import inspect
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ class Service:
         self.path: str = api.api_path
         self.batch_size: int = api.max_batch_size
         self.is_async = bool(api.enable_async)
+        self.health = api.health
         self.route: Route | None = None
         if api.spec is None:
             self.route = Route(api, self._take)
@@ -110,6 +112,7 @@ class Intake:
         self._reader = wire.Reader()
         self._tickets: dict[int, Ticket] = {}
         self._coming: dict[int, tuple[wire.Request, Batch, list[bytes]]] = {}
+        self._pongs: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         self._is_read = False
         connection.setblocking(False)
@@ -161,8 +164,21 @@ class Intake:
             case wire.Grant(number, size):
                 if ticket := self._tickets.get(number):
                     ticket.window.grant(size)
+            case wire.Ping():
+                task = self._service.loop.create_task(self._pong())
+                self._pongs.add(task)
+                task.add_done_callback(self._pongs.discard)
             case _:
                 raise wire.WireError(f"expected a request, got {type(head).__name__}")
+
+    async def _pong(self) -> None:
+        try:
+            health = self._service.health()
+            is_healthy = bool(await health if inspect.isawaitable(health) else health)
+        except Exception:  # the API's own
+            _log.exception("health() failed")
+            is_healthy = False
+        self.outlet.tell(wire.Pong(is_healthy))
 
     def _take_requests(self, requests: Sequence[wire.Request], bodies: bytes) -> None:
         service = self._service

@@ -49,6 +49,7 @@ class Link(asyncio.Protocol):
         self._lost = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
+        self._pongs: list[asyncio.Future[bool]] = []
 
     async def keep(self) -> None:
         """Connect, again after each loss, until the host's main process is gone (OSError)."""
@@ -99,6 +100,15 @@ class Link(asyncio.Protocol):
         if number in self._entries:
             self._transport.write(wire.frame(wire.Grant(number, size)))
 
+    async def ping(self) -> bool:
+        """Whether the worker answers and says that it is healthy; it hears this beside its work."""
+        if self._transport is None:
+            return False
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        self._transport.write(wire.frame(wire.Ping()))
+        return await pong
+
     async def _send_rest(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             body = entry.request.body
@@ -132,6 +142,11 @@ class Link(asyncio.Protocol):
                         self._take(replies, body)
                     case wire.Hello():
                         self._greet(head)
+                    case wire.Pong(is_healthy):
+                        pongs, self._pongs = self._pongs, []
+                        for pong in pongs:
+                            if not pong.done():
+                                pong.set_result(is_healthy)
                     case wire.Leaving():
                         self.is_ready = False
                         self._transport.write_eof()
@@ -157,6 +172,10 @@ class Link(asyncio.Protocol):
             for entry in batch.entries:
                 entry.fail(WorkerDiedError(self.pid, len(batch.entries)))
         self._requeue([entry for batch in batches[len(begun) :] for entry in batch.entries if not entry.is_cancelled])
+        pongs, self._pongs = self._pongs, []
+        for pong in pongs:
+            if not pong.done():
+                pong.set_result(False)
         self._transport = None
         self._lost.set()
         self._on_change()

@@ -113,7 +113,17 @@ class Leaving(msgspec.Struct, tag=6, array_like=True):
     """From a worker: it answers what it has and then ends; it takes no more requests."""
 
 
-Head = Hello | Requests | Chunk | Cancel | Grant | Replies | Leaving
+class Ping(msgspec.Struct, tag=7, array_like=True):
+    """To a worker: answer, whatever the API works on."""
+
+
+class Pong(msgspec.Struct, tag=8, array_like=True):
+    """From a worker: what the API's own health() says."""
+
+    is_healthy: bool
+
+
+Head = Hello | Requests | Chunk | Cancel | Grant | Replies | Leaving | Ping | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Head)

@@ -210,6 +210,25 @@ def test_nothing_is_left_when_the_main_process_is_killed(tmp_path: Path) -> None
     _run(tmp_path, use, api="echo")
 
 
+def test_a_worker_answers_pings_beside_its_work_unless_it_is_stuck(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        assert await host.dispatcher.ping()
+        tasks = []
+        for number, how in enumerate(("asleep", "native")):
+            begun = tmp_path / str(number)
+            tasks.append(asyncio.create_task(host.predict(name="x", begun=str(begun), how=how)))
+            await _until(begun.exists)
+            if how == "asleep":
+                assert await host.dispatcher.ping()
+                tasks[0].cancel()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await host.dispatcher.ping()
+        tasks[1].cancel()
+
+    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI")
+
+
 def test_at_rest_no_process_runs(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         await host.predict(input=1)

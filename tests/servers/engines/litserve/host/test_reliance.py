@@ -14,7 +14,7 @@ HOST = Path(__file__).resolve().parents[5] / "servers" / "engines" / "litserve" 
 
 _OF_API = (
     "api_path batch batch_timeout decode_request device enable_async encode_response format_encoded_response loop "
-    "max_batch_size pre_setup predict request_timeout set_logger_queue setup spec stream unbatch"
+    "health max_batch_size pre_setup predict request_timeout set_logger_queue setup spec stream unbatch"
 )
 _OF_SPEC = "as_async endpoints pre_setup setup"
 
