@@ -21,7 +21,8 @@ from servers.engines.litserve.host.work import Work
 class AsyncLoop:
     """Answers each work by itself."""
 
-    def __init__(self, api: Any, hooks: Hooks) -> None:
+    def __init__(self, api: Any, hooks: Hooks, spans: Any = None) -> None:
+        self._spans = spans
         if api.spec is not None and api.stream:
             api.spec = api.spec.as_async()
         self._decode = _async(api, "decode_request", hooks.decode)
@@ -34,6 +35,7 @@ class AsyncLoop:
         """Answer one."""
         hooks = self._hooks
         work.begun_s = step_s = time.monotonic()
+        running = None if self._spans is None else self._spans.begin([work])
         try:
             hooks.prepare((work,))
             hooks.tell("on_before_decode_request")
@@ -63,6 +65,8 @@ class AsyncLoop:
             fail(work, error)
         finally:
             work.reply.flush()
+            if running is not None:
+                self._spans.end(running)
 
     async def _parts(self, work: Work, parts: AsyncIterator[Any]) -> None:
         async for part in parts:

@@ -62,8 +62,7 @@ class Service:
         return Response()
 
 
-def _submit(work: Work, exchange: Exchange | None) -> None:
-    assert exchange is not None, "a spec asked outside of a request"
+def _submit(work: Work, exchange: Exchange) -> None:
     exchange.batch.add(work)
     exchange.arrive()
 
@@ -71,7 +70,7 @@ def _submit(work: Work, exchange: Exchange | None) -> None:
 def direct_work(ticket: Ticket, value: Any, service: Service) -> Work:
     """A work that is answered from the API's thread."""
     assert service.route is not None
-    work = Work(value, DirectReply(ticket, service.route.encode, service.loop), ticket.request.request_id)
+    work = Work(value, DirectReply(ticket, service.route.encode, service.loop), ticket.request)
     ticket.works.append(work)
     return work
 

@@ -276,4 +276,5 @@ def _head(entry: Entry, size: int) -> wire.Request:
         request.query,
         request.method,
         request.headers,
+        entry.queued_s,
     )

@@ -22,7 +22,7 @@ from servers.engines.litserve.host.exchange import Exchange, current
 from servers.engines.litserve.host.failure import Failure
 from servers.engines.litserve.host.work import Work
 
-Submit = Callable[[Work, Exchange | None], None]
+Submit = Callable[[Work, Exchange], None]
 
 
 class SpecServer:
@@ -51,10 +51,9 @@ class SpecServer:
         """An endpoint has a request for the API."""
         _, uid, _, value = item
         exchange = current.get()
-        ticket = exchange.ticket if exchange is not None else None
-        work = Work(value, SpecReply(self, uid, exchange), ticket.request.request_id if ticket else "")
-        if ticket is not None:
-            ticket.works.append(work)
+        assert exchange is not None, "a spec asked outside of a request"
+        work = Work(value, SpecReply(self, uid, exchange), exchange.ticket.request)
+        exchange.ticket.works.append(work)
         self._submit(work, exchange)
 
     put_nowait = put
@@ -97,7 +96,7 @@ class SpecServer:
 class SpecReply:
     """Answers to a spec's endpoint."""
 
-    def __init__(self, server: SpecServer, uid: Any, exchange: Exchange | None) -> None:
+    def __init__(self, server: SpecServer, uid: Any, exchange: Exchange) -> None:
         self._server = server
         self._uid = uid
         self._exchange = exchange
@@ -119,14 +118,12 @@ class SpecReply:
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """End this task when the request is cancelled."""
-        if self._exchange is not None:
-            self._exchange.ticket.tasks.append(task)
+        self._exchange.ticket.tasks.append(task)
 
     def flush(self) -> None:
         """Everything is sent already."""
 
     def fail(self, failure: Failure) -> None:
         """The endpoint gets an HTTPException; the exchange knows the status for an answer that has not begun."""
-        if self._exchange is not None:
-            self._exchange.failure = failure
+        self._exchange.failure = failure
         self._server.answer(self._uid, HTTPException(failure.status, failure.detail), LitAPIStatus.ERROR)

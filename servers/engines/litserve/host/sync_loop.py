@@ -24,11 +24,12 @@ Inbox = SimpleQueue[Sequence[Work] | None]
 class SyncLoop:
     """Works on batches of the inbox until None comes. `isolate` is whether those of a failed batch are tried alone."""
 
-    def __init__(self, api: Any, hooks: Hooks, hand: Hand, inbox: Inbox, isolate: bool) -> None:
+    def __init__(self, api: Any, hooks: Hooks, hand: Hand, inbox: Inbox, isolate: bool, spans: Any = None) -> None:
         self._hooks = hooks
         self._hand = hand
         self._inbox = inbox
         self._isolate = isolate
+        self._spans = spans
         self._is_batched = api.max_batch_size > 1
         self._perform = self._stream if api.stream else self._whole
 
@@ -49,6 +50,7 @@ class SyncLoop:
             else:
                 waiting.append(work)
         hand.works = waiting
+        running = None if self._spans is None else self._spans.begin(waiting)
         try:
             if waiting:
                 self._perform(waiting)
@@ -59,6 +61,8 @@ class SyncLoop:
             hand.is_open = False
             hand.works = ()
             _flush(works)
+            if running is not None:
+                self._spans.end(running)
 
     def _whole(self, works: Sequence[Work]) -> None:
         works = self._decode(works)
@@ -255,7 +259,7 @@ def _fail(work: Work, error: BaseException, *, log: bool = True) -> None:
     work.is_over = True
     if isinstance(error, Cancelled):
         error = RefusalError(499, "cancelled")
-    failure = failure_of(error, work.value)
+    failure = work.failure = failure_of(error, work.value)
     if not failure.is_expected and log:
         where = "" if isinstance(error, EncodeError) else " while it worked on a request"
         _log.error("the API failed%s: %s", where, error, exc_info=None if isinstance(error, EncodeError) else error)

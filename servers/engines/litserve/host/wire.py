@@ -39,7 +39,7 @@ class Hello(msgspec.Struct, tag=0, array_like=True):
 class Request(msgspec.Struct, array_like=True):
     """One request: `size` bytes of its body are in this frame, `total` in all.
 
-    `headers` are the fields that may reach the API, names in lower case.
+    `headers` are the fields that may reach the API, names in lower case. `queued_s` is when it came (CLOCK_MONOTONIC).
     """
 
     id: int
@@ -50,6 +50,7 @@ class Request(msgspec.Struct, array_like=True):
     query: bytes = b""
     method: str = "POST"
     headers: Sequence[tuple[str, str]] = ()
+    queued_s: float = 0.0
 
 
 class Requests(msgspec.Struct, tag=1, array_like=True):

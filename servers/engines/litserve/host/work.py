@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.failure import Failure
 
 
@@ -51,23 +53,27 @@ class Work:
         "context",
         "decode_s",
         "encode_s",
+        "failure",
         "has_parts",
+        "headers",
         "input",
         "is_cancelled",
         "is_over",
         "predict_s",
+        "queued_s",
         "received_s",
         "reply",
         "request_id",
-        "traceparent",
         "value",
     )
 
-    def __init__(self, value: Any, reply: Reply, request_id: str, traceparent: str | None = None) -> None:
+    def __init__(self, value: Any, reply: Reply, request: wire.Request) -> None:
         self.value = value
         self.reply = reply
-        self.request_id = request_id
-        self.traceparent = traceparent
+        self.request_id = request.request_id
+        self.queued_s = request.queued_s
+        self.headers: Mapping[str, str] = dict(request.headers)
+        self.failure: Failure | None = None
         self.context: dict[str, Any] = {}
         self.input: Any = None
         self.is_cancelled = False

@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NoReturn
@@ -66,6 +67,7 @@ def start_worker(api: Any, spec: HostSpec, place: Place, log_queue: Any) -> None
     ready.send_bytes(b"ready")
     ready.close()
     worker.serve(listener)
+    worker.close()
     _leave_process(0)
 
 
@@ -88,6 +90,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if self._is_async else uvloop.new_event_loop()
         self._intakes: set[Intake] = set()
         self._is_leaving = False
+        self._on_close: Callable[[], None] | None = None
         child_logging.tell(self._request_ids)
 
     def serve(self, listener: socket.socket) -> None:
@@ -96,7 +99,8 @@ class Worker:
         hooks = Hooks(api, self._callbacks if self._spec.callbacks else None)
         deliver = self._deliver_async if self._is_async else self._inbox.put
         self._service = Service(api, self._callbacks, loop, self._hand, deliver)
-        self._async_loop = AsyncLoop(api, hooks) if self._is_async else None  # it wraps the spec
+        spans = self._make_spans()
+        self._async_loop = AsyncLoop(api, hooks, spans) if self._is_async else None  # it wraps the spec
         self._listener = listener
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
@@ -110,7 +114,23 @@ class Worker:
         self._hand.install()
         signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(self._leave))
         threading.Thread(target=loop.run_forever, name="intake", daemon=True).start()
-        SyncLoop(api, hooks, self._hand, self._inbox, self._spec.isolate_failures).run()
+        SyncLoop(api, hooks, self._hand, self._inbox, self._spec.isolate_failures, spans).run()
+
+    def close(self) -> None:
+        """Send the spans that are left."""
+        if self._on_close is not None:
+            self._on_close()
+
+    def _make_spans(self) -> Any:
+        if not self._spec.traces:
+            return None
+        from servers.engines.litserve.host.spans import WorkSpans
+        from servers.telemetry import otlp
+
+        # The front door's own warning that the collector is away is enough.
+        provider = otlp.provider("worker", logging.INFO)
+        self._on_close = partial(otlp.shut_down, provider)
+        return WorkSpans(provider)
 
     def _accept(self) -> None:
         try:
