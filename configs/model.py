@@ -109,6 +109,11 @@ class LitServeModel(ModelSettings):
     init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
         {}, description="Further keyword arguments of the API's constructor."
     )
+    serving: Literal["litserve", "host"] = Field(
+        "litserve",
+        description="What runs the LitAPI: `litserve` is LitServe's own server, `host` is Litport's worker host, which "
+        "has a tenth of the overhead (a preview, see docs/plugins.md).",
+    )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="Where the workers compute.")
     devices: Count | Literal["auto"] | list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="How many devices, or which ones by index."

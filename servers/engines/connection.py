@@ -11,21 +11,31 @@ from yarl import URL
 # What `Connection.send` and the chunks of a reply raise when there is no answer, or no whole one.
 CONNECTION_LOST = (aiohttp.ClientError, OSError)
 
+
+class AnswerBrokenError(Exception):
+    """An answer that has begun breaks off although the process lives; the message says why."""
+
+
 # Shorter than the 5 s of uvicorn in the children, so that the front door is the first to close an idle connection.
 _KEEP_ALIVE_S = 3.0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer as it comes: headers as they were sent, and the chunks of the body. `close` it, read or not."""
+    """An answer as it comes: headers as they were sent, and the chunks of the body. `close` it, read or not.
+
+    `body` is the whole body where it is there already; the chunks are the same bytes. Reading the chunks raises
+    CONNECTION_LOST or AnswerBrokenError.
+    """
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     chunks: AsyncIterator[bytes]
     close: Callable[[], None]
+    body: bytes | None = None
 
     async def read(self) -> bytes:
-        """The whole body; closes the reply. Raises CONNECTION_LOST."""
+        """The whole body; closes the reply. Raises as the chunks do."""
         try:
             return b"".join([chunk async for chunk in self.chunks])
         finally:
@@ -34,6 +44,11 @@ class Reply:
 
 class Connection(Protocol):
     """What the supervisor, the front door and the metrics page need of the way to an instance."""
+
+    @property
+    def restarts(self) -> int:
+        """How often a process behind it was replaced while the instance went on."""
+        ...
 
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
@@ -51,6 +66,8 @@ class Connection(Protocol):
 
 class HttpConnection:
     """HTTP on a Unix socket: one connection a request, without a limit; bodies and cookies pass unchanged."""
+
+    restarts = 0  # when a process behind it ends, so does the instance
 
     def __init__(self, socket: Path) -> None:
         self._session = aiohttp.ClientSession(

@@ -7,7 +7,7 @@ from configs import engines
 from configs.errors import UserError
 from configs.settings import ModelSettings
 from servers.engines.kind import EngineKind
-from servers.engines.litserve.engine import LITSERVE
+from servers.engines.litserve.kind import LITSERVE
 from servers.engines.vllm.engine import VLLM
 
 ENTRY_POINT_GROUP = "litport.engines"

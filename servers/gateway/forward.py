@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from servers.engines.connection import CONNECTION_LOST, Reply
+from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, Reply
 from servers.errors import ApiError
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
@@ -62,6 +62,9 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
             reply.close()
     except CONNECTION_LOST:
         raise _model_died(model) from None
+    except AnswerBrokenError as problem:
+        message = f"the answer of model '{model.name}' broke off: {problem}"
+        raise ApiError(500, message, code="answer_broken") from None
     finally:
         instance.in_flight -= 1
 
@@ -80,6 +83,9 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
             await response.send_error(error, headers)
         return
     await response.start(reply.status, headers)
+    if reply.body is not None:
+        await response.finish(reply.body)
+        return
     async for chunk in reply.chunks:
         instance.answered_at_s = time.monotonic()
         await response.write(chunk)

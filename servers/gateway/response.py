@@ -56,6 +56,8 @@ class Response:
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
+        if chunk:
+            self._before, self._last = self._last, chunk
         await self._send({"type": "http.response.body", "body": chunk})
 
     @property

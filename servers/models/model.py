@@ -47,8 +47,9 @@ class Model:
 
     @property
     def restarts(self) -> int:
-        """Restarts of all instances."""
-        return sum(instance.restarts for instance in self.instances)
+        """Restarts of all instances, and of single processes behind their connections."""
+        connections = [instance.connection for instance in self.instances if instance.connection is not None]
+        return sum(part.restarts for part in (*self.instances, *connections))
 
     @property
     def transitions(self) -> Counter[State]:

@@ -180,4 +180,5 @@ async def _clear(instance: Instance, process: ModelProcess) -> None:
     instance.group_id = None
     if instance.connection is not None:
         await instance.connection.close()
+        instance.restarts += instance.connection.restarts
         instance.connection = None

@@ -9,18 +9,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
 from configs.settings import LitServeModel
-from servers.apis import registry
 from servers.engines import allocator
 from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection, HttpConnection
-from servers.engines.kind import EngineKind, Site, check_source
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
@@ -72,7 +69,7 @@ class LitServeEngine:
         defaults = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
         return Command(argv, {**defaults, **settings.env, **tracing.child_environ(self.name, environ)})
 
-    def connect(self, socket: Path) -> HttpConnection:
+    def connect(self, socket: Path) -> Connection:
         """LitServe's server speaks HTTP."""
         return HttpConnection(socket)
 
@@ -147,20 +144,3 @@ def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:
         "batch_timeout": settings.batch_timeout_s,
         "stream": settings.stream,
     }
-
-
-def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
-    card_file = site.socket.with_suffix(".card.json")
-    return LitServeEngine(name, settings, card_file, site.settings.telemetry.log_level, len(site.settings.models))
-
-
-def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
-    # An API of a plug-in knows which files it opens.
-    yield from check_source(settings.source, needs_config=False, refuses_pickled=settings.api in registry.BUILT_IN)
-    try:
-        registry.check(settings.api, settings.init, has_source=settings.source is not None)
-    except UserError as problem:
-        yield "api", str(problem)
-
-
-LITSERVE = EngineKind(LitServeModel, _make, _check_model, harness="benchmarks.rungs.litserve:HARNESS")

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from servers.engines.connection import AnswerBrokenError
 from servers.engines.litserve.host import wire
 
 Headers = Sequence[tuple[str, str]]
@@ -15,7 +16,7 @@ class DispatchError(Exception):
     """The request has no answer, or only the beginning of one."""
 
 
-class WorkerDiedError(DispatchError):
+class WorkerDiedError(DispatchError, ConnectionResetError):
     """The worker ended while it worked on this request, alone or with `batch_size` - 1 others."""
 
     def __init__(self, pid: int, batch_size: int) -> None:
@@ -24,7 +25,7 @@ class WorkerDiedError(DispatchError):
         self.batch_size = batch_size
 
 
-class NoWorkerError(DispatchError):
+class NoWorkerError(DispatchError, ConnectionResetError):
     """The model's processes are gone or leaving."""
 
 
@@ -32,8 +33,22 @@ class QueueTimeoutError(DispatchError):
     """The deadline passed before a worker was free."""
 
 
-class BrokenAnswerError(DispatchError):
+class BrokenAnswerError(DispatchError, AnswerBrokenError):
     """The stream failed after its first part; the message names the exception's class."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the model `name` is served; times in seconds.
+
+    `batch_timeout_s` None makes batches of whatever waits. `cancel_grace_s` is how long a worker may go on with work
+    that nobody waits for, `ping_timeout_s` how long one at rest may leave a ping unanswered, before it is replaced.
+    """
+
+    name: str
+    batch_timeout_s: float | None = None
+    cancel_grace_s: float = 5.0
+    ping_timeout_s: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +78,20 @@ class Steps:
 
 
 class Totals:
-    """What all answers so far took in each step, in seconds, and how many requests their batches had."""
+    """What all answers so far took, each step and the whole, and how many batches there were of each size."""
 
     def __init__(self) -> None:
         self.requests = 0
+        self.whole_s = 0.0
         self.seconds = dict.fromkeys(STEPS, 0.0)
         self.batch_sizes: Counter[int] = Counter()
 
-    def add(self, steps: Steps) -> None:
+    def add(self, steps: Steps, whole_s: float) -> None:
         """Count one answer."""
         self.requests += 1
+        self.whole_s += whole_s
         for step in STEPS:
             self.seconds[step] += getattr(steps, f"{step}_s")
-        if steps.batch_size:
-            self.batch_sizes[steps.batch_size] += 1
 
 
 class Parts:
@@ -86,7 +101,7 @@ class Parts:
         self._on_close = on_close
         self._grant = grant
         self._parts: deque[bytes] = deque()
-        self._taken = 0
+        self._passed_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._is_over = False
         self._error: DispatchError | None = None
@@ -105,10 +120,10 @@ class Parts:
             await self._waiter
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
-        self._taken += len(body)
-        if self._taken >= wire.WINDOW_BYTES // 2 and not self._is_over:
-            self._grant(self._taken)
-            self._taken = 0
+        self._passed_bytes += len(body)
+        if self._passed_bytes >= wire.WINDOW_BYTES // 2 and not self._is_over:
+            self._grant(self._passed_bytes)
+            self._passed_bytes = 0
         return body
 
     def close(self) -> None:

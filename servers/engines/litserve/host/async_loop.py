@@ -38,25 +38,18 @@ class AsyncLoop:
         running = None if self._spans is None else self._spans.begin([work])
         try:
             hooks.prepare((work,))
-            hooks.tell("on_before_decode_request")
             work.input = await self._decode(work.value, work.context)
-            hooks.tell("on_after_decode_request")
             work.decode_s, step_s = _since(step_s)
-            hooks.tell("on_before_predict")
             output = await self._predict(work.input, work.context)
-            hooks.tell("on_after_predict")
             work.predict_s, step_s = _since(step_s)
-            hooks.tell("on_before_encode_response")
-            encoded = await self._encode(output, work.context)
+            response = await self._encode(output, work.context)
             if self._is_stream:
-                await self._parts(work, encoded)
-                hooks.tell("on_after_encode_response")
+                await self._parts(work, response)
                 work.predict_s += _since(step_s)[0]
                 work.reply.finish()
             else:
-                hooks.tell("on_after_encode_response")
                 work.encode_s, _ = _since(step_s)
-                work.reply.whole(encoded)
+                work.reply.whole(response)
             work.is_over = True
         except asyncio.CancelledError:
             fail(work, RefusalError(499, "cancelled"))

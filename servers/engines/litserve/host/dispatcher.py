@@ -5,13 +5,21 @@ nobody, and a busy model's batches fill by themselves. With a batch timeout an i
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from servers.engines.litserve.host.answer import HostRequest, HostResponse, NoWorkerError, QueueTimeoutError, Totals
+from servers.engines.litserve.host.answer import (
+    HostRequest,
+    HostResponse,
+    NoWorkerError,
+    Policy,
+    QueueTimeoutError,
+    Totals,
+)
 from servers.engines.litserve.host.entry import Entry
 from servers.engines.litserve.host.link import Link
 
@@ -24,60 +32,48 @@ _ASYNC_RUNNING = 256
 
 
 class Dispatcher:
-    """Sends requests to the workers that listen on `sockets`.
+    """Sends requests to the workers that listen on `sockets`. It is made and used on one loop."""
 
-    `batch_timeout_s` None makes batches of whatever waits; `cancel_grace_s` is how long a worker may go on with work
-    that nobody waits for before it is killed, and so replaced.
-    """
-
-    def __init__(
-        self, sockets: Sequence[Path], batch_timeout_s: float | None = None, cancel_grace_s: float = 5.0
-    ) -> None:
-        self._links = [Link(path, self._schedule, self._requeue) for path in sockets]
+    def __init__(self, sockets: Sequence[Path], policy: Policy) -> None:
         self.totals = Totals()
-        for link in self._links:
-            link.cancel_grace_s, link.totals = cancel_grace_s, self.totals
-        self._batch_timeout_s = batch_timeout_s
+        self._links = [Link(path, policy, self.totals, self._schedule, self._requeue) for path in sockets]
+        self._batch_timeout_s = policy.batch_timeout_s
         self._waiting: deque[Entry] = deque()
         self._next = 0
         self._is_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._keeping: list[asyncio.Task[None]] = []
+        self._batch_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
         self._is_gone = False
+        self._tasks = [asyncio.get_running_loop().create_task(self._keep(link)) for link in self._links]
 
     @property
-    def waiting(self) -> int:
-        """How many requests no worker has yet."""
-        return len(self._waiting)
+    def restarts(self) -> int:
+        """How many workers were replaced so far."""
+        return sum(link.restarts for link in self._links)
 
     @property
-    def deaths(self) -> int:
-        """How many workers have ended so far."""
-        return sum(link.deaths for link in self._links)
+    def is_complete(self) -> bool:
+        """Whether every worker is set up."""
+        return all(link.is_ready for link in self._links)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether a worker is ready and none works on anything."""
+        return any(link.is_ready for link in self._links) and not any(link.batches for link in self._links)
 
     def pids(self) -> list[int]:
         """The workers that are ready."""
         return [link.pid for link in self._links if link.is_ready]
 
-    async def start(self) -> None:
-        """Connect, and wait until every worker is set up. Raises NoWorkerError when the host ends instead."""
-        loop = asyncio.get_running_loop()
-        self._keeping = [loop.create_task(self._keep(link)) for link in self._links]
-        everyone = loop.create_task(self._greeted())
-        try:
-            await asyncio.wait([everyone, *self._keeping], return_when=asyncio.FIRST_COMPLETED)
-            if not everyone.done():
-                raise NoWorkerError("the model's processes ended")
-        finally:
-            everyone.cancel()
-            await asyncio.gather(everyone, return_exceptions=True)
-
     async def close(self) -> None:
         """Leave the workers. What waits fails with NoWorkerError."""
         self._give_up()
-        for task in self._keeping:
+        for timer in (self._batch_timer, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for link in self._links:
             link.close()
         await asyncio.sleep(0)
@@ -95,18 +91,16 @@ class Dispatcher:
         except asyncio.CancelledError:
             entry.is_cancelled = True
             if entry.link is None:
-                self._waiting.remove(entry)
+                with contextlib.suppress(ValueError):  # its deadline has just passed
+                    self._waiting.remove(entry)
             else:
                 entry.link.cancel(entry)
             raise
 
     async def ping(self) -> bool:
-        """Whether every worker answers and says that it is healthy. A worker that is stuck answers nothing."""
-        return all(await asyncio.gather(*(link.ping() for link in self._links)))
-
-    async def _greeted(self) -> None:
-        for link in self._links:
-            await link.greeted.wait()
+        """Whether all ready workers answer and are healthy; one that works is judged by its answers instead."""
+        at_rest = [link for link in self._links if link.is_ready and not link.batches]
+        return all(await asyncio.gather(*(link.ping() for link in at_rest)))
 
     async def _keep(self, link: Link) -> None:
         try:
@@ -122,7 +116,10 @@ class Dispatcher:
     def _requeue(self, entries: list[Entry]) -> None:
         for entry in reversed(entries):
             entry.link = None
-            self._waiting.appendleft(entry)
+            if self._is_gone:
+                entry.fail(NoWorkerError("the model's processes are gone"))
+            else:
+                self._waiting.appendleft(entry)
 
     def _schedule(self) -> None:
         # Once the loop has come round, so that all requests that came at once are seen together.
@@ -132,13 +129,14 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._batch_timer is not None:
+            self._batch_timer.cancel()
+            self._batch_timer = None
         self._drop_late()
         while self._waiting and (link := self._free()) is not None:
             if not self._give(link):
-                return
+                break
+        self._set_deadline_timer()
 
     def _give(self, link: Link) -> bool:
         """Send what is due to this worker; False when it must wait for more."""
@@ -153,7 +151,7 @@ class Dispatcher:
             if self._batch_timeout_s is not None:
                 left_s = waiting[0].queued_s + self._batch_timeout_s - time.monotonic()
                 if left_s > 0:
-                    self._timer = asyncio.get_running_loop().call_later(left_s, self._schedule)
+                    self._batch_timer = asyncio.get_running_loop().call_later(left_s, self._schedule)
                     return False
         link.send([[waiting.popleft() for _ in range(min(size, len(waiting)))]])
         return True
@@ -164,20 +162,30 @@ class Dispatcher:
 
     def _room(self, link: Link) -> int:
         """How many more batches it may be given."""
-        in_hand = len(link.batches)
+        running = len(link.batches)
         if link.is_async:
-            return _ASYNC_RUNNING - in_hand
+            return _ASYNC_RUNNING - running
         is_only = len(self._links) == 1
         ahead = 1 if is_only else 0
         if link.service_s is not None and link.service_s < _QUICK_S:
             ahead += min(_MOST_AHEAD, math.ceil(_AHEAD_S / max(link.service_s, 1e-6)))
-        return 1 + ahead - in_hand
+        return 1 + ahead - running
 
     def _drop_late(self) -> None:
         now_s = time.monotonic()
         waiting = self._waiting
         while waiting and (waiting[0].request.deadline_s or math.inf) < now_s:
             waiting.popleft().fail(QueueTimeoutError("no worker was free before the deadline"))
+
+    def _set_deadline_timer(self) -> None:
+        """One timer for the oldest request, and not one for each; a request that is served leaves it as it is."""
+        if self._deadline_timer is None and self._waiting and (deadline_s := self._waiting[0].request.deadline_s):
+            delay_s = max(0.0, deadline_s - time.monotonic())
+            self._deadline_timer = asyncio.get_running_loop().call_later(delay_s, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline_timer = None
+        self._schedule()
 
 
 def _load(link: Link) -> int:

@@ -20,7 +20,7 @@ class Entry:
         self.future = future
         self.queued_s = time.monotonic()
         self.sent_s = 0.0
-        self.batch: InHand | None = None
+        self.batch: Assignment | None = None
         self.link: Any = None
         self.response: HostResponse | None = None
         self.is_cancelled = False
@@ -40,14 +40,14 @@ class Entry:
             self.future.set_exception(error)
 
 
-class InHand:
+class Assignment:
     """Requests that a worker has together. `idle_since_s` is when the worker began to wait for them, if it did."""
 
     __slots__ = ("entries", "idle_since_s", "open")
 
     def __init__(self, entries: Sequence[Entry], idle_since_s: float | None) -> None:
         self.entries = entries
-        self.open = len(entries)
+        self.open = len(entries)  # how many are not answered yet
         self.idle_since_s = idle_since_s
 
 

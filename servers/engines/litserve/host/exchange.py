@@ -120,11 +120,11 @@ class Exchange:
             ticket.outlet.send([ticket.reply(wire.Kind.WHOLE, body, status, _headers(self._start))])
         elif body:
             self._has_begun = True
-            first, rest = body[: wire.CHUNK_BYTES], body[wire.CHUNK_BYTES :]
+            first, remainder = body[: wire.CHUNK_BYTES], body[wire.CHUNK_BYTES :]
             await ticket.window.take_on_loop(len(first))
             ticket.outlet.send([ticket.reply(wire.Kind.BEGIN, first, status, _headers(self._start))])
-            if rest or is_last:
-                await self._send_part(rest, is_last)
+            if remainder or is_last:
+                await self._send_part(remainder, is_last)
 
     async def _send_part(self, body: bytes, is_last: bool) -> None:
         ticket = self.ticket
@@ -135,8 +135,8 @@ class Exchange:
             await ticket.window.take_on_loop(len(part))
             ticket.outlet.send([ticket.reply(wire.Kind.PART, part)])
         if is_last:
-            told = None if self.failure is None else "its stream failed"
-            ticket.outlet.send([ticket.reply(wire.Kind.END, failure=told)])
+            reason = None if self.failure is None else "its stream failed"
+            ticket.outlet.send([ticket.reply(wire.Kind.END, failure=reason)])
 
 
 def _headers(start: Message) -> list[tuple[str, str]]:

@@ -73,8 +73,8 @@ def _failure(
         body = json.dumps({"detail": str(detail)}).encode()
     if status < 200 or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         return Failure(name, status, detail, b"", tuple((headers or {}).items()), is_expected)
-    kept = [(name.lower(), value) for name, value in (headers or {}).items()]
-    return Failure(name, status, detail, body, (*kept, ("content-type", "application/json")), is_expected)
+    fields = [(name.lower(), value) for name, value in (headers or {}).items()]
+    return Failure(name, status, detail, body, (*fields, ("content-type", "application/json")), is_expected)
 
 
 def _missing_key(error: KeyError, request: Any) -> str | None:

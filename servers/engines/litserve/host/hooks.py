@@ -1,4 +1,4 @@
-"""The methods of a LitAPI as the host calls them: with the request's context where they ask for it, and callbacks.
+"""The methods of a LitAPI as the host calls them: with the request's context where they ask for it.
 
 LitServe gives a method the argument `context` if its signature names it; that is looked up once here.
 """
@@ -15,7 +15,7 @@ Call = Callable[[Any, Any], Any]
 class Hooks:
     """decode_request, batch, predict, unbatch, encode_response of `api`; each takes its argument and the context."""
 
-    def __init__(self, api: Any, callbacks: Any) -> None:
+    def __init__(self, api: Any) -> None:
         self.decode = _with_context(api.decode_request)
         self.batch = _with_context(api.batch)
         self.predict = _with_context(api.predict)
@@ -23,19 +23,12 @@ class Hooks:
         self.encode = _with_context(api.encode_response)
         self.format_part: Callable[[Any], Any] = api.format_encoded_response
         self._populate = getattr(api.spec, "populate_context", None)
-        self._api = api
-        self._callbacks = callbacks
 
     def prepare(self, works: Sequence[Work]) -> None:
         """Give each work its context."""
         if self._populate is not None:
             for work in works:
                 self._populate(work.context, work.value)
-
-    def tell(self, event: str) -> None:
-        """Call the callbacks of an event."""
-        if self._callbacks is not None:
-            self._callbacks.trigger_event(event, lit_api=self._api)
 
 
 def _with_context(method: Callable[..., Any]) -> Call:

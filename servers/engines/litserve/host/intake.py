@@ -16,7 +16,7 @@ from starlette.responses import Response
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.direct_reply import DirectReply
 from servers.engines.litserve.host.exchange import Exchange, current
-from servers.engines.litserve.host.interrupt import AGAIN_S, Hand
+from servers.engines.litserve.host.interrupt import AGAIN_S, Execution
 from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.route import LONG_WAY, Route
 from servers.engines.litserve.host.specs import SpecServer
@@ -33,14 +33,15 @@ class Service:
     def __init__(
         self,
         api: LitAPI,
-        callbacks: Any,
         loop: asyncio.AbstractEventLoop,
-        hand: Hand,
+        execution: Execution,
         deliver: Callable[[Sequence[Work]], None],
+        on_first_answer: Callable[[], None],
     ) -> None:
         self.loop = loop
-        self.hand = hand
+        self.execution = execution
         self.deliver = deliver
+        self._on_first_answer: Callable[[], None] | None = on_first_answer
         self.path: str = api.api_path
         self.batch_size: int = api.max_batch_size
         self.is_async = bool(api.enable_async)
@@ -50,7 +51,13 @@ class Service:
             self.route = Route(api, self._take)
             self.app = self.route.app
         else:
-            self.app = SpecServer(api, callbacks, loop, _submit).app
+            self.app = SpecServer(api, loop, _submit).app
+
+    def count_answer(self) -> None:
+        """From either thread: a request is answered, or broken off."""
+        report, self._on_first_answer = self._on_first_answer, None
+        if report is not None:
+            report()
 
     async def _take(self, value: Any) -> Response:
         """FastAPI has parsed the request of the current exchange; the API's thread answers it."""
@@ -120,7 +127,7 @@ class Intake:
     def leave(self) -> None:
         """Say that no more requests are taken; the front door then closes its side."""
         self._is_leaving = True
-        self.outlet.tell(wire.Leaving())
+        self.outlet.send_frame(wire.Leaving())
 
     def _read(self) -> None:
         try:
@@ -177,7 +184,7 @@ class Intake:
         except Exception:  # the API's own
             _log.exception("health() failed")
             is_healthy = False
-        self.outlet.tell(wire.Pong(is_healthy))
+        self.outlet.send_frame(wire.Pong(is_healthy))
 
     def _take_requests(self, requests: Sequence[wire.Request], bodies: bytes) -> None:
         service = self._service
@@ -215,6 +222,7 @@ class Intake:
     def _forget(self, number: int) -> None:
         """From either thread: the answer is sent, or will be with the next frame."""
         self._tickets.pop(number, None)
+        self._service.count_answer()
         if self._is_read:
             self._service.loop.call_soon_threadsafe(self._close_if_over)
 
@@ -230,5 +238,5 @@ class Intake:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        if not self._service.is_async and self._service.hand.interrupt():
+        if not self._service.is_async and self._service.execution.interrupt():
             self._service.loop.call_later(AGAIN_S, self._interrupt)

@@ -1,4 +1,4 @@
-"""Work in hand is left when nobody waits for it: a signal raises `Cancelled` in the API's code, and nowhere else.
+"""Work in progress is left when nobody waits for it: a signal raises `Cancelled` in the API's code, and nowhere else.
 
 The thread that reads the socket learns that a request is cancelled; the main thread runs the API. Once all requests of
 its batch are cancelled, the signal is sent to the main thread, again each second, as code that caught the exception may
@@ -23,12 +23,12 @@ class Cancelled(BaseException):
     """Raised in an API's code when nobody waits for its answer; no `except Exception` catches it."""
 
 
-class Hand:
-    """What the main thread works on. `is_open` is whether the signal may raise: the API's code runs."""
+class Execution:
+    """What the main thread works on. `is_interruptible` is whether the signal may raise: the API's code runs."""
 
     def __init__(self) -> None:
         self.works: Sequence[Work] = ()
-        self.is_open = False
+        self.is_interruptible = False
         self._thread = 0
         self._raised_s = 0.0
 
@@ -56,6 +56,6 @@ class Hand:
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
-        if self.is_open and self.is_cancelled and now_s - self._raised_s > AGAIN_S / 2:
+        if self.is_interruptible and self.is_cancelled and now_s - self._raised_s > AGAIN_S / 2:
             self._raised_s = now_s
             raise Cancelled

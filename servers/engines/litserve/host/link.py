@@ -1,4 +1,4 @@
-"""The front door's end of one worker's socket: what the worker has in hand, and its replies as they come.
+"""The front door's end of one worker's socket: what the worker works on, and its replies as they come.
 
 A worker that is replaced keeps its socket's path, so the link connects again and waits for the next Hello.
 """
@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from servers.engines.litserve.host import wire
-from servers.engines.litserve.host.answer import BrokenAnswerError, HostResponse, Parts, Totals, WorkerDiedError
-from servers.engines.litserve.host.entry import Entry, InHand, steps_of
+from servers.engines.litserve.host.answer import (
+    BrokenAnswerError,
+    HostResponse,
+    Parts,
+    Policy,
+    Totals,
+    WorkerDiedError,
+)
+from servers.engines.litserve.host.entry import Assignment, Entry, steps_of
 
 _log = logging.getLogger("litport.model")
 _SMOOTHING = 0.2
@@ -25,19 +32,25 @@ _SMOOTHING = 0.2
 class Link(asyncio.Protocol):
     """One worker. `batches` are in the order in which it works on them."""
 
-    def __init__(self, path: Path, on_change: Callable[[], None], requeue: Callable[[list[Entry]], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        policy: Policy,
+        totals: Totals,
+        on_change: Callable[[], None],
+        requeue: Callable[[list[Entry]], None],
+    ) -> None:
         self.path = path
-        self.batches: list[InHand] = []
+        self.batches: list[Assignment] = []
         self.is_ready = False
         self.is_async = False
         self.batch_size = 1
         self.pid = 0
         self.service_s: float | None = None
         self.idle_since_s = 0.0
-        self.deaths = 0
-        self.greeted = asyncio.Event()
-        self.cancel_grace_s = 5.0
-        self.totals = Totals()
+        self.restarts = 0
+        self._policy = policy
+        self._totals = totals
         self._on_change = on_change
         self._requeue = requeue
         self._entries: dict[int, Entry] = {}
@@ -46,7 +59,7 @@ class Link(asyncio.Protocol):
         self._pidfd: int | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._lost = asyncio.Event()
+        self._disconnected = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
         self._pongs: list[asyncio.Future[bool]] = []
@@ -55,13 +68,13 @@ class Link(asyncio.Protocol):
         """Connect, again after each loss, until the host's main process is gone (OSError)."""
         loop = asyncio.get_running_loop()
         while True:
-            self._lost.clear()
+            self._disconnected.clear()
             self._reader = wire.Reader()
             await loop.create_unix_connection(lambda: self, str(self.path))
-            await self._lost.wait()
+            await self._disconnected.wait()
 
     def close(self) -> None:
-        """Leave the worker; what it has in hand is lost."""
+        """Leave the worker; what it works on is lost."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -70,7 +83,7 @@ class Link(asyncio.Protocol):
         now_s = time.monotonic()
         heads, bodies, large = [], [], []
         for entries in groups:
-            batch = InHand(entries, None if self.batches else self.idle_since_s)
+            batch = Assignment(entries, None if self.batches else self.idle_since_s)
             self.batches.append(batch)
             for entry in entries:
                 request = entry.request
@@ -101,13 +114,18 @@ class Link(asyncio.Protocol):
             self._transport.write(wire.frame(wire.Grant(number, size)))
 
     async def ping(self) -> bool:
-        """Whether the worker answers and says that it is healthy; it hears this beside its work."""
+        """Whether the worker answers and is healthy; it answers beside its work. One that does not is replaced."""
         if self._transport is None:
             return False
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
         self._transport.write(wire.frame(wire.Ping()))
-        return await pong
+        try:
+            async with asyncio.timeout(self._policy.ping_timeout_s):
+                return await pong
+        except TimeoutError:
+            self._kill(f"it has not answered a ping for {self._policy.ping_timeout_s:g} s (canary_timeout_s)")
+            return False
 
     async def _send_rest(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -153,42 +171,40 @@ class Link(asyncio.Protocol):
                     case _:
                         raise wire.WireError(f"expected a reply, got {type(head).__name__}")
         except wire.WireError as problem:
-            _log.error("%s: %s", self.path.name, problem)
+            _log.error("%s: a worker's connection is closed: %s", self._policy.name, problem)
             self._transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The worker has ended. What it had begun is lost; what only waited in it goes to another."""
         self.is_ready = False
-        self.greeted.clear()
-        self.deaths += 1
         self._may_write.set()
         self._unwatch()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
         batches, self.batches, self._entries = self.batches, [], {}
-        begun = batches if self.is_async else batches[:1]
-        for batch in begun:
+        running = batches if self.is_async else batches[:1]
+        for batch in running:
             for entry in batch.entries:
                 entry.fail(WorkerDiedError(self.pid, len(batch.entries)))
-        self._requeue([entry for batch in batches[len(begun) :] for entry in batch.entries if not entry.is_cancelled])
+        self._requeue([entry for batch in batches[len(running) :] for entry in batch.entries if not entry.is_cancelled])
         pongs, self._pongs = self._pongs, []
         for pong in pongs:
             if not pong.done():
                 pong.set_result(False)
         self._transport = None
-        self._lost.set()
+        self._disconnected.set()
         self._on_change()
 
     def _greet(self, hello: wire.Hello) -> None:
         if hello.version != wire.VERSION:
             raise wire.WireError(f"expected version {wire.VERSION} of the protocol, got {hello.version}")
+        self.restarts += bool(self.pid)
         self.pid, self.batch_size, self.is_async = hello.pid, hello.batch_size, hello.is_async
         with contextlib.suppress(OSError):  # it has just ended
             self._pidfd = os.pidfd_open(hello.pid)
         self.idle_since_s = time.monotonic()
         self.is_ready = True
-        self.greeted.set()
         self._on_change()
 
     def _take(self, replies: Sequence[wire.Reply], bodies: bytes) -> None:
@@ -224,13 +240,14 @@ class Link(asyncio.Protocol):
         """The worker is done with it; returns whether it is with all of its batch."""
         del self._entries[entry.number]
         if entry.response is not None and entry.response.steps is not None:
-            self.totals.add(entry.response.steps)
+            self._totals.add(entry.response.steps, time.monotonic() - entry.queued_s)
         batch = entry.batch
         assert batch is not None
         batch.open -= 1
         if batch.open:
             return False
         self.batches.remove(batch)
+        self._totals.batch_sizes[len(batch.entries)] += 1
         self._unwatch()
         self._watch()
         if reply.times is not None:
@@ -246,20 +263,21 @@ class Link(asyncio.Protocol):
         if self._grace is None and self.batches and not self.is_async:
             batch = self.batches[0]
             if all(entry.is_cancelled or entry.number not in self._entries for entry in batch.entries):
-                self._grace = asyncio.get_running_loop().call_later(self.cancel_grace_s, self._kill)
+                self._grace = asyncio.get_running_loop().call_later(self._policy.cancel_grace_s, self._kill_for_work)
 
     def _unwatch(self) -> None:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
 
-    def _kill(self) -> None:
+    def _kill_for_work(self) -> None:
         self._grace = None
-        _log.error(
-            "work went on for %g s after its request was cancelled; worker process %d is replaced",
-            self.cancel_grace_s,
-            self.pid,
-        )
+        grace_s = self._policy.cancel_grace_s
+        self._kill(f"its work went on for {grace_s:g} s after its request was cancelled (cancel_grace_s)")
+
+    def _kill(self, reason: str) -> None:
+        name = self._policy.name
+        _log.error("%s: worker process %d is killed: %s", name, self.pid, reason, extra={"model": name})
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

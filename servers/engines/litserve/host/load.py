@@ -1,8 +1,7 @@
 """The LitAPI of a model, made and checked as LitServe would: `HostSpec` says which, with what settings."""
 
 import inspect
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from litserve.loops import BatchedLoop, BatchedStreamingLoop, SingleLoop, StreamingLoop
@@ -15,14 +14,13 @@ from servers.apis import registry
 class HostSpec:
     """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds.
 
-    Worker number N listens on `uds` with `.N` behind it. `callbacks` and `loggers` are classes by import path.
+    Worker number N listens on `uds` with `.N` behind it.
     """
 
     name: str
     api: str
     uds: str
     card: str
-    log_level: str = "warning"
     model_dir: str | None = None
     init: dict[str, Any] | None = None
     accelerator: str | None = None
@@ -32,9 +30,7 @@ class HostSpec:
     batch_timeout: float | None = None
     stream: bool | None = None
     timeout: float | None = None
-    isolate_failures: bool = True
-    callbacks: list[str] = field(default_factory=list)
-    loggers: list[str] = field(default_factory=list)
+    max_restarts: int = 5
     traces: bool = False
 
 
@@ -50,7 +46,7 @@ def construct(spec: HostSpec) -> Any:
     for name in settings.keys() - arguments.keys():
         setattr(api, name, settings[name])
     if reason := unsupported(api):
-        raise UserError(f"api {spec.api!r}: {reason}")
+        raise UserError(f"api {spec.api!r}: {reason}; the worker host cannot run it, `serving: litserve` can")
     api.request_timeout = 30.0 if spec.timeout is None else spec.timeout
     api.pre_setup()
     api.loop.pre_setup(api)  # LitServe's checks of what must be a generator
@@ -66,13 +62,6 @@ def unsupported(api: Any) -> str | None:
     if api.spec is None and "request" not in inspect.signature(api.decode_request).parameters:
         return "the parameter of decode_request must be called `request`"
     return None
-
-
-def import_class(path: str) -> Any:
-    """The class that `module:Class` names."""
-    module, _, name = path.partition(":")
-    __import__(module)
-    return getattr(sys.modules[module], name)
 
 
 def _set(**options: Any) -> dict[str, Any]:

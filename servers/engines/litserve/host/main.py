@@ -5,14 +5,12 @@ that ends. It touches no request: the front door speaks to the workers. A mistak
 3; so is a worker that does not come through its setup.
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-import threading
 import traceback
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -23,9 +21,9 @@ from typing import Any
 from configs.errors import UserError
 from servers.engines.litserve.child.openapi import describe
 from servers.engines.litserve.host.devices import device_names
-from servers.engines.litserve.host.load import HostSpec, construct, import_class
+from servers.engines.litserve.host.load import HostSpec, construct
 from servers.engines.litserve.host.route import document_app
-from servers.engines.litserve.host.worker import start_worker
+from servers.engines.litserve.host.worker import ANSWERED, READY, start_worker
 
 _EXIT_NOT_LOADED = 3
 _BACKLOG = 16
@@ -45,38 +43,49 @@ class Slot:
         self.listener.listen(_BACKLOG)
         self.is_ready = False
         self.process: SpawnProcess | None = None
-        self._ready: connection.Connection | None = None
+        self._deaths = 0
+        self._reports: connection.Connection | None = None
 
-    def start(self, api: Any, spec: HostSpec, log_queue: Any) -> None:
+    def start(self, api: Any, spec: HostSpec) -> None:
         """Start a process here."""
         self.is_ready = False
-        self._ready, sent = _spawn.Pipe(duplex=False)
-        place = (self.number, self.device, self.listener, sent)
+        if self._reports is not None:
+            self._reports.close()
+        self._reports, worker_end = _spawn.Pipe(duplex=False)
+        place = (self.number, self.device, self.listener, worker_end)
         try:
-            self.process = _spawn.Process(target=start_worker, args=(api, spec, place, log_queue), name="worker")
+            self.process = _spawn.Process(target=start_worker, args=(api, spec, place), name="worker")
             self.process.start()
-        except (TypeError, AttributeError, ValueError, OSError) as problem:  # whatever pickling raises
-            if isinstance(problem, OSError):
-                raise
-            self.process = _spawn.Process(target=start_worker, args=(None, spec, place, log_queue), name="worker")
+        except (TypeError, AttributeError, ValueError):  # whatever pickling raises
+            self.process = _spawn.Process(target=start_worker, args=(None, spec, place), name="worker")
             self.process.start()
-        sent.close()
+        worker_end.close()
 
     def waits(self) -> list[Any]:
         """What becomes ready when something happens here."""
         process = [self.process.sentinel] if self.process is not None else []
-        return process if self._ready is None else [*process, self._ready]
+        return process if self._reports is None else [*process, self._reports]
 
-    def note_ready(self) -> None:
-        """Learn whether it is set up."""
-        if self._ready is not None and self._ready.poll():
-            with contextlib.suppress(EOFError):
-                self._ready.recv_bytes()
+    def read_reports(self) -> None:
+        """Learn whether the worker is set up, and whether it has answered."""
+        while self._reports is not None and self._reports.poll():
+            try:
+                report = self._reports.recv_bytes()
+            except (EOFError, OSError):
+                self._reports.close()
+                self._reports = None
+                return
+            if report == READY:
                 self.is_ready = True
-            self._ready.close()
-            self._ready = None
+            elif report == ANSWERED:
+                self._deaths = 0
 
-    def ended(self) -> str | None:
+    def count_death(self) -> int:
+        """How many workers have ended here in a row without an answer between them, this one counted."""
+        self._deaths += 1
+        return self._deaths
+
+    def exit_cause(self) -> str | None:
         """How its process ended, if it has."""
         if self.process is None or self.process.exitcode is None:
             return None
@@ -101,25 +110,25 @@ class Host:
         self._api = api
         self._spec = spec
         self._is_ending = False
-        self._log_queue = _spawn.SimpleQueue() if spec.loggers else None
 
     def run(self) -> int:
         """Keep the workers until SIGTERM; returns the exit status."""
         signal.signal(signal.SIGTERM, self._end)
-        if self._log_queue is not None:
-            threading.Thread(target=self._log, name="loggers", daemon=True).start()
         for slot in self.slots:
             self._start(slot)
         while waits := [wait for slot in self.slots for wait in slot.waits()]:
             connection.wait(waits)
             for slot in self.slots:
-                slot.note_ready()
-                problem = slot.ended()
+                slot.read_reports()
+                problem = slot.exit_cause()
                 if problem is None or self._is_ending:
                     continue
                 if not slot.is_ready:
                     self._kill()
                     return _fail(f"api {self._spec.api!r}: {problem} in setup()")
+                if slot.count_death() > self._spec.max_restarts:
+                    self._kill()
+                    return _fail(f"{problem}, again after {self._spec.max_restarts} restarts without an answer")
                 sys.stderr.write(f"worker_host: error: {problem}; it is replaced\n")
                 sys.stderr.flush()
                 self._start(slot)
@@ -129,7 +138,7 @@ class Host:
 
     def _start(self, slot: Slot) -> None:
         if not self._is_ending:
-            slot.start(self._api, self._spec, self._log_queue)
+            slot.start(self._api, self._spec)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._is_ending = True
@@ -144,17 +153,6 @@ class Host:
                 slot.process.kill()
                 slot.process.join()
             slot.path.unlink(missing_ok=True)
-
-    def _log(self) -> None:
-        assert self._log_queue is not None
-        loggers = [import_class(path)() for path in self._spec.loggers]
-        while True:
-            key, value = self._log_queue.get()
-            for logger in loggers:
-                try:
-                    logger.process(key, value)
-                except Exception:  # a plug-in's logger
-                    traceback.print_exc()
 
 
 def main(spec_file: str) -> int:
@@ -179,13 +177,14 @@ def _write_card(file: Path, api: Any, host: Host) -> None:
         "api_path": api.api_path,
         "stream": api.stream,
         "max_batch_size": api.max_batch_size,
+        "batch_timeout_s": api.batch_timeout or None,
         "is_async": bool(api.enable_async),
         "spec": type(api.spec).__name__ if api.spec else None,
         "input": getattr(api, "input_description", None),
         "output": getattr(api, "output_description", None),
         "example": getattr(api, "example_request", None),
         "openapi": app.openapi(),
-        "workers": [{"socket": str(slot.path), "device": slot.device} for slot in host.slots],
+        "sockets": [str(slot.path) for slot in host.slots],
     }
     part = file.with_suffix(".part")
     part.write_text(json.dumps(card))

@@ -47,7 +47,7 @@ class Outlet:
                 self._replies, self._bodies, self._size = [], [], 0
                 self._write(data)
 
-    def tell(self, head: wire.Head) -> None:
+    def send_frame(self, head: wire.Head) -> None:
         """Send a frame of another kind."""
         with self._lock:
             self._write(wire.frame(head))

@@ -38,8 +38,10 @@ class Route:
             return await take(await _payload(request) if request_type is Request else request)
 
         self.app.add_api_route(api.api_path, endpoint_handler, methods=["POST"])
-        promised = getattr(self.app.routes[-1], "response_model", None)
-        self.encode: Encode = encoder(TypeAdapter(promised) if promised is not None and not api.stream else None)
+        response_model = getattr(self.app.routes[-1], "response_model", None)
+        self.encode: Encode = encoder(
+            TypeAdapter(response_model) if response_model is not None and not api.stream else None
+        )
         self._is_untyped = request_type is Request
         self._adapter: TypeAdapter[Any] | None = None
         if get_origin(request_type) is dict or (

@@ -46,11 +46,11 @@ class WorkSpans:
             span = self._tracer.start_span(
                 "litserve.batch",
                 trace.set_span_in_context(span),
-                links=[Link(own.get_span_context()) for _, own in pairs],
+                links=[Link(work_span.get_span_context()) for _, work_span in pairs],
                 attributes={"litserve.batch_size": len(works)},
             )
-            for _, own in pairs:
-                own.add_link(span.get_span_context())
+            for _, work_span in pairs:
+                work_span.add_link(span.get_span_context())
         return Running(pairs, span, context.attach(trace.set_span_in_context(span)))
 
     def end(self, running: Running | None) -> None:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
+from litserve.callbacks import CallbackRunner
 from litserve.utils import LitAPIStatus
 
 from servers.engines.litserve.host.exchange import Exchange, current
@@ -30,9 +31,9 @@ class SpecServer:
 
     active_requests = None
 
-    def __init__(self, api: Any, callbacks: Any, loop: asyncio.AbstractEventLoop, submit: Submit) -> None:
+    def __init__(self, api: Any, loop: asyncio.AbstractEventLoop, submit: Submit) -> None:
         self.response_buffer: dict[Any, Any] = {}
-        self._callback_runner = callbacks
+        self._callback_runner = CallbackRunner([])
         self._is_stream = bool(api.stream)
         self._loop = loop
         self._submit = submit

@@ -1,6 +1,6 @@
 """The loop of a worker whose API is not async: one batch after the other, in the main thread.
 
-Each request is decoded and encoded by itself, so that one that cannot be is its own failure. Only predict is of the
+Each request is decoded and response by itself, so that one that cannot be is its own failure. Only predict is of the
 whole batch; where it fails for several, each is tried alone once.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from servers.engines.litserve.host.encode import EncodeError
 from servers.engines.litserve.host.failure import BatchError, RefusalError, failure_of
 from servers.engines.litserve.host.hooks import Hooks
-from servers.engines.litserve.host.interrupt import Cancelled, Hand
+from servers.engines.litserve.host.interrupt import Cancelled, Execution
 from servers.engines.litserve.host.work import Work
 
 _log = logging.getLogger("litport.worker")
@@ -22,13 +22,12 @@ Inbox = SimpleQueue[Sequence[Work] | None]
 
 
 class SyncLoop:
-    """Works on batches of the inbox until None comes. `isolate` is whether those of a failed batch are tried alone."""
+    """Works on batches of the inbox until None comes."""
 
-    def __init__(self, api: Any, hooks: Hooks, hand: Hand, inbox: Inbox, isolate: bool, spans: Any = None) -> None:
+    def __init__(self, api: Any, hooks: Hooks, execution: Execution, inbox: Inbox, spans: Any = None) -> None:
         self._hooks = hooks
-        self._hand = hand
+        self._execution = execution
         self._inbox = inbox
-        self._isolate = isolate
         self._spans = spans
         self._is_batched = api.max_batch_size > 1
         self._perform = self._stream if api.stream else self._whole
@@ -40,7 +39,7 @@ class SyncLoop:
 
     def work(self, works: Sequence[Work]) -> None:
         """Work on one batch."""
-        hand = self._hand
+        execution = self._execution
         now_s = time.monotonic()
         waiting = []
         for work in works:
@@ -49,7 +48,7 @@ class SyncLoop:
                 _fail(work, RefusalError(499, "cancelled"))
             else:
                 waiting.append(work)
-        hand.works = waiting
+        execution.works = waiting
         running = None if self._spans is None else self._spans.begin(waiting)
         try:
             if waiting:
@@ -58,8 +57,8 @@ class SyncLoop:
             for work in waiting:
                 _fail(work, error)
         finally:
-            hand.is_open = False
-            hand.works = ()
+            execution.is_interruptible = False
+            execution.works = ()
             _flush(works)
             if running is not None:
                 self._spans.end(running)
@@ -88,27 +87,25 @@ class SyncLoop:
             self._encode([work], outputs)
 
     def _may_retry(self, works: Sequence[Work], error: Exception) -> bool:
-        if len(works) == 1 or not self._isolate or isinstance(error, BatchError):
+        if len(works) == 1 or isinstance(error, BatchError):
             return False
         _log.warning("predict failed for a batch of %d (%s); each is tried alone", len(works), type(error).__name__)
         return True
 
     def _decode(self, works: Sequence[Work]) -> list[Work]:
-        hooks, hand = self._hooks, self._hand
+        hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
         decoded = []
-        hooks.tell("on_before_decode_request")
         for work in works:
             try:
-                hand.is_open = True
+                execution.is_interruptible = True
                 hooks.prepare((work,))
                 work.input = hooks.decode(work.value, work.context)
                 decoded.append(work)
             except Exception as error:
                 _fail(work, error)
             finally:
-                hand.is_open = False
-        hooks.tell("on_after_decode_request")
+                execution.is_interruptible = False
         spent_s = time.monotonic() - begin_s
         for work in works:
             work.decode_s = spent_s
@@ -116,45 +113,39 @@ class SyncLoop:
 
     def _predict(self, works: Sequence[Work]) -> Sequence[Any]:
         """One output for each. Raises what predict raises, and BatchError."""
-        hooks, hand = self._hooks, self._hand
+        hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
         try:
-            hand.is_open = True
+            execution.is_interruptible = True
             if not self._is_batched:
-                hooks.tell("on_before_predict")
                 outputs: Any = [hooks.predict(works[0].input, works[0].context)]
-                hooks.tell("on_after_predict")
                 return outputs  # type: ignore[no-any-return]
             contexts = [work.context for work in works]
             batch = hooks.batch([work.input for work in works], contexts)
-            hooks.tell("on_before_predict")
             output = hooks.predict(batch, contexts)
-            hooks.tell("on_after_predict")
             _check_rows(output, len(works))
             outputs = hooks.unbatch(output, contexts)
         finally:
-            hand.is_open = False
+            execution.is_interruptible = False
             spent_s = time.monotonic() - begin_s
             for work in works:
                 work.predict_s += spent_s
         return _rows(outputs, len(works))
 
     def _encode(self, works: Sequence[Work], outputs: Iterable[Any]) -> None:
-        hooks, hand = self._hooks, self._hand
+        hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
-        hooks.tell("on_before_encode_response")
         for work, output in zip(works, outputs, strict=True):
             try:
-                hand.is_open = True
-                encoded = hooks.encode(output, work.context)
-                hand.is_open = False
+                execution.is_interruptible = True
+                response = hooks.encode(output, work.context)
+                execution.is_interruptible = False
                 work.encode_s = time.monotonic() - begin_s
-                work.reply.whole(encoded)
+                work.reply.whole(response)
                 work.is_over = True
             except Exception as error:
-                hand.is_open = False
+                execution.is_interruptible = False
                 _fail(work, error)
-        hooks.tell("on_after_encode_response")
 
     def _stream(self, works: Sequence[Work]) -> None:
         works = self._decode(works)
@@ -173,38 +164,34 @@ class SyncLoop:
                     _fail(work, own_error)
 
     def _parts(self, works: Sequence[Work]) -> None:
-        hooks, hand = self._hooks, self._hand
+        hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
         contexts: Any = [work.context for work in works]
-        hand.is_open = True
+        execution.is_interruptible = True
         value: Any = [work.input for work in works]
         if self._is_batched:
             value = hooks.batch(value, contexts)
         else:
             value, contexts = value[0], contexts[0]
-        hooks.tell("on_before_predict")
         output = hooks.predict(value, contexts)
-        hooks.tell("on_after_predict")
         if self._is_batched:
             output = hooks.unbatch(output, contexts)
-        hooks.tell("on_before_encode_response")
         steps = iter(hooks.encode(output, contexts))
         try:
             for step in steps:
-                hand.is_open = False
+                execution.is_interruptible = False
                 self._send(works, _rows(step, len(works)) if self._is_batched else (step,))
                 if all(work.is_over for work in works):
                     break
-                hand.check()
-                hand.is_open = True
+                execution.check()
+                execution.is_interruptible = True
         finally:
-            hand.is_open = False
+            execution.is_interruptible = False
             close = getattr(steps, "close", None)
             if close is not None:
                 close()
             for work in works:
                 work.predict_s += time.monotonic() - begin_s
-        hooks.tell("on_after_encode_response")
         for work in works:
             if not work.is_over:
                 work.reply.finish()

@@ -58,7 +58,7 @@ class Window:
     def __init__(self) -> None:
         self._free = wire.WINDOW_BYTES
         self._is_closed = False
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -69,8 +69,8 @@ class Window:
     def take(self, size: int) -> None:
         """Block while there is no room, and take it."""
         if self._free <= 0:
-            with self._changed:
-                self._changed.wait_for(lambda: self._free > 0 or self._is_closed)
+            with self._condition:
+                self._condition.wait_for(lambda: self._free > 0 or self._is_closed)
         self._free -= size
 
     async def take_on_loop(self, size: int) -> None:
@@ -82,16 +82,16 @@ class Window:
 
     def grant(self, size: int) -> None:
         """There is room again; called on the loop."""
-        with self._changed:
+        with self._condition:
             self._free += size
-            self._changed.notify_all()
+            self._condition.notify_all()
         self._wake()
 
     def close(self) -> None:
         """Nothing waits for room any more; called on the loop."""
-        with self._changed:
+        with self._condition:
             self._is_closed = True
-            self._changed.notify_all()
+            self._condition.notify_all()
         self._wake()
 
     def _wake(self) -> None:

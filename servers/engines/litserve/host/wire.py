@@ -132,26 +132,26 @@ _decoder = msgspec.msgpack.Decoder(Head)
 
 def frame(head: Head, bodies: Iterable[bytes] = ()) -> bytes:
     """The bytes of one frame."""
-    encoded = _encoder.encode(head)
+    packed = _encoder.encode(head)
     body = b"".join(bodies)
-    return b"".join((_LENGTHS.pack(len(encoded), len(body)), encoded, body))
+    return b"".join((_LENGTHS.pack(len(packed), len(body)), packed, body))
 
 
 class Reader:
     """Makes frames of the bytes that come."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._needed = _LENGTHS.size
+        self._unread = bytearray()
+        self._frame_bytes = _LENGTHS.size
 
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes]]:
         """The frames that are complete with `data`: head and body. Raises WireError."""
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
+        if self._unread:
+            self._unread += data
+            if len(self._unread) < self._frame_bytes:
                 return
-            data = bytes(self._rest)
-            self._rest.clear()
+            data = bytes(self._unread)
+            self._unread.clear()
         offset, end = 0, len(data)
         while end - offset >= _LENGTHS.size:
             head_size, body_size = _LENGTHS.unpack_from(data, offset)
@@ -160,7 +160,7 @@ class Reader:
             begin = offset + _LENGTHS.size
             stop = begin + head_size + body_size
             if stop > end:
-                self._needed = stop - offset
+                self._frame_bytes = stop - offset
                 break
             try:
                 head = _decoder.decode(memoryview(data)[begin : begin + head_size])
@@ -169,5 +169,5 @@ class Reader:
             yield head, data[begin + head_size : stop]
             offset = stop
         else:
-            self._needed = _LENGTHS.size
-        self._rest += data[offset:]
+            self._frame_bytes = _LENGTHS.size
+        self._unread += data[offset:]

@@ -20,52 +20,46 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 import uvloop
-from litserve.callbacks import CallbackRunner
 
 from servers.engines import child_logging
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.async_loop import AsyncLoop
 from servers.engines.litserve.host.hooks import Hooks
 from servers.engines.litserve.host.intake import Intake, Service
-from servers.engines.litserve.host.interrupt import Hand
-from servers.engines.litserve.host.load import HostSpec, construct, import_class
+from servers.engines.litserve.host.interrupt import Execution
+from servers.engines.litserve.host.load import HostSpec, construct
 from servers.engines.litserve.host.sync_loop import Inbox, SyncLoop
 from servers.engines.litserve.host.work import Work
 
 EXIT_NOT_SET_UP = 3
+# What a worker reports to the main process: it is set up, and it has answered its first request.
+READY, ANSWERED = b"ready", b"answered"
 _log = logging.getLogger("litport.worker")
 
-_own: ContextVar[Work | None] = ContextVar("own_work", default=None)
-
+_async_work: ContextVar[Work | None] = ContextVar("async_work", default=None)
 
 Place = tuple[int, str, socket.socket, Connection]
-"""Number, device, listening socket, and the pipe that says that the worker is set up."""
+"""Number, device, listening socket, and the pipe for `READY` and `ANSWERED`."""
 
 
-def start_worker(api: Any, spec: HostSpec, place: Place, log_queue: Any) -> None:
+def start_worker(api: Any, spec: HostSpec, place: Place) -> None:
     """Set the API up and serve it until SIGTERM: the body of the process. An API that did not pickle is made here."""
-    number, device, listener, ready = place
+    number, device, listener, reports = place
     os.environ["LITSERVE_WORKER_ID"] = str(number)
     # Not SIG_IGN, which every program that a plug-in starts would inherit. The whole group gets it at the end.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if api is None:
         api = construct(spec)
-    if log_queue is not None:
-        api.set_logger_queue(log_queue)
-    callbacks = CallbackRunner([import_class(path)() for path in spec.callbacks])
-    worker = Worker(api, spec, callbacks)
-    callbacks.trigger_event("on_before_setup", lit_api=api)
+    worker = Worker(api, spec, lambda: reports.send_bytes(ANSWERED))
     try:
         api.setup(device)
     except Exception:
         _log.exception("setup(%r) failed", device)
         _leave_process(EXIT_NOT_SET_UP)
     api.device = device
-    callbacks.trigger_event("on_after_setup", lit_api=api)
     child_logging.mark_handlers()
-    ready.send_bytes(b"ready")
-    ready.close()
+    reports.send_bytes(READY)
     worker.serve(listener)
     worker.close()
     _leave_process(0)
@@ -78,13 +72,13 @@ def _leave_process(status: int) -> NoReturn:
 
 
 class Worker:
-    """The parts of the process, put together."""
+    """The parts of the process, put together. `on_first_answer` is called once, from either thread."""
 
-    def __init__(self, api: Any, spec: HostSpec, callbacks: Any) -> None:
+    def __init__(self, api: Any, spec: HostSpec, on_first_answer: Callable[[], None]) -> None:
         self._api = api
         self._spec = spec
-        self._callbacks = callbacks
-        self._hand = Hand()
+        self._on_first_answer = on_first_answer
+        self._execution = Execution()
         self._inbox: Inbox = SimpleQueue()
         self._is_async = bool(api.enable_async)
         self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop() if self._is_async else uvloop.new_event_loop()
@@ -96,9 +90,9 @@ class Worker:
     def serve(self, listener: socket.socket) -> None:
         """Answer requests until SIGTERM, and then those that are here."""
         api, loop = self._api, self._loop
-        hooks = Hooks(api, self._callbacks if self._spec.callbacks else None)
+        hooks = Hooks(api)
         deliver = self._deliver_async if self._is_async else self._inbox.put
-        self._service = Service(api, self._callbacks, loop, self._hand, deliver)
+        self._service = Service(api, loop, self._execution, deliver, self._on_first_answer)
         spans = self._make_spans()
         self._async_loop = AsyncLoop(api, hooks, spans) if self._is_async else None  # it wraps the spec
         self._listener = listener
@@ -111,10 +105,10 @@ class Worker:
             loop.add_signal_handler(signal.SIGTERM, self._leave)
             loop.run_forever()
             return
-        self._hand.install()
+        self._execution.install()
         signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(self._leave))
         threading.Thread(target=loop.run_forever, name="intake", daemon=True).start()
-        SyncLoop(api, hooks, self._hand, self._inbox, self._spec.isolate_failures, spans).run()
+        SyncLoop(api, hooks, self._execution, self._inbox, spans).run()
 
     def close(self) -> None:
         """Send the spans that are left."""
@@ -137,9 +131,9 @@ class Worker:
             connection, _ = self._listener.accept()
         except BlockingIOError:
             return
-        intake = Intake(connection, self._service, self._closed)
+        intake = Intake(connection, self._service, self._on_intake_close)
         self._intakes.add(intake)
-        intake.outlet.tell(wire.Hello(wire.VERSION, os.getpid(), self._api.max_batch_size, self._is_async))
+        intake.outlet.send_frame(wire.Hello(wire.VERSION, os.getpid(), self._api.max_batch_size, self._is_async))
 
     def _leave(self) -> None:
         if self._is_leaving:
@@ -151,7 +145,7 @@ class Worker:
             intake.leave()
         self._end_if_over()
 
-    def _closed(self, intake: Intake) -> None:
+    def _on_intake_close(self, intake: Intake) -> None:
         self._intakes.discard(intake)
         self._end_if_over()
 
@@ -169,10 +163,10 @@ class Worker:
 
     async def _work_async(self, work: Work) -> None:
         assert self._async_loop is not None
-        _own.set(work)
+        _async_work.set(work)
         await self._async_loop.work(work)
 
     def _request_ids(self) -> str:
-        own = _own.get()
-        works = [own] if own is not None else self._hand.works
+        work = _async_work.get()
+        works = [work] if work is not None else self._execution.works
         return ",".join(work.request_id for work in works if work.request_id)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse
+from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse, Policy
 from servers.engines.litserve.host.dispatcher import Dispatcher
 from servers.processes.group import ProcessGroup
 
@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[5]
 STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
 _START_TIMEOUT_S = 60
 _ANSWER_TIMEOUT_S = 20
+_POLICY = Policy("m")
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,16 @@ async def whole(response: HostResponse) -> Answer:
 
 
 @asynccontextmanager
-async def hosting(
-    folder: Path, *, batch_timeout_s: float | None = None, cancel_grace_s: float = 5.0, **spec: Any
-) -> AsyncIterator[Hosted]:
+async def hosting(folder: Path, policy: Policy = _POLICY, **spec: Any) -> AsyncIterator[Hosted]:
     """Start a host, wait until its workers are set up, and leave nothing of it."""
     process, log_file = launch(folder, **spec)
     try:
         card = await asyncio.to_thread(_card, folder / "card.json", process, log_file)
-        sockets = [Path(worker["socket"]) for worker in card["workers"]]
-        dispatcher = Dispatcher(sockets, batch_timeout_s, cancel_grace_s)
+        sockets = [Path(path) for path in card["sockets"]]
+        dispatcher = Dispatcher(sockets, policy)
         async with asyncio.timeout(_START_TIMEOUT_S):
-            await dispatcher.start()
+            while not dispatcher.is_complete:  # noqa: ASYNC110 # another process does it
+                await asyncio.sleep(0.01)
         try:
             yield Hosted(process, dispatcher, card, log_file)
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from servers.engines.litserve.host.answer import HostRequest, WorkerDiedError
+from servers.engines.litserve.host.answer import HostRequest, NoWorkerError, Policy, QueueTimeoutError, WorkerDiedError
 from servers.processes.group import ProcessGroup
 from servers.processes.proc import cpu_s
 from tests.servers.engines.litserve.host.hosted import STRANGERS, Hosted, end, hosting, launch, whole
@@ -79,7 +79,7 @@ def test_with_a_batch_timeout_an_idle_worker_waits_for_company(tmp_path: Path) -
         full = await asyncio.gather(*(host.predict(input=item) for item in range(4)))
         assert {answer.json()["batch"] for answer in full} == {4}
 
-    _run(tmp_path, use, api=_BATCHES, max_batch_size=4, batch_timeout_s=0.3)
+    _run(tmp_path, use, api=_BATCHES, policy=Policy("m", batch_timeout_s=0.3), max_batch_size=4)
 
 
 def test_each_worker_of_a_model_takes_requests(tmp_path: Path) -> None:
@@ -149,7 +149,9 @@ def test_a_worker_that_does_not_leave_its_work_is_replaced_and_the_other_goes_on
         assert len(before & set(host.dispatcher.pids())) == 1
         assert "was killed by SIGKILL" in host.log
 
-    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2, cancel_grace_s=0.5)
+    _run(
+        tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", policy=Policy("m", cancel_grace_s=0.5), workers_per_device=2
+    )
 
 
 def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_pat
         )
         assert isinstance(fatal, WorkerDiedError)
         assert [answer.json()["output"] for answer in others] == [0, 1, 2]  # type: ignore[union-attr]
-        assert host.dispatcher.deaths == 1
+        await _until(lambda: host.dispatcher.restarts == 1)
 
     _run(tmp_path, use, api=_DIES)
 
@@ -210,23 +212,50 @@ def test_nothing_is_left_when_the_main_process_is_killed(tmp_path: Path) -> None
     _run(tmp_path, use, api="echo")
 
 
-def test_a_worker_answers_pings_beside_its_work_unless_it_is_stuck(tmp_path: Path) -> None:
+def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         assert await host.dispatcher.ping()
-        tasks = []
-        for number, how in enumerate(("asleep", "native")):
-            begun = tmp_path / str(number)
-            tasks.append(asyncio.create_task(host.predict(name="x", begun=str(begun), how=how)))
-            await _until(begun.exists)
-            if how == "asleep":
-                assert await host.dispatcher.ping()
-                tasks[0].cancel()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await host.dispatcher.ping()
-        tasks[1].cancel()
+        stopped, well = host.dispatcher.pids()
+        os.kill(stopped, signal.SIGSTOP)
+        assert not await host.dispatcher.ping()
+        await _until(lambda: host.dispatcher.is_complete and host.dispatcher.restarts == 1)
+        assert stopped not in host.dispatcher.pids()
+        assert well in host.dispatcher.pids()
+        assert await host.dispatcher.ping()
 
-    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI")
+    _run(tmp_path, use, policy=Policy("m", ping_timeout_s=0.5), api="echo", workers_per_device=2)
+
+
+def test_a_worker_that_dies_again_and_again_without_an_answer_ends_the_host(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        for _ in range(2):
+            with pytest.raises(WorkerDiedError):
+                await host.predict(input="out of memory")
+        assert (await host.predict(input=1)).status == 200
+        for _ in range(3):
+            with pytest.raises(WorkerDiedError):
+                await host.predict(input="out of memory")
+        with pytest.raises(NoWorkerError):
+            await host.predict(input=1)
+        assert await asyncio.to_thread(host.process.wait, 10) == 3
+        assert "was killed by SIGKILL (out of memory?), again after 2 restarts without an answer" in host.log
+        assert host.dispatcher.restarts == 4
+
+    _run(tmp_path, use, api=_DIES, max_restarts=2)
+
+
+def test_a_request_that_waits_longer_than_its_deadline_is_not_worked_on(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        works = [asyncio.create_task(host.predict(input=number)) for number in range(3)]
+        await asyncio.sleep(0.05)
+        late = HostRequest("r", "application/json", b'{"input": 9}', deadline_s=time.monotonic() + 0.1)
+        begin_s = time.monotonic()
+        with pytest.raises(QueueTimeoutError):
+            await host.dispatcher.send(late)
+        assert time.monotonic() - begin_s == pytest.approx(0.1, abs=0.05)
+        assert [(await work).json()["output"] for work in works] == [0, 1, 2]
+
+    _run(tmp_path, use, api=_BATCHES)
 
 
 def test_at_rest_no_process_runs(tmp_path: Path) -> None:
