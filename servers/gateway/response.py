@@ -57,7 +57,7 @@ class Response:
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
         if chunk:
-            self._before, self._last = self._last, chunk
+            self._previous_chunk, self._last_chunk = self._last_chunk, chunk
         await self._send({"type": "http.response.body", "body": chunk})
 
     @property

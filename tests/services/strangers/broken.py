@@ -5,6 +5,7 @@ import signal
 import sys
 
 import litserve as ls
+from litserve.loops import SingleLoop
 
 
 class BrokenAPI(ls.LitAPI):
@@ -28,3 +29,15 @@ class DyingAPI(ls.LitAPI):
 class LeavingAPI(ls.LitAPI):
     def setup(self, device: str) -> None:
         sys.exit(7)
+
+
+class OwnLoop(SingleLoop):
+    """A loop of its own, which only LitServe's server runs."""
+
+
+class OwnLoopAPI(ls.LitAPI):
+    def __init__(self) -> None:
+        super().__init__(loop=OwnLoop())
+
+    def predict(self, x: object) -> object:
+        return x

@@ -28,6 +28,7 @@ class HostEngine(LitServeEngine):
             "name": self.name,
             "uds": str(socket),
             "card": str(self.card_file),
+            "timeout": settings.timeout_s,
             "max_restarts": settings.max_restarts,
             "traces": tracing.is_on(environ),
         }

@@ -14,7 +14,7 @@ from servers.engines.litserve.host.failure import Failure
 from servers.engines.litserve.host.ticket import JSON_HEADERS, Ticket
 
 _log = logging.getLogger("litport.worker")
-_NOT_SENT = frozenset({"content-length", "transfer-encoding", "connection"})
+_NOT_SENT = frozenset({"transfer-encoding", "connection"})
 
 current: ContextVar["Exchange | None"] = ContextVar("exchange", default=None)
 """The exchange whose ASGI application runs."""
@@ -117,7 +117,8 @@ class Exchange:
             failure = self.failure
             ticket.outlet.send([ticket.reply(wire.Kind.WHOLE, failure.body, failure.status, failure.headers)])
         elif is_last and len(body) <= wire.CHUNK_BYTES:
-            ticket.outlet.send([ticket.reply(wire.Kind.WHOLE, body, status, _headers(self._start))])
+            headers = [pair for pair in _headers(self._start) if pair[0] != "content-length"]
+            ticket.outlet.send([ticket.reply(wire.Kind.WHOLE, body, status, headers)])
         elif body:
             self._has_begun = True
             first, remainder = body[: wire.CHUNK_BYTES], body[wire.CHUNK_BYTES :]

@@ -29,6 +29,7 @@ class SyncLoop:
         self._execution = execution
         self._inbox = inbox
         self._spans = spans
+        self._timeout_s = api.request_timeout
         self._is_batched = api.max_batch_size > 1
         self._perform = self._stream if api.stream else self._whole
 
@@ -46,6 +47,8 @@ class SyncLoop:
             work.begun_s, work.batch_size = now_s, len(works)
             if work.is_cancelled:
                 _fail(work, RefusalError(499, "cancelled"))
+            elif now_s - work.queued_s > self._timeout_s:
+                _fail(work, RefusalError(504, "Request timed out"))
             else:
                 waiting.append(work)
         execution.works = waiting

@@ -94,7 +94,9 @@ def test_each_worker_of_a_model_takes_requests(tmp_path: Path) -> None:
     _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2)
 
 
-@pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
+@pytest.mark.parametrize(
+    "how", ["busy", pytest.param("asleep", marks=pytest.mark.long), pytest.param("deaf", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize(
     ("api", "settings"),
     [
@@ -183,6 +185,14 @@ def test_a_worker_that_ends_in_setup_ends_the_host_at_once(tmp_path: Path, name:
         end(process)
 
 
+def test_an_api_that_the_host_cannot_run_is_one_line_that_says_what_can(tmp_path: Path) -> None:
+    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:OwnLoopAPI")
+    assert process.wait(20) == 3
+    (line,) = log_file.read_text().splitlines()
+    assert "its loop OwnLoop is not LitServe's" in line
+    assert line.endswith("the worker host cannot run it, `serving: litserve` can")
+
+
 def test_a_broken_import_is_one_line_and_status_3(tmp_path: Path) -> None:
     process, log_file = launch(tmp_path, api="no_such_module:API")
     assert process.wait(20) == 3
@@ -264,7 +274,7 @@ def test_at_rest_no_process_runs(tmp_path: Path) -> None:
         await asyncio.sleep(0.5)
         pids = [member.pid for member in ProcessGroup(host.process.pid).members()]
         before_s = cpu_s(pids)
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)
         assert cpu_s(pids) - before_s <= 0.01
 
     _run(tmp_path, use, api=_BATCHES, max_batch_size=8)
@@ -282,6 +292,7 @@ def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
     _run(tmp_path, use, api="echo")
 
 
+@pytest.mark.long
 def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         body = {"name": "x", "begun": str(tmp_path / "b"), "how": "endless"}
