@@ -49,7 +49,8 @@ class Model:
     def restarts(self) -> int:
         """Restarts of all instances, and of single processes behind their connections."""
         connections = [instance.connection for instance in self.instances if instance.connection is not None]
-        return sum(part.restarts for part in (*self.instances, *connections))
+        single_processes = sum(connection.restarts for connection in connections)
+        return single_processes + sum(instance.restarts for instance in self.instances)
 
     @property
     def transitions(self) -> Counter[State]:

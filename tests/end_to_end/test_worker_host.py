@@ -16,12 +16,12 @@ from tests.services.page_reader import metrics_url, values
 from tests.services.polling import wait_until
 
 _STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
-_TWINS = {
+_TWINS: dict[str, dict[str, Any]] = {
     "echo": {"api": "echo"},
     "embed": {"api": "embedding", "source": "all-minilm-l6-v2"},
     "countdown": {"api": f"{_STRANGERS}/streams.py:CountdownAPI", "stream": True},
 }
-_HOSTED = {
+_HOSTED: dict[str, dict[str, Any]] = {
     "batches": {"api": f"{_STRANGERS}/batches.py:BatchesAPI", "max_batch_size": 4},
     "dies": {"api": f"{_STRANGERS}/dies.py:DiesAPI", "workers_per_device": 2},
     "form": {"api": f"{_STRANGERS}/documented.py:FormAPI"},

@@ -17,12 +17,7 @@ class DispatchError(Exception):
 
 
 class WorkerDiedError(DispatchError, ConnectionResetError):
-    """The worker ended while it worked on this request, alone or with `batch_size` - 1 others."""
-
-    def __init__(self, pid: int, batch_size: int) -> None:
-        super().__init__(f"worker process {pid} ended")
-        self.pid = pid
-        self.batch_size = batch_size
+    """The worker ended while it worked on this request."""
 
 
 class NoWorkerError(DispatchError, ConnectionResetError):

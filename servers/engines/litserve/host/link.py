@@ -186,7 +186,7 @@ class Link(asyncio.Protocol):
         running = batches if self.is_async else batches[:1]
         for batch in running:
             for entry in batch.entries:
-                entry.fail(WorkerDiedError(self.pid, len(batch.entries)))
+                entry.fail(WorkerDiedError(f"worker process {self.pid} ended"))
         self._requeue([entry for batch in batches[len(running) :] for entry in batch.entries if not entry.is_cancelled])
         pongs, self._pongs = self._pongs, []
         for pong in pongs:

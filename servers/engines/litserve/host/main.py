@@ -175,13 +175,9 @@ def _write_card(file: Path, api: Any, host: Host) -> None:
     describe(app, api)
     card = {
         "api_path": api.api_path,
-        "stream": api.stream,
         "max_batch_size": api.max_batch_size,
         "batch_timeout_s": api.batch_timeout or None,
         "is_async": bool(api.enable_async),
-        "spec": type(api.spec).__name__ if api.spec else None,
-        "input": getattr(api, "input_description", None),
-        "output": getattr(api, "output_description", None),
         "example": getattr(api, "example_request", None),
         "openapi": app.openapi(),
         "sockets": [str(slot.path) for slot in host.slots],

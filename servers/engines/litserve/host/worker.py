@@ -85,7 +85,7 @@ class Worker:
         self._intakes: set[Intake] = set()
         self._is_leaving = False
         self._on_close: Callable[[], None] | None = None
-        child_logging.tell(self._request_ids)
+        child_logging.install(self._request_ids)
 
     def serve(self, listener: socket.socket) -> None:
         """Answer requests until SIGTERM, and then those that are here."""
