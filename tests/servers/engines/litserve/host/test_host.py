@@ -13,7 +13,7 @@ import pytest
 
 from servers.engines.litserve.host.answer import HostRequest, NoWorkerError, Policy, QueueTimeoutError, WorkerDiedError
 from servers.processes.group import ProcessGroup
-from servers.processes.proc import cpu_s
+from servers.processes.proc import cpu_s, stopped_pids
 from tests.servers.engines.litserve.host.hosted import STRANGERS, Hosted, end, hosting, launch, whole
 
 _BATCHES = f"{STRANGERS}/batches.py:BatchesAPI"
@@ -227,6 +227,7 @@ def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on
         assert await host.dispatcher.ping()
         stopped, well = host.dispatcher.pids()
         os.kill(stopped, signal.SIGSTOP)
+        await _until(lambda: stopped_pids([stopped]))
         assert not await host.dispatcher.ping()
         await _until(lambda: host.dispatcher.is_complete and host.dispatcher.restarts == 1)
         assert stopped not in host.dispatcher.pids()
