@@ -18,6 +18,8 @@ import pytest
 from servers.processes.group import ProcessGroup
 from tests.servers.engines.litserve.host.hosted import REPOSITORY, STRANGERS, hosting
 
+pytestmark = pytest.mark.long
+
 _DOCUMENTED = f"{STRANGERS}/documented.py"
 _FORM = "multipart/form-data; boundary=x"
 _UPLOAD = (
@@ -139,9 +141,6 @@ CASES = [
     _case("echo", "servers.apis.echo:EchoAPI", {"input": 1}, {}, Raw("application/json", b"[")),
 ]
 
-# One of each kind of route: JSON, a form, a stream of batches, a spec that streams, async.
-_SHORT = ("simple", "form", "batched-stream", "chat", "async-stream")
-
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
@@ -206,10 +205,7 @@ def _without_ids(outcome: Outcome) -> Outcome:
     return outcome._replace(body=re.sub(rb'"created":\d+', b'"created":0', body))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=case["name"], marks=() if case["name"] in _SHORT else pytest.mark.long) for case in CASES],
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
 def test_an_api_answers_as_on_plain_litserve(case: dict[str, Any], plain: httpx.Client, tmp_path: Path) -> None:
     spec = {name: value for name, value in case.items() if name not in ("name", "requests")}
 
