@@ -33,6 +33,20 @@ class SimpleAPI(ls.LitAPI):
         return {"output": output["squared"] + output["cubed"], "device": str(self.device)}
 
 
+double = lambda x: x * 2  # noqa: E731
+
+
+class UnpicklableAPI(ls.LitAPI):
+    """Its constructor makes what no other process can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = double
+
+    def predict(self, x):
+        return self.model(x["input"])
+
+
 class BareAPI(ls.LitAPI):
     """Nothing but predict."""
 

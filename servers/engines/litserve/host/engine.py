@@ -30,6 +30,7 @@ class HostEngine(LitServeEngine):
             "card": str(self.card_file),
             "timeout": settings.timeout_s,
             "max_restarts": settings.max_restarts,
+            "start_timeout_s": settings.start_timeout_s,
             "traces": tracing.is_on(environ),
         }
         spec_file = socket.with_suffix(".json")

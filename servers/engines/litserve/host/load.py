@@ -31,6 +31,7 @@ class HostSpec:
     stream: bool | None = None
     timeout: float | None = None
     max_restarts: int = 5
+    start_timeout_s: float = 900.0
     traces: bool = False
 
 

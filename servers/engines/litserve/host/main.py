@@ -8,9 +8,11 @@ that ends. It touches no request: the front door speaks to the workers. A mistak
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
+import time
 import traceback
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -27,6 +29,8 @@ from servers.engines.litserve.host.worker import ANSWERED, READY, start_worker
 
 _EXIT_NOT_LOADED = 3
 _BACKLOG = 16
+# How often a setup is held against its limit.
+_CHECK_INTERVAL_S = 1.0
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -44,6 +48,7 @@ class Slot:
         self.is_ready = False
         self.process: SpawnProcess | None = None
         self._deaths = 0
+        self._start_s = 0.0
         self._reports: connection.Connection | None = None
 
     def start(self, api: Any, spec: HostSpec) -> None:
@@ -56,10 +61,15 @@ class Slot:
         try:
             self.process = _spawn.Process(target=start_worker, args=(api, spec, place), name="worker")
             self.process.start()
-        except (TypeError, AttributeError, ValueError):  # whatever pickling raises
+        except (TypeError, AttributeError, ValueError, pickle.PicklingError):
             self.process = _spawn.Process(target=start_worker, args=(None, spec, place), name="worker")
             self.process.start()
         worker_end.close()
+        self._start_s = time.monotonic()
+
+    def is_overdue(self, start_timeout_s: float) -> bool:
+        """Whether its setup takes too long."""
+        return self.process is not None and not self.is_ready and time.monotonic() - self._start_s > start_timeout_s
 
     def waits(self) -> list[Any]:
         """What becomes ready when something happens here."""
@@ -117,9 +127,13 @@ class Host:
         for slot in self.slots:
             self._start(slot)
         while waits := [wait for slot in self.slots for wait in slot.waits()]:
-            connection.wait(waits)
+            is_complete = all(slot.is_ready for slot in self.slots)
+            connection.wait(waits, None if is_complete else _CHECK_INTERVAL_S)
             for slot in self.slots:
                 slot.read_reports()
+                if slot.is_overdue(self._spec.start_timeout_s):
+                    self._kill()
+                    return _fail(f"worker {slot.number} was not set up within {self._spec.start_timeout_s:g} s")
                 problem = slot.exit_cause()
                 if problem is None or self._is_ending:
                     continue

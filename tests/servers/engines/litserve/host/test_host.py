@@ -185,6 +185,22 @@ def test_a_worker_that_ends_in_setup_ends_the_host_at_once(tmp_path: Path, name:
         end(process)
 
 
+def test_a_setup_that_takes_too_long_ends_the_host(tmp_path: Path) -> None:
+    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:StubbornAPI", start_timeout_s=0.5)
+    try:
+        assert process.wait(20) == 3
+        assert "worker 0 was not set up within 0.5 s" in log_file.read_text()
+    finally:
+        end(process)
+
+
+def test_an_api_that_cannot_be_pickled_is_made_again_in_its_worker(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> None:
+        assert (await host.predict(input=4)).json() == 8
+
+    _run(tmp_path, use, api=f"{STRANGERS}/documented.py:UnpicklableAPI")
+
+
 def test_an_api_that_the_host_cannot_run_is_one_line_that_says_what_can(tmp_path: Path) -> None:
     process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:OwnLoopAPI")
     assert process.wait(20) == 3
