@@ -75,6 +75,8 @@ def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest
 class StandInForVllm:
     """A connection to a vLLM that has more paths than clients may reach."""
 
+    restarts = 0
+
     async def send(self, method: str, path: str, *_: object) -> Reply:
         answers = {
             "/openapi.json": {"paths": dict.fromkeys(["/v1/embeddings", "/sleep", "/v1/load_lora_adapter"])},
