@@ -112,7 +112,7 @@ class LitServeModel(ModelSettings):
     serving: Literal["litserve", "host"] = Field(
         "litserve",
         description="What runs the LitAPI: `litserve` is LitServe's own server, `host` is Litport's worker host, which "
-        "has a sixth of the overhead (a preview, see docs/plugins.md).",
+        "has a seventh of the overhead (a preview, see docs/plugins.md).",
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="Where the workers compute.")
     devices: Count | Literal["auto"] | list[Annotated[int, Field(ge=0)]] | None = Field(

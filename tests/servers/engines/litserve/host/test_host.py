@@ -170,7 +170,7 @@ def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_pat
     _run(tmp_path, use, api=_DIES)
 
 
-@pytest.mark.parametrize("name", ["BrokenAPI", "DyingAPI", "LeavingAPI"])
+@pytest.mark.parametrize("name", ["BrokenAPI", "DyingAPI", pytest.param("LeavingAPI", marks=pytest.mark.long)])
 def test_a_worker_that_ends_in_setup_ends_the_host_at_once(tmp_path: Path, name: str) -> None:
     words = {
         "BrokenAPI": "worker 0 (process {}) ended with status 3 in setup()",
@@ -253,6 +253,7 @@ def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on
     _run(tmp_path, use, policy=Policy("m", ping_timeout_s=0.5), api="echo", workers_per_device=2)
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_again_and_again_without_an_answer_ends_the_host(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         for _ in range(2):
@@ -285,6 +286,7 @@ def test_a_request_that_waits_longer_than_its_deadline_is_not_worked_on(tmp_path
     _run(tmp_path, use, api=_BATCHES, max_batch_size=2)
 
 
+@pytest.mark.long
 def test_at_rest_no_process_runs(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         await host.predict(input=1)
