@@ -96,6 +96,7 @@ def a_fifth_of_a_core() -> Iterator[Path]:
     folder.rmdir()
 
 
+@pytest.mark.long
 def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_fifth_of_a_core: Path) -> None:
     # Sampling without a pause keeps the harness at its quota all the time. It begins after the warm-up, in the group.
     busy = {**GOOD, "bench.sample_interval_s": "0.001", "bench.warmup_requests": "2"}
