@@ -44,7 +44,7 @@ playground: ## a page to try the models of a running platform on
 	@exec .venv/bin/litport playground $(ARGS)
 
 # Tests whose figures another load would spoil come first and alone; the others run in two halves, one for each core.
-test: lint types ## lint, types and tests, in about twelve minutes on two cores
+test: lint types ## lint, types and tests, in about fifteen minutes on two cores
 	.venv/bin/pytest -m "not long" tests/benchmarks $(ARGS)
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT && \
 	{ .venv/bin/pytest -m "not long" tests/servers $(ARGS) >$$log 2>&1 & half=$$!; \
