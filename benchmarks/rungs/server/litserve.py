@@ -16,6 +16,7 @@ from typing import Any
 import litserve.server
 from litserve.callbacks import Callback
 
+from servers.engines.litserve.api import without_none
 from servers.engines.litserve.child import timing
 from servers.engines.litserve.child.main import ChildSpec, construct
 
@@ -28,18 +29,13 @@ def main(spec_file: str) -> None:
     document: dict[str, Any] = json.loads(Path(spec_file).read_text())
     port = document.pop("port")
     spec = ChildSpec(**document)
-    options = {
-        "accelerator": spec.accelerator,
-        "devices": spec.devices,
-        "workers_per_device": spec.workers_per_device,
-        "timeout": False,
-    }
     litserve.server._MCP_AVAILABLE = False  # vLLM brings a release of mcp with which LitServe does not start
     server = litserve.LitServer(
         construct(spec),
         callbacks=[_StepTiming()],
         middlewares=[_HttpTiming],
-        **{name: value for name, value in options.items() if value is not None},
+        timeout=False,
+        **without_none(accelerator=spec.accelerator, devices=spec.devices, workers_per_device=spec.workers_per_device),
     )
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning", access_log=False)
 

@@ -132,7 +132,7 @@ class LitServeEngine:
 
 
 def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:
-    """The API and how LitServe runs it, as fields of `child.main.ChildSpec`, which the harness uses too."""
+    """The API and how LitServe runs it, as fields of `api.ApiSpec`; the harness uses it too."""
     return {
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),

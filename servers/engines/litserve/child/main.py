@@ -5,7 +5,6 @@ not in Litport's own process. On SIGTERM it answers the requests in flight and l
 leaves its workers. A user's mistake is one line on stderr and exit status 3.
 """
 
-import inspect
 import json
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ import litserve.server
 from litserve.connector import check_cuda_with_nvidia_smi
 
 from configs.errors import UserError
-from servers.apis import registry
+from servers.engines.litserve.api import ApiSpec, construct_api, first_paragraph, without_none, write_card
 from servers.engines.litserve.child.cancellations import Cancellations, Watch
 from servers.engines.litserve.child.exchange import ExchangeMiddleware
 from servers.engines.litserve.child.in_flight import InFlight
@@ -37,27 +36,13 @@ _EXIT_NOT_LOADED = 3
 _LAST_SPANS_S = 0.7
 
 
-@dataclass(frozen=True)
-class ChildSpec:
-    """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds."""
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec(ApiSpec):
+    """What to serve, and how LitServe serves it."""
 
-    name: str
-    api: str
-    uds: str
-    card: str
     log_level: str
-    model_dir: str | None = None
-    init: dict[str, Any] | None = None
-    accelerator: str | None = None
-    devices: int | str | list[int] | None = None
-    workers_per_device: int | None = None
-    max_batch_size: int | None = None
-    batch_timeout: float | None = None
-    stream: bool | None = None
-    timeout: float | None = None
     num_api_servers: int | None = None
     cancel_grace_s: float = 5.0
-    traces: bool = False
 
 
 class _Server(litserve.LitServer):  # type: ignore[misc] # LitServe ships no types
@@ -78,7 +63,7 @@ class _Server(litserve.LitServer):  # type: ignore[misc] # LitServe ships no typ
             api,
             callbacks=[self._worker_state],
             middlewares=[(ExchangeMiddleware, {"cancellations": self._cancellations, "traces": spec.traces})],
-            **_without_none(
+            **without_none(
                 accelerator=_accelerator(api, spec.accelerator),
                 devices=spec.devices,
                 workers_per_device=spec.workers_per_device,
@@ -122,8 +107,8 @@ def main(spec_file: str) -> int:
         return _fail(str(error))
     except Exception as error:  # whatever a plug-in's module or constructor raises
         traceback.print_exc()
-        return _fail(f"api {spec.api!r}: {type(error).__name__}: {_in_one_line(error)}")
-    _write_card(Path(spec.card), api)
+        return _fail(f"api {spec.api!r}: {type(error).__name__}: {first_paragraph(error)}")
+    write_card(Path(spec.card), _card(api))
     Path(spec.uds).unlink(missing_ok=True)
     try:
         server.run(
@@ -133,26 +118,17 @@ def main(spec_file: str) -> int:
             generate_client_file=False,
             access_log=False,  # the front door logs requests
             ws="none",
-            **_without_none(num_api_servers=spec.num_api_servers),
+            **without_none(num_api_servers=spec.num_api_servers),
         )
     except RuntimeError as error:  # setup failed in a worker, which has written its traceback
         _end_children()
-        return _fail(f"api {spec.api!r}: {_in_one_line(error)}")
+        return _fail(f"api {spec.api!r}: {first_paragraph(error)}")
     return 0
 
 
 def construct(spec: ChildSpec) -> Any:
-    """The LitAPI, with the settings that its constructor names as arguments and the others set on the object."""
-    api_class = registry.load(spec.api)
-    settings = _without_none(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
-    names = inspect.signature(api_class.__init__).parameters
-    arguments = {name: value for name, value in settings.items() if name in names}
-    api = api_class(**_without_none(model_dir=spec.model_dir), **{**(spec.init or {}), **arguments})
-    if api.spec is not None and spec.stream not in (None, api.spec.stream):
-        raise UserError(f"api {spec.api!r}: {type(api.spec).__name__} decides about streaming; remove `stream`")
-    for name in settings.keys() - arguments.keys():
-        # LitServe reads these, and makes its loop from them, only once the server is built.
-        setattr(api, name, settings[name])
+    """The LitAPI; warns where LitServe would keep a core busy with it. Raises as `construct_api` does."""
+    api = construct_api(spec)
     if api.max_batch_size > 1 and api.batch_timeout == 0:
         sys.stderr.write(
             f"warning: {spec.name}: with batches and a batch_timeout of 0 LitServe's idle worker keeps a whole core "
@@ -174,8 +150,8 @@ def _accelerator(api: Any, setting: str | None) -> str | None:
     return "cuda" if getattr(api, "uses_torch", False) else setting
 
 
-def _write_card(file: Path, api: Any) -> None:
-    card = {
+def _card(api: Any) -> dict[str, Any]:
+    return {
         "api_path": api.api_path,
         "stream": api.stream,
         "max_batch_size": api.max_batch_size,
@@ -185,9 +161,6 @@ def _write_card(file: Path, api: Any) -> None:
         "output": getattr(api, "output_description", None),
         "example": getattr(api, "example_request", None),
     }
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(card))
-    part.replace(file)
 
 
 def _end(main_pid: int, uds: str, linger_s: float, _number: int, _frame: FrameType | None) -> None:
@@ -220,16 +193,6 @@ def _end_children() -> None:
         process.kill()
     for process in multiprocessing.active_children():
         process.join()
-
-
-def _without_none(**options: Any) -> dict[str, Any]:
-    """The options that are set; None is LitServe's own default and is not passed on."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _in_one_line(error: BaseException) -> str:
-    # LitServe explains over many lines; its first paragraph says what is wrong.
-    return " ".join(str(error).strip().partition("\n\n")[0].split())
 
 
 def _fail(message: str) -> int:

@@ -7,45 +7,20 @@ from typing import Any
 from litserve.loops import BatchedLoop, BatchedStreamingLoop, SingleLoop, StreamingLoop
 
 from configs.errors import UserError
-from servers.apis import registry
+from servers.engines.litserve.api import ApiSpec, construct_api
 
 
-@dataclass(frozen=True)
-class HostSpec:
-    """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds.
+@dataclass(frozen=True, kw_only=True)
+class HostSpec(ApiSpec):
+    """What to serve, and how the host serves it. Worker number N listens on `uds` with `.N` behind it."""
 
-    Worker number N listens on `uds` with `.N` behind it.
-    """
-
-    name: str
-    api: str
-    uds: str
-    card: str
-    model_dir: str | None = None
-    init: dict[str, Any] | None = None
-    accelerator: str | None = None
-    devices: int | str | list[int] | None = None
-    workers_per_device: int | None = None
-    max_batch_size: int | None = None
-    batch_timeout: float | None = None
-    stream: bool | None = None
-    timeout: float | None = None
     max_restarts: int = 5
     start_timeout_s: float = 900.0
-    traces: bool = False
 
 
 def construct(spec: HostSpec) -> Any:
-    """The LitAPI, with the settings that its constructor names as arguments and the others set on the object."""
-    constructor = registry.load(spec.api)
-    settings = _set(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
-    names = inspect.signature(constructor.__init__).parameters
-    arguments = {name: value for name, value in settings.items() if name in names}
-    api = constructor(**_set(model_dir=spec.model_dir), **{**(spec.init or {}), **arguments})
-    if api.spec is not None and spec.stream not in (None, api.spec.stream):
-        raise UserError(f"api {spec.api!r}: {type(api.spec).__name__} decides about streaming; remove `stream`")
-    for name in settings.keys() - arguments.keys():
-        setattr(api, name, settings[name])
+    """The LitAPI, checked as LitServe would. Raises UserError, also for one that the host cannot run."""
+    api = construct_api(spec)
     if reason := unsupported(api):
         raise UserError(f"api {spec.api!r}: {reason}; the worker host cannot run it, `serving: litserve` can")
     api.request_timeout = 30.0 if spec.timeout is None else spec.timeout
@@ -63,7 +38,3 @@ def unsupported(api: Any) -> str | None:
     if api.spec is None and "request" not in inspect.signature(api.decode_request).parameters:
         return "the parameter of decode_request must be called `request`"
     return None
-
-
-def _set(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from configs.errors import UserError
+from servers.engines.litserve.api import first_paragraph, write_card
 from servers.engines.litserve.child.openapi import describe
 from servers.engines.litserve.host.devices import device_names
 from servers.engines.litserve.host.load import HostSpec, construct
@@ -175,19 +176,19 @@ def main(spec_file: str) -> int:
     try:
         api = construct(spec)
         host = Host(api, spec)
-        _write_card(Path(spec.card), api, host)
+        write_card(Path(spec.card), _card(api, host))
     except UserError as error:
         return _fail(str(error))
     except Exception as error:  # whatever a plug-in's module or constructor raises
         traceback.print_exc()
-        return _fail(f"api {spec.api!r}: {type(error).__name__}: {_in_one_line(error)}")
+        return _fail(f"api {spec.api!r}: {type(error).__name__}: {first_paragraph(error)}")
     return host.run()
 
 
-def _write_card(file: Path, api: Any, host: Host) -> None:
+def _card(api: Any, host: Host) -> dict[str, Any]:
     app = document_app(api)
     describe(app, api)
-    card = {
+    return {
         "api_path": api.api_path,
         "max_batch_size": api.max_batch_size,
         "batch_timeout_s": api.batch_timeout or None,
@@ -196,14 +197,6 @@ def _write_card(file: Path, api: Any, host: Host) -> None:
         "openapi": app.openapi(),
         "sockets": [str(slot.path) for slot in host.slots],
     }
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(card))
-    part.replace(file)
-
-
-def _in_one_line(error: BaseException) -> str:
-    # LitServe explains over many lines; its first paragraph says what is wrong.
-    return " ".join(str(error).strip().partition("\n\n")[0].split())
 
 
 def _fail(message: str) -> int:

@@ -74,7 +74,7 @@ def document_app(api: Any) -> FastAPI:
 
 
 async def _never(_value: Any) -> Response:
-    raise NotImplementedError
+    raise NotImplementedError  # the application of a document answers no request
 
 
 async def _payload(request: Request) -> Any:
