@@ -27,7 +27,7 @@ def wait_until(
     return value
 
 
-async def wait_until_async(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+async def wait_until_async(condition: Callable[[], object], timeout_s: float = 20) -> None:
     """The same on an event loop. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 # what is awaited has no event

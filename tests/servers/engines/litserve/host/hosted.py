@@ -5,8 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,8 @@ from typing import Any
 
 from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse, Policy
 from servers.engines.litserve.host.dispatcher import Dispatcher
-from servers.processes.group import ProcessGroup
+from tests.servers.engines.litserve.child import REPOSITORY, await_that, end
 
-REPOSITORY = Path(__file__).resolve().parents[5]
-STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
 _START_TIMEOUT_S = 60
 _ANSWER_TIMEOUT_S = 20
 _POLICY = Policy("m")
@@ -85,7 +82,7 @@ async def hosting(folder: Path, policy: Policy = _POLICY, **spec: Any) -> AsyncI
     """Start a host, wait until its workers are set up, and leave nothing of it."""
     process, log_file = launch(folder, **spec)
     try:
-        card = await asyncio.to_thread(_card, folder / "card.json", process, log_file)
+        card = await asyncio.to_thread(_read_card, folder / "card.json", process, log_file)
         sockets = [Path(path) for path in card["sockets"]]
         dispatcher = Dispatcher(sockets, policy)
         async with asyncio.timeout(_START_TIMEOUT_S):
@@ -97,6 +94,16 @@ async def hosting(folder: Path, policy: Policy = _POLICY, **spec: Any) -> AsyncI
             await dispatcher.close()
     finally:
         end(process)
+
+
+def run_hosted(folder: Path, use: Callable[[Hosted], Awaitable[Any]], **spec: Any) -> Any:
+    """Start a host, and return what `use` returns of it."""
+
+    async def run() -> Any:
+        async with hosting(folder, **spec) as host:
+            return await use(host)
+
+    return asyncio.run(run())
 
 
 def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
@@ -116,17 +123,7 @@ def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
     return process, log_file
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the host's group, if anything of it is left."""
-    ProcessGroup(process.pid).kill()
-    process.wait()
-
-
-def _card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not file.exists():
-        assert process.poll() is None, f"the host ended with {process.returncode}: {log_file.read_text()[-3000:]}"
-        assert time.monotonic() < deadline, log_file.read_text()[-3000:]
-        time.sleep(0.02)
+def _read_card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:
+    await_that(file.exists, process, log_file)
     card: dict[str, Any] = json.loads(file.read_text())
     return card

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers.engines.litserve.host.hosted import STRANGERS, Answer, Hosted, hosting
+from tests.servers.engines.litserve.child import STRANGERS
+from tests.servers.engines.litserve.host.hosted import Answer, Hosted, hosting
 
 _DOCUMENTED = f"{STRANGERS}/documented.py"
 

@@ -1,11 +1,10 @@
-"""Workers, batches, cancelling and ends."""
+"""Batches, cancelling, and workers that are replaced."""
 
 import asyncio
 import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,12 @@ import pytest
 from servers.engines.litserve.host.answer import HostRequest, NoWorkerError, Policy, QueueTimeoutError, WorkerDiedError
 from servers.processes.group import ProcessGroup
 from servers.processes.proc import cpu_s, stopped_pids
-from tests.servers.engines.litserve.host.hosted import STRANGERS, Hosted, end, hosting, launch, whole
+from tests.servers.engines.litserve.child import STRANGERS
+from tests.servers.engines.litserve.host.hosted import Hosted, run_hosted, whole
+from tests.services.polling import wait_until_async
 
 _BATCHES = f"{STRANGERS}/batches.py:BatchesAPI"
 _DIES = f"{STRANGERS}/dies.py:DiesAPI"
-
-
-def _run(folder: Path, use: Callable[[Hosted], Awaitable[Any]], **spec: Any) -> Any:
-    async def run() -> Any:
-        async with hosting(folder, **spec) as host:
-            return await use(host)
-
-    return asyncio.run(run())
-
-
-async def _until(happened: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not happened():  # noqa: ASYNC110 # another process does it
-            await asyncio.sleep(0.02)
 
 
 def test_the_echo_is_served_and_says_what_it_takes(tmp_path: Path) -> None:
@@ -50,7 +37,7 @@ def test_the_echo_is_served_and_says_what_it_takes(tmp_path: Path) -> None:
         assert (totals.requests, totals.batch_sizes) == (1, {1: 1})
         assert totals.seconds["predict"] == steps.predict_s
 
-    _run(tmp_path, use, api="echo")
+    run_hosted(tmp_path, use, api="echo")
 
 
 def test_one_request_waits_for_nobody_and_a_busy_model_fills_its_batches(tmp_path: Path) -> None:
@@ -64,7 +51,7 @@ def test_one_request_waits_for_nobody_and_a_busy_model_fills_its_batches(tmp_pat
         assert (await first).json()["batch"] == 1
         assert time.monotonic() - begin_s < 4 * 0.2 + 0.5
 
-    _run(tmp_path, use, api=_BATCHES, max_batch_size=4)
+    run_hosted(tmp_path, use, api=_BATCHES, max_batch_size=4)
 
 
 def test_with_a_batch_timeout_an_idle_worker_waits_for_company(tmp_path: Path) -> None:
@@ -79,7 +66,7 @@ def test_with_a_batch_timeout_an_idle_worker_waits_for_company(tmp_path: Path) -
         full = await asyncio.gather(*(host.predict(input=item) for item in range(4)))
         assert {answer.json()["batch"] for answer in full} == {4}
 
-    _run(tmp_path, use, api=_BATCHES, policy=Policy("m", batch_timeout_s=0.3), max_batch_size=4)
+    run_hosted(tmp_path, use, api=_BATCHES, policy=Policy("m", batch_timeout_s=0.3), max_batch_size=4)
 
 
 def test_each_worker_of_a_model_takes_requests(tmp_path: Path) -> None:
@@ -87,11 +74,11 @@ def test_each_worker_of_a_model_takes_requests(tmp_path: Path) -> None:
         begun = [tmp_path / f"begun{number}" for number in range(2)]
         bodies = [{"name": "x", "begun": str(file), "how": f"until {tmp_path / 'go'}"} for file in begun]
         answers = [asyncio.create_task(host.post(body)) for body in bodies]
-        await _until(lambda: all(file.exists() for file in begun))
+        await wait_until_async(lambda: all(file.exists() for file in begun))
         (tmp_path / "go").touch()
         assert {(await answer).json()["pid"] for answer in answers} == set(host.dispatcher.pids())
 
-    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2)
+    run_hosted(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", workers_per_device=2)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +109,7 @@ def test_work_that_nobody_waits_for_is_left_at_once(
                     response.parts.close()
 
         work = asyncio.create_task(ask())
-        await _until((tmp_path / "begun").exists)
+        await wait_until_async((tmp_path / "begun").exists)
         queued = asyncio.create_task(ask())
         await asyncio.sleep(0.05)
         queued.cancel()
@@ -135,23 +122,23 @@ def test_work_that_nobody_waits_for_is_left_at_once(
         if api in ("SlowAPI", "SlowBatchesAPI"):
             assert answer.json()["seen"] == ["first", "second"]
 
-    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:{api}", **settings)
+    run_hosted(tmp_path, use, api=f"{STRANGERS}/slow.py:{api}", **settings)
 
 
 def test_a_worker_that_does_not_leave_its_work_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         before = set(host.dispatcher.pids())
         stuck = asyncio.create_task(host.predict(name="x", begun=str(tmp_path / "b"), how="native"))
-        await _until((tmp_path / "b").exists)
+        await wait_until_async((tmp_path / "b").exists)
         stuck.cancel()
         for number in range(5):
             answer = await host.predict(name=str(number), begun=str(tmp_path / "n"), how="now")
             assert answer.json()["pid"] in before
-        await _until(lambda: len(host.dispatcher.pids()) == 2 and set(host.dispatcher.pids()) != before)
+        await wait_until_async(lambda: len(host.dispatcher.pids()) == 2 and set(host.dispatcher.pids()) != before)
         assert len(before & set(host.dispatcher.pids())) == 1
         assert "was killed by SIGKILL" in host.log
 
-    _run(
+    run_hosted(
         tmp_path, use, api=f"{STRANGERS}/slow.py:SlowAPI", policy=Policy("m", cancel_grace_s=0.5), workers_per_device=2
     )
 
@@ -165,77 +152,9 @@ def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_pat
         )
         assert isinstance(fatal, WorkerDiedError)
         assert [answer.json()["output"] for answer in others] == [0, 1, 2]  # type: ignore[union-attr]
-        await _until(lambda: host.dispatcher.restarts == 1)
+        await wait_until_async(lambda: host.dispatcher.restarts == 1)
 
-    _run(tmp_path, use, api=_DIES)
-
-
-@pytest.mark.parametrize("name", ["BrokenAPI", "DyingAPI", pytest.param("LeavingAPI", marks=pytest.mark.long)])
-def test_a_worker_that_ends_in_setup_ends_the_host_at_once(tmp_path: Path, name: str) -> None:
-    words = {
-        "BrokenAPI": "worker 0 (process {}) ended with status 3 in setup()",
-        "DyingAPI": "worker 0 (process {}) was killed by SIGKILL (out of memory?) in setup()",
-        "LeavingAPI": "worker 0 (process {}) ended with status 7 in setup()",
-    }[name]
-    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:{name}")
-    try:
-        assert process.wait(20) == 3
-        assert words.partition("{}")[2] in log_file.read_text()
-    finally:
-        end(process)
-
-
-def test_a_setup_that_takes_too_long_ends_the_host(tmp_path: Path) -> None:
-    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:StubbornAPI", start_timeout_s=0.5)
-    try:
-        assert process.wait(20) == 3
-        assert "worker 0 was not set up within 0.5 s" in log_file.read_text()
-    finally:
-        end(process)
-
-
-def test_an_api_that_cannot_be_pickled_is_made_again_in_its_worker(tmp_path: Path) -> None:
-    async def use(host: Hosted) -> None:
-        assert (await host.predict(input=4)).json() == 8
-
-    _run(tmp_path, use, api=f"{STRANGERS}/documented.py:UnpicklableAPI")
-
-
-def test_an_api_that_the_host_cannot_run_is_one_line_that_says_what_can(tmp_path: Path) -> None:
-    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:OwnLoopAPI")
-    assert process.wait(20) == 3
-    (line,) = log_file.read_text().splitlines()
-    assert "its loop OwnLoop is not LitServe's" in line
-    assert line.endswith("the worker host cannot run it, `serving: litserve` can")
-
-
-def test_a_broken_import_is_one_line_and_status_3(tmp_path: Path) -> None:
-    process, log_file = launch(tmp_path, api="no_such_module:API")
-    assert process.wait(20) == 3
-    assert log_file.read_text().splitlines()[-1].startswith("worker_host: error: api 'no_such_module:API'")
-
-
-def test_sigterm_lets_a_worker_finish_what_it_has(tmp_path: Path) -> None:
-    async def use(host: Hosted) -> None:
-        stream = await host.dispatcher.send(HostRequest("r", "application/json", b'{"from": 4, "pause_s": 0.2}'))
-        os.killpg(host.process.pid, signal.SIGTERM)
-        answer = await whole(stream)
-        assert [json.loads(line)["number"] for line in answer.body.splitlines()] == [4, 3, 2, 1]
-        assert answer.broken is None
-        assert await asyncio.to_thread(host.process.wait, 10) == 0
-        await _until(lambda: not ProcessGroup(host.process.pid).members())
-        assert not (tmp_path / "m.sock.0").exists()
-
-    _run(tmp_path, use, api=f"{STRANGERS}/streams.py:CountdownAPI", stream=True)
-
-
-def test_nothing_is_left_when_the_main_process_is_killed(tmp_path: Path) -> None:
-    async def use(host: Hosted) -> None:
-        os.kill(host.process.pid, signal.SIGKILL)
-        await asyncio.to_thread(host.process.wait, 10)
-        await _until(lambda: not ProcessGroup(host.process.pid).members())
-
-    _run(tmp_path, use, api="echo")
+    run_hosted(tmp_path, use, api=_DIES)
 
 
 def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
@@ -243,14 +162,14 @@ def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on
         assert await host.dispatcher.ping()
         stopped, well = host.dispatcher.pids()
         os.kill(stopped, signal.SIGSTOP)
-        await _until(lambda: stopped_pids([stopped]))
+        await wait_until_async(lambda: stopped_pids([stopped]))
         assert not await host.dispatcher.ping()
-        await _until(lambda: host.dispatcher.is_complete and host.dispatcher.restarts == 1)
+        await wait_until_async(lambda: host.dispatcher.is_complete and host.dispatcher.restarts == 1)
         assert stopped not in host.dispatcher.pids()
         assert well in host.dispatcher.pids()
         assert await host.dispatcher.ping()
 
-    _run(tmp_path, use, policy=Policy("m", ping_timeout_s=0.5), api="echo", workers_per_device=2)
+    run_hosted(tmp_path, use, policy=Policy("m", ping_timeout_s=0.5), api="echo", workers_per_device=2)
 
 
 @pytest.mark.long
@@ -269,7 +188,7 @@ def test_a_worker_that_dies_again_and_again_without_an_answer_ends_the_host(tmp_
         assert "was killed by SIGKILL (out of memory?), again after 2 restarts without an answer" in host.log
         assert host.dispatcher.restarts == 4
 
-    _run(tmp_path, use, api=_DIES, max_restarts=2)
+    run_hosted(tmp_path, use, api=_DIES, max_restarts=2)
 
 
 def test_a_request_that_waits_longer_than_its_deadline_is_not_worked_on(tmp_path: Path) -> None:
@@ -283,7 +202,7 @@ def test_a_request_that_waits_longer_than_its_deadline_is_not_worked_on(tmp_path
         assert time.monotonic() - begin_s == pytest.approx(0.1, abs=0.05)
         assert (await work).json() == {"output": 0, "batch": 1}
 
-    _run(tmp_path, use, api=_BATCHES, max_batch_size=2)
+    run_hosted(tmp_path, use, api=_BATCHES, max_batch_size=2)
 
 
 @pytest.mark.long
@@ -296,7 +215,7 @@ def test_at_rest_no_process_runs(tmp_path: Path) -> None:
         await asyncio.sleep(2)
         assert cpu_s(pids) - before_s <= 0.01
 
-    _run(tmp_path, use, api=_BATCHES, max_batch_size=8)
+    run_hosted(tmp_path, use, api=_BATCHES, max_batch_size=8)
 
 
 def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
@@ -308,7 +227,7 @@ def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
         for answer in large:
             assert (await answer).json() == {"output": value}
 
-    _run(tmp_path, use, api="echo")
+    run_hosted(tmp_path, use, api="echo")
 
 
 @pytest.mark.long
@@ -318,7 +237,7 @@ def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: 
         response = await host.dispatcher.send(HostRequest("r", "application/json", json.dumps(body).encode()))
         parts = response.parts
         assert parts is not None
-        await _until(lambda: sum(map(len, parts._parts)) > 1_000_000)
+        await wait_until_async(lambda: sum(map(len, parts._parts)) > 1_000_000)
         await asyncio.sleep(0.3)
         assert sum(map(len, parts._parts)) < 1_200_000
         taken = 0
@@ -329,4 +248,4 @@ def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: 
         parts.close()
         assert (await host.predict(name="y", begun=str(tmp_path / "c"), how="now")).status == 200
 
-    _run(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowStreamAPI", stream=True)
+    run_hosted(tmp_path, use, api=f"{STRANGERS}/slow.py:SlowStreamAPI", stream=True)

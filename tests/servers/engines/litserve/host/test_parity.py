@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from servers.processes.group import ProcessGroup
-from tests.servers.engines.litserve.host.hosted import REPOSITORY, STRANGERS, hosting
+from tests.servers.engines.litserve.child import REPOSITORY, STRANGERS
+from tests.servers.engines.litserve.host.hosted import hosting
 
 pytestmark = pytest.mark.long
 
