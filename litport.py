@@ -276,9 +276,10 @@ def _apis(_: argparse.Namespace) -> None:
 
 def _config(arguments: argparse.Namespace) -> None:
     from configs import commands
-    from servers.platform.targets import check, load
+    from servers.platform.targets import check, load, register_installed
 
     if arguments.action == "schema":
+        register_installed()
         print(json.dumps(commands.schema(), indent=2))
         return
     loaded = load(arguments.targets, arguments.overrides)

@@ -22,8 +22,7 @@ from servers.store.catalog import CATALOG
 
 def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
     """The settings that recipes, targets, environment and overrides add up to. Raises UserError."""
-    registry.register_installed()
-    routes.register_installed()
+    register_installed()
     recipes = [Path(target) for target in targets if _is_recipe(target)]
     models: dict[str, Mapping[str, Any]] = {}
     for target in targets:
@@ -33,6 +32,12 @@ def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
                 raise UserError(f"two models would be called {name!r}; give one of them a name of its own in a recipe")
             models[name] = model
     return load_settings(recipes, overrides, models)
+
+
+def register_installed() -> None:
+    """Offer the engines and routes that installed packages bring. Raises UserError for one that cannot be imported."""
+    registry.register_installed()
+    routes.register_installed()
 
 
 def _is_recipe(target: str) -> bool:

@@ -94,6 +94,11 @@ def test_its_settings_are_checked(installed: Mapping[str, str], recipe: Path, se
     assert problem in outcome.stderr
 
 
+def test_the_schema_of_a_recipe_has_its_settings(installed: Mapping[str, str]) -> None:
+    schema = json.loads(litport("config", "schema", environ=installed).stdout)
+    assert "suffix" in schema["$defs"]["ReverseModel"]["properties"]
+
+
 def test_a_package_that_cannot_be_imported_is_named(installed: Mapping[str, str], recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(installed["PYTHONPATH"].partition(os.pathsep)[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "reverse_engine.py").write_text("import no_such_module\n")
