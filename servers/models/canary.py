@@ -1,8 +1,8 @@
 """The canary: asks an idle instance for one token or one prediction, to see whether it still answers.
 
 A process can live and be stuck: stopped, deadlocked, or waiting for a device that is gone. It does not end then, and
-its health route still answers 200. An instance whose answers move is not asked, and one that computes without
-answering gets more time.
+its health route still answers 200. An instance whose answers move is not asked, one that computes without answering
+gets more time, and the limits begin anew after a pause of this process itself.
 """
 
 import asyncio
@@ -13,11 +13,14 @@ from servers.engines.connection import CONNECTION_LOST
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
+from servers.processes.pause import was_paused
 from servers.processes.proc import cpu_s, stopped_pids
 
 # An instance that is silent but keeps a core busy (a long prompt on a CPU) gets this many times its canary's timeout.
 _BUSY_FACTOR = 8
 _BUSY_CORES = 0.5
+# A kept connection may turn out to be closed by the child; by then the end of the others has been read as well.
+_RECONNECT_S = 0.2
 
 
 async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -> None:
@@ -28,7 +31,10 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
         return
     stopped: set[int] = set()
     while not process.broken.is_set():
+        begin_s = time.monotonic()
         await asyncio.sleep(settings.canary_interval_s)
+        if was_paused(settings.canary_interval_s, time.monotonic() - begin_s):
+            stopped = set()
         before, stopped = stopped, set(stopped_pids(process.watched))
         if twice := before & stopped:
             process.give_up(f"its process {min(twice)} was stopped by a signal")
@@ -39,17 +45,18 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
 
 
 async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
-    assert instance.connection is not None
-    assert instance.card is not None
     timeout_s = model.settings.canary_timeout_s
-    canary = asyncio.ensure_future(model.engine.canary(instance.connection, instance.card))
-    asked_at_s = time.monotonic()
+    slice_s = timeout_s / 4
+    canary = asyncio.ensure_future(_request(model, instance))
+    asked_at_s = heard_at_s = time.monotonic()
     try:
         while not canary.done():
-            used_s = cpu_s(process.watched)
-            await asyncio.wait({canary}, timeout=timeout_s / 4)
-            silent_s = time.monotonic() - max(asked_at_s, instance.answered_at_s)
-            busy = cpu_s(process.watched) - used_s > _BUSY_CORES * timeout_s / 4
+            used_s, begin_s = cpu_s(process.watched), time.monotonic()
+            await asyncio.wait({canary}, timeout=slice_s)
+            now_s = time.monotonic()
+            heard_at_s = now_s if was_paused(slice_s, now_s - begin_s) else max(heard_at_s, instance.answered_at_s)
+            silent_s = now_s - heard_at_s
+            busy = cpu_s(process.watched) - used_s > _BUSY_CORES * slice_s
             if not canary.done() and silent_s >= timeout_s * (_BUSY_FACTOR if busy else 1):
                 _fail(instance, process, f"it has not answered anything for {silent_s:.0f} s (canary_timeout_s)")
                 return
@@ -63,6 +70,17 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
     finally:
         canary.cancel()
         await asyncio.gather(canary, return_exceptions=True)
+
+
+async def _request(model: Model, instance: Instance) -> None:
+    """The canary, and once more where its connection is lost."""
+    assert instance.connection is not None
+    assert instance.card is not None
+    try:
+        await model.engine.canary(instance.connection, instance.card)
+    except CONNECTION_LOST:
+        await asyncio.sleep(_RECONNECT_S)
+        await model.engine.canary(instance.connection, instance.card)
 
 
 def _fail(instance: Instance, process: ModelProcess, reason: str) -> None:

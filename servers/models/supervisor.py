@@ -19,6 +19,7 @@ from servers.models.process import ModelProcess
 from servers.models.start import StartError, locate, start
 from servers.models.start_gate import StartGate
 from servers.processes.group import ProcessGroup
+from servers.processes.pause import pausable_timeout
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.supervisor")
@@ -138,7 +139,7 @@ class Supervisor:
         async with self._gate.room_for(model.name, needs, on_wait=lambda: report(State.STARTING, waiting)):
             limit_s = model.settings.start_timeout_s
             try:
-                async with asyncio.timeout(limit_s):
+                async with pausable_timeout(limit_s):
                     await start(model, instance, process, model_dir, report)
             except TimeoutError:
                 raise StartError(f"not ready within {limit_s:g} s (start_timeout_s); {process.cause()}") from None

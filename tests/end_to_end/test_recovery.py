@@ -79,6 +79,31 @@ def test_when_a_process_of_vllm_fails_requests_end_and_the_others_do_not_notice(
     assert _ask(platform, CHAT).json()["choices"][0]["message"]["content"] == "The capital of France is Paris."
 
 
+@pytest.mark.long
+def test_a_pause_of_the_whole_supervisor_costs_no_model_its_process(platform: Platform) -> None:
+    """SIGSTOP for longer than `canary_timeout_s`, under load, as a suspended host or a debugger does it."""
+    platform.wait_for(CHAT, _BACK_S, state="ready")
+    before = {name: status["restarts"] for name, status in platform.status().items()}
+    done = threading.Event()
+
+    def load(model: str) -> None:
+        while not done.is_set():
+            _ask(platform, model)
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for model in (CHAT, EMBED) * 3:
+            pool.submit(load, model)
+        for _ in range(3):
+            time.sleep(1)
+            platform.process.send_signal(STOP)
+            time.sleep(9)
+            platform.process.send_signal(signal.SIGCONT)
+        done.set()
+    time.sleep(10)  # two canaries and what they would have led to
+    after = {name: (status["restarts"], status["state"]) for name, status in platform.status().items()}
+    assert after == {name: (restarts, "ready") for name, restarts in before.items()}
+
+
 @pytest.fixture(scope="module")
 def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A model that sleeps for each process that is to fail, named after it, and one that is to notice nothing."""

@@ -6,7 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
+import uvloop
 
 from servers.engines.base import Card, post
 from servers.engines.connection import Connection
@@ -74,6 +76,55 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
                 model.choose().answered_at_s = time.monotonic()
                 await asyncio.sleep(0.05)
             assert model.restarts == 0
+
+    asyncio.run(run())
+
+
+def test_a_pause_of_the_supervisor_is_not_taken_for_a_silence_of_the_model(tmp_path: Path) -> None:
+    class SlowEngine(TinyEngine):
+        asked = 0
+
+        async def canary(self, connection: Connection, card: Card) -> None:
+            self.asked += 1
+            await post(connection, "/predict", {"wait_s": 0.6})
+
+    async def run() -> None:
+        engine = SlowEngine("one")
+        async with supervising(tmp_path, engine, **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await wait_until_state(model, State.READY)
+            asked = engine.asked
+            await wait_until_async(lambda: engine.asked > asked)
+            time.sleep(3)  # noqa: ASYNC251 # what SIGSTOP and a suspended host do to the loop
+            answered = model.choose().canaries["ok"]
+            await wait_until_async(lambda: model.choose().canaries["ok"] >= answered + 2)
+            assert (model.restarts, model.choose().canaries["failed"]) == (0, 0)
+
+    uvloop.run(run())  # as the platform; it runs late timers before it reads
+
+
+def test_a_canary_whose_kept_connection_was_closed_is_sent_again(tmp_path: Path) -> None:
+    class LosingEngine(TinyEngine):
+        losses = 0
+
+        async def canary(self, connection: Connection, card: Card) -> None:
+            if self.losses:
+                self.losses -= 1
+                raise aiohttp.ServerDisconnectedError
+            await super().canary(connection, card)
+
+    async def run() -> None:
+        engine = LosingEngine("one")
+        async with supervising(tmp_path, engine, **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await wait_until_state(model, State.READY)
+            engine.losses = 1
+            answered = model.choose().canaries["ok"]
+            await wait_until_async(lambda: model.choose().canaries["ok"] >= answered + 2)
+            assert (model.restarts, engine.losses) == (0, 0)
+            engine.losses = 2
+            await wait_until_async(lambda: model.restarts == 1)
+            assert "was not answered: ServerDisconnectedError" in model.choose().detail
 
     asyncio.run(run())
 

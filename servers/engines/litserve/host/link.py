@@ -24,6 +24,7 @@ from servers.engines.litserve.host.answer import (
     WorkerDiedError,
 )
 from servers.engines.litserve.host.entry import Assignment, Entry, steps_of
+from servers.processes.pause import pausable_timeout
 
 _log = logging.getLogger("litport.model")
 _SMOOTHING = 0.2
@@ -121,7 +122,7 @@ class Link(asyncio.Protocol):
         self._pongs.append(pong)
         self._transport.write(wire.frame(wire.Ping()))
         try:
-            async with asyncio.timeout(self._policy.ping_timeout_s):
+            async with pausable_timeout(self._policy.ping_timeout_s):
                 return await pong
         except TimeoutError:
             self._kill(f"it has not answered a ping for {self._policy.ping_timeout_s:g} s (canary_timeout_s)")
