@@ -244,6 +244,7 @@ class Link(asyncio.Protocol):
             self._totals.add(entry.response.steps, time.monotonic() - entry.queued_s)
         batch = entry.batch
         assert batch is not None
+        entry.batch = entry.response = None  # both refer to the entry: a cycle only the collector would free
         batch.open -= 1
         if batch.open:
             return False

@@ -9,6 +9,8 @@ from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.work import Work
 
 JSON_HEADERS = (("content-type", "application/json"),)
+# Of all windows: only the API's thread ever waits.
+_room = threading.Condition()
 
 
 class Ticket:
@@ -40,6 +42,7 @@ class Ticket:
             self._close(self.request.id)
             if self.works:
                 times, batch_size = self.works[0].times, self.works[0].batch_size
+                self.works = []  # each refers to this ticket: a cycle only the collector would free
         return wire.Reply(self.request.id, kind, len(body), status, headers, times, batch_size, failure), body
 
     def cancel(self) -> None:
@@ -58,7 +61,6 @@ class Window:
     def __init__(self) -> None:
         self._free = wire.WINDOW_BYTES
         self._is_closed = False
-        self._condition = threading.Condition()
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -69,8 +71,8 @@ class Window:
     def take(self, size: int) -> None:
         """Block while there is no room, and take it."""
         if self._free <= 0:
-            with self._condition:
-                self._condition.wait_for(lambda: self._free > 0 or self._is_closed)
+            with _room:
+                _room.wait_for(lambda: self._free > 0 or self._is_closed)
         self._free -= size
 
     async def take_on_loop(self, size: int) -> None:
@@ -82,16 +84,16 @@ class Window:
 
     def grant(self, size: int) -> None:
         """There is room again; called on the loop."""
-        with self._condition:
+        with _room:
             self._free += size
-            self._condition.notify_all()
+            _room.notify_all()
         self._wake()
 
     def close(self) -> None:
         """Nothing waits for room any more; called on the loop."""
-        with self._condition:
+        with _room:
             self._is_closed = True
-            self._condition.notify_all()
+            _room.notify_all()
         self._wake()
 
     def _wake(self) -> None:

@@ -5,6 +5,7 @@ itself, in the main thread. At rest both wait for the kernel.
 """
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -59,6 +60,8 @@ def start_worker(api: Any, spec: HostSpec, place: Place) -> None:
         _leave_process(EXIT_NOT_SET_UP)
     api.device = device
     child_logging.mark_handlers()
+    gc.collect()
+    gc.freeze()  # a full collection among the objects of the start takes some 20 ms
     reports.send_bytes(READY)
     worker.serve(listener)
     worker.close()

@@ -1,6 +1,7 @@
 """Batches, cancelling, and workers that are replaced."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -216,6 +217,31 @@ def test_at_rest_no_process_runs(tmp_path: Path) -> None:
         assert cpu_s(pids) - before_s <= 0.01
 
     run_hosted(tmp_path, use, api=_BATCHES, max_batch_size=8)
+
+
+def test_a_request_leaves_no_cycle_to_either_ends_collector(tmp_path: Path) -> None:
+    (tmp_path / "garbage.py").write_text(
+        "import gc\nimport litserve\n\n"
+        "class GarbageAPI(litserve.LitAPI):\n"
+        "    def setup(self, device): gc.disable()\n"
+        "    def predict(self, request): return gc.collect()\n"
+    )
+
+    async def use(host: Hosted) -> None:
+        await host.predict(input=1)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            assert (await host.predict(input=2)).json() == 0
+            gc.collect()
+            assert [value for value in gc.garbage if type(value).__module__.startswith("servers.")] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    run_hosted(tmp_path, use, api=f"{tmp_path}/garbage.py:GarbageAPI")
 
 
 def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
