@@ -128,9 +128,10 @@ class Parts:
             self._on_close()
 
     def push(self, body: bytes) -> None:
-        """A part has come."""
-        self._parts.append(body)
-        self._wake()
+        """A part has come; an empty one tells nothing."""
+        if body:
+            self._parts.append(body)
+            self._wake()
 
     def end(self, error: DispatchError | None = None) -> None:
         """It is whole, or broken off."""

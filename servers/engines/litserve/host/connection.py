@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class HostConnection:
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         if response.parts is not None:
             return Reply(response.status, fields, response.parts, response.parts.close)
-        fields.append((b"content-length", str(len(response.body)).encode()))
+        if response.status != HTTPStatus.NO_CONTENT:
+            fields.append((b"content-length", str(len(response.body)).encode()))
         return Reply(response.status, fields, _once(response.body), _close_whole, response.body)
 
 

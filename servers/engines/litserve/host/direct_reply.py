@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from servers.engines.litserve.host import wire
-from servers.engines.litserve.host.encode import Encode
+from servers.engines.litserve.host.encode import Encode, part_bytes
 from servers.engines.litserve.host.exchange import Exchange
 from servers.engines.litserve.host.failure import Failure
 from servers.engines.litserve.host.ticket import JSON_HEADERS, Ticket
@@ -35,8 +35,8 @@ class DirectReply:
         ticket.outlet.add(*ticket.reply(wire.Kind.WHOLE, body, 200, JSON_HEADERS))
 
     def part(self, value: Any) -> None:
-        """Send a part; the caller flushes. Text is sent as UTF-8."""
-        body = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        """Send a part; the caller flushes. Raises EncodeError."""
+        body = part_bytes(value)
         ticket = self._ticket
         if not ticket.window.has_room:
             ticket.outlet.flush()
@@ -46,9 +46,10 @@ class DirectReply:
         ticket.outlet.add(*ticket.reply(kind, body))
 
     def finish(self) -> None:
-        """The stream ends; one without parts is an empty answer."""
-        kind = wire.Kind.END if self._has_begun else wire.Kind.WHOLE
-        self._ticket.outlet.add(*self._ticket.reply(kind))
+        """The stream ends; one without parts is an empty one."""
+        if not self._has_begun:
+            self._ticket.outlet.add(*self._ticket.reply(wire.Kind.BEGIN))
+        self._ticket.outlet.add(*self._ticket.reply(wire.Kind.END))
 
     async def room(self) -> None:
         """On the loop: wait until the client takes more."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from fastapi.encoders import jsonable_encoder
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 Encode = Callable[[Any], bytes]
 
@@ -26,9 +26,25 @@ def encoder(adapter: TypeAdapter[Any] | None) -> Encode:
         return to_json
 
     def encode(value: Any) -> bytes:
-        return adapter.dump_json(adapter.validate_python(value, from_attributes=True), by_alias=True)
+        try:
+            return adapter.dump_json(adapter.validate_python(value, from_attributes=True), by_alias=True)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            raise EncodeError(f"encode_response: {_place(first['loc'])}: {first['msg']}") from None
+        except ValueError as problem:
+            raise EncodeError(f"encode_response: {problem}") from None
 
     return encode
+
+
+def part_bytes(part: Any) -> bytes:
+    """A part of a stream as it is sent; text as UTF-8. Raises EncodeError."""
+    if isinstance(part, str):
+        return part.encode()
+    if isinstance(part, bytes | bytearray | memoryview):
+        return bytes(part)
+    expected = "text, bytes, a dict or a pydantic model"
+    raise EncodeError(f"encode_response yielded a {type(part).__name__}; expected {expected}")
 
 
 def to_json(value: Any) -> bytes:
@@ -57,13 +73,26 @@ _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 
 def _diagnosis(value: Any, problem: Exception) -> str:
     for path, leaf in _leaves(value, "", 0):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
+        if _is_no_number(leaf):
             return f"encode_response: {path or 'the answer'}: {leaf} is no JSON number ({type(leaf).__name__})"
         try:
-            _json(leaf)
+            _json(leaf).encode()
         except (ValueError, TypeError, RecursionError, AttributeError):
             return f"encode_response: {path or 'the answer'}: {type(leaf).__name__} cannot be encoded as JSON"
     return f"encode_response: the answer cannot be encoded as JSON: {problem}"
+
+
+def _is_no_number(value: Any) -> bool:
+    """Whether it is a NaN or an infinity; numpy's float32 is no float."""
+    try:
+        return (isinstance(value, float) or hasattr(value, "dtype")) and not math.isfinite(value)
+    except TypeError:
+        return False
+
+
+def _place(path: Iterable[int | str]) -> str:
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return place.lstrip(".") or "the answer"
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterable[tuple[str, Any]]:

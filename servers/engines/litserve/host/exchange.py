@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any
 
 from servers.engines.litserve.host import wire
@@ -113,7 +114,7 @@ class Exchange:
         status = int(self._start["status"])
         if self._has_begun:
             await self._send_part(body, is_last)
-        elif self.failure is not None:
+        elif self.failure is not None and status == HTTPStatus.OK:  # a stream of which nothing has gone out
             failure = self.failure
             ticket.outlet.send([ticket.reply(wire.Kind.WHOLE, failure.body, failure.status, failure.headers)])
         elif is_last and len(body) <= wire.CHUNK_BYTES:

@@ -20,6 +20,7 @@ from servers.engines.litserve.host.encode import EncodeError
 
 # A request with more values than this is not searched for the one that lacks a field.
 _MOST_VALUES = 10_000
+INTERNAL_ERROR = "Internal server error"
 
 
 class RefusalError(Exception):
@@ -60,7 +61,7 @@ def failure_of(error: BaseException, request: Any = None) -> Failure:
         headers = getattr(error, "headers", None)
         is_expected = status < 500 or isinstance(error, RefusalError)
         return _failure(error, status, error.detail, is_expected=is_expected, headers=headers)
-    return _failure(error, 500, "Internal server error", is_expected=False)
+    return _failure(error, 500, INTERNAL_ERROR, is_expected=False)
 
 
 def _failure(

@@ -66,6 +66,8 @@ class Service:
         assert self.route is not None
         exchange.is_taken = True
         _submit(direct_work(exchange.ticket, value, self), exchange)
+        if self.route.may_have_files:  # FastAPI closes them once this returns
+            await exchange.ticket.wait_for_end()
         return Response()
 
 

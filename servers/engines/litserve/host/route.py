@@ -5,7 +5,6 @@ are validated, refused ones are a 422 with its words, forms become `FormData`. S
 not plain JSON or fails, and the common case goes around it.
 """
 
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, get_origin, get_type_hints
 
@@ -13,6 +12,7 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from configs.errors import UserError
 from servers.engines.litserve.host.encode import Encode, encoder
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -28,10 +28,8 @@ class Route:
     """The route of `api` without a spec; `take` gets each request that FastAPI has parsed."""
 
     def __init__(self, api: Any, take: Take) -> None:
-        decode, encode = _hints(api.decode_request), _hints(api.encode_response)
-        parameter = inspect.signature(api.decode_request).parameters["request"]
-        request_type = Request if parameter.annotation is inspect.Parameter.empty else decode["request"]
-        response_type = encode.get("return", Response)
+        request_type = _hint(api.decode_request, "request", Request)
+        response_type = _hint(api.encode_response, "return", Response)
         self.app = FastAPI()
 
         async def endpoint_handler(request: request_type) -> response_type:  # type: ignore[valid-type]
@@ -43,6 +41,7 @@ class Route:
             TypeAdapter(response_model) if response_model is not None and not api.stream else None
         )
         self._is_untyped = request_type is Request
+        self.may_have_files = not self._is_untyped  # else they are closed by nobody
         self._adapter: TypeAdapter[Any] | None = None
         if get_origin(request_type) is dict or (
             isinstance(request_type, type) and issubclass(request_type, dict | BaseModel)
@@ -89,8 +88,17 @@ async def _payload(request: Request) -> Any:
         raise HTTPException(400, f"the body is not {kind}: {reason}") from None
 
 
-def _hints(method: Any) -> dict[str, Any]:
+def _hint(method: Any, name: str, default: Any) -> Any:
+    """The type of one of its parameters, or of what it returns. Raises UserError for one that nobody imports."""
+    if name not in method.__annotations__:
+        return default
+    holder = type("Holder", (), {"__annotations__": {name: method.__annotations__[name]}})
     try:
-        return get_type_hints(method, include_extras=True)
-    except NameError:  # a name that exists for type checkers only
-        return {name: value for name, value in method.__annotations__.items() if not isinstance(value, str)}
+        # LitServe knows these two without an import.
+        known = {"Request": Request, "Response": Response} | method.__globals__
+        return get_type_hints(holder, known, include_extras=True)[name]
+    except NameError as problem:
+        raise UserError(
+            f"{method.__qualname__}: its type {problem.name!r} exists for type checkers only; import it outside of "
+            "`if TYPE_CHECKING`"
+        ) from None

@@ -20,7 +20,7 @@ from litserve.callbacks import CallbackRunner
 from litserve.utils import LitAPIStatus
 
 from servers.engines.litserve.host.exchange import Exchange, current
-from servers.engines.litserve.host.failure import Failure
+from servers.engines.litserve.host.failure import INTERNAL_ERROR, Failure, RefusalError
 from servers.engines.litserve.host.work import Work
 
 Submit = Callable[[Work, Exchange], None]
@@ -53,7 +53,8 @@ class SpecServer:
         _, uid, _, value = item
         exchange = current.get()
         assert exchange is not None, "a spec asked outside of a request"
-        work = Work(value, SpecReply(self, uid, exchange), exchange.ticket.request)
+        reply = SpecReply(self, uid, exchange, getattr(value, "dimensions", None))
+        work = Work(value, reply, exchange.ticket.request)
         exchange.ticket.works.append(work)
         self._submit(work, exchange)
 
@@ -95,15 +96,18 @@ class SpecServer:
 
 
 class SpecReply:
-    """Answers to a spec's endpoint."""
+    """Answers to a spec's endpoint. `dimensions` is how many numbers vectors shall have, if the request says so."""
 
-    def __init__(self, server: SpecServer, uid: Any, exchange: Exchange) -> None:
+    def __init__(self, server: SpecServer, uid: Any, exchange: Exchange, dimensions: int | None) -> None:
         self._server = server
         self._uid = uid
         self._exchange = exchange
+        self._dimensions = dimensions
 
     def whole(self, value: Any) -> None:
-        """The endpoint gets the value as it is."""
+        """The endpoint gets the value as it is. Raises RefusalError for vectors of a length that nobody asked for."""
+        if self._dimensions is not None:
+            _check_dimensions(value, self._dimensions)
         self._server.answer(self._uid, value, LitAPIStatus.OK)
 
     def part(self, value: Any) -> None:
@@ -127,4 +131,17 @@ class SpecReply:
     def fail(self, failure: Failure) -> None:
         """The endpoint gets an HTTPException; the exchange knows the status for an answer that has not begun."""
         self._exchange.failure = failure
-        self._server.answer(self._uid, HTTPException(failure.status, failure.detail), LitAPIStatus.ERROR)
+        is_own = failure.detail != INTERNAL_ERROR  # else the endpoint has words for it
+        headers = {name: value for name, value in failure.headers if name != "content-type"}
+        error = HTTPException(failure.status, failure.detail, headers) if is_own else None
+        self._server.answer(self._uid, error, LitAPIStatus.ERROR)
+
+
+def _check_dimensions(answer: Any, expected: int) -> None:
+    """LitServe drops `dimensions`; an API that heeds it cuts its vectors by itself, as only it knows whether it may."""
+    vectors = answer.get("embeddings") if isinstance(answer, dict) else None
+    if vectors is None or not len(vectors):
+        return
+    rows = vectors if hasattr(vectors[0], "__len__") else [vectors]  # one vector may come without a list around it
+    if sizes := {len(row) for row in rows} - {expected}:
+        raise RefusalError(400, f"dimensions: this model's vectors have {max(sizes)} numbers, got {expected}")

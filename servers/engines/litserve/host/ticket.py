@@ -25,6 +25,7 @@ class Ticket:
         self.window = Window()
         self.is_over = False
         self._close = close
+        self._end: asyncio.Future[None] | None = None
 
     def reply(
         self,
@@ -40,10 +41,18 @@ class Ticket:
         if is_last:
             self.is_over = True
             self._close(self.request.id)
+            if self._end is not None:
+                self._end.get_loop().call_soon_threadsafe(self._end.set_result, None)
             if self.works:
                 times, batch_size = self.works[0].times, self.works[0].batch_size
                 self.works = []  # each refers to this ticket: a cycle only the collector would free
         return wire.Reply(self.request.id, kind, len(body), status, headers, times, batch_size, failure), body
+
+    async def wait_for_end(self) -> None:
+        """On the loop, once: until the last of the answer is sent."""
+        self._end = asyncio.get_running_loop().create_future()
+        if not self.is_over:
+            await self._end
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more. The front door still hears when the work is left."""
