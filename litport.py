@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.arguments import add_bench
 
 if TYPE_CHECKING:
     from configs.settings import LitportSettings
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_connection(playground)
     playground.set_defaults(run=_playground)
 
-    _add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"))
+    add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"), _SETTINGS)
 
     models = commands.add_parser("models", help="the model store: list, pull, rm, path")
     actions = models.add_subparsers(metavar="ACTION", required=True)
@@ -124,30 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=lambda _: print(f"litport {VERSION}"))
     return parser
-
-
-def _add_bench(bench: argparse.ArgumentParser) -> None:
-    actions = bench.add_subparsers(metavar="ACTION", required=True)
-    run = actions.add_parser(
-        "run", help="measure a recipe's model, from the bare model up to Litport", epilog=_SETTINGS
-    )
-    run.add_argument("recipe", metavar="RECIPE", help="a recipe (.yaml) with one model, or with bench.model")
-    run.add_argument("--out", required=True, metavar="DIR", help="the folder for the result")
-    run.add_argument("--require-parity", action="store_true", help="fail where a rung answers otherwise")
-    run.add_argument("--confirm", action="store_true", help="try what the verdict advises, and say what it did")
-    run.set_defaults(run=_bench_run)
-    load = actions.add_parser("load", help="load any OpenAI-compatible or predict URL", epilog=_SETTINGS)
-    load.add_argument("url", metavar="URL", help="http://host:port, or the address of an embeddings or predict route")
-    load.add_argument("--model", required=True, help="the name of the model in the requests")
-    load.add_argument("--body", help="the JSON request, for a predict route")
-    load.add_argument("--key", help="the API key (default: the environment's OPENAI_API_KEY)")
-    load.add_argument("--out", metavar="DIR", help="the folder for the result")
-    load.set_defaults(run=_bench_load)
-    compare = actions.add_parser("compare", help="the throughput of one result over another's")
-    compare.add_argument("a", metavar="A", help="the folder of a result")
-    compare.add_argument("b", metavar="B", help="the folder of another")
-    compare.add_argument("--fail-below", type=float, metavar="RATIO", help="exit with 1 where B/A is surely below")
-    compare.set_defaults(run=_bench_compare)
 
 
 _TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==version), or an API (./file.py:Class)"
@@ -208,37 +185,6 @@ def _playground(arguments: argparse.Namespace) -> int:
         if problem.name != "gradio":
             raise
         raise UserError("the playground needs Gradio: `make playground` installs it (the extra `playground`)") from None
-
-
-def _bench_run(arguments: argparse.Namespace) -> int:
-    from benchmarks import commands
-    from servers.platform.targets import check, load
-
-    loaded = load([arguments.recipe], arguments.overrides)
-    check(loaded)
-    options = {"require_parity": arguments.require_parity, "confirm": arguments.confirm}
-    return commands.run_recipe(loaded, Path(arguments.out), **options)
-
-
-def _bench_load(arguments: argparse.Namespace) -> int:
-    from benchmarks import commands
-    from configs.errors import UserError
-    from configs.loading import load
-
-    try:
-        body = json.loads(arguments.body) if arguments.body else None
-    except json.JSONDecodeError as problem:
-        raise UserError(f"--body: expected JSON, got {arguments.body!r}: {problem}") from None
-    key = arguments.key or os.environ.get("OPENAI_API_KEY")
-    out = Path(arguments.out) if arguments.out else None
-    loaded = load([], arguments.overrides)
-    return commands.load_url(loaded, arguments.url, model=arguments.model, key=key, body=body, out=out)
-
-
-def _bench_compare(arguments: argparse.Namespace) -> int:
-    from benchmarks import commands
-
-    return commands.compare(Path(arguments.a), Path(arguments.b), arguments.fail_below)
 
 
 def _settings_without_models() -> "LitportSettings":

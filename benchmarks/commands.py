@@ -7,7 +7,7 @@ when a result is not valid or a ratio is below its limit.
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,17 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
     return _finish(document, out)
 
 
-def compare(base: Path, candidate: Path, fail_below: float | None) -> int:
+def compare(base: Path, candidate: Path, fail_below: float | None, pairs: Sequence[tuple[str, str]] = ()) -> int:
     """Print B's throughput over A's for each rung; status 1 when a whole interval is below `fail_below`."""
-    ratios = comparison.compare(base, candidate)
+    ratios = comparison.compare(base, candidate, pairs)
     below = [ratio for ratio in ratios if fail_below is not None and ratio.high < fail_below]
     for ratio in ratios:
-        line = f"{ratio.rung} ({ratio.users} users): {ratio.ratio:.3f} (95 %: {ratio.low:.3f} to {ratio.high:.3f})"
+        name = ratio.rung if ratio.rung == ratio.against else f"{ratio.against} over {ratio.rung}"
+        interval = f"{ratio.ratio:.3f} (95 %: {ratio.low:.3f} to {ratio.high:.3f})"
+        line = f"{name} ({ratio.users} users): {interval} in {ratio.unit}/s"
         print(f"{line}{'  below ' + str(fail_below) if ratio in below else ''}")
+        if ratio.requests_needed:
+            print(f"  too few to tell 10 %: about {ratio.requests_needed} requests would (bench.workload.requests)")
     print(json.dumps({"ratios": [vars(ratio) for ratio in ratios], "passed": not below}))
     return 1 if below else 0
 

@@ -1,20 +1,21 @@
-"""Two results against each other: ratios with bootstrap intervals, for people and for CI.
+"""Two results against each other: ratios of throughput with their intervals, for people and for CI.
 
-Results of other requests, another model or other arrivals are not compared.
+Results of other requests, another model or other arrivals are not compared. The interval says how much the ratio varied
+within the two runs (`benchmarks.analysis.stretches`); it does not cover what differs between one day and another.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from benchmarks import result
-from benchmarks.analysis import figures
-from benchmarks.analysis.figures import Numbers
+from benchmarks.analysis import stretches
+from benchmarks.analysis.stretches import Stretches
 from benchmarks.result import Result
 from clients.record import RequestRecord, window
 from configs.errors import UserError
@@ -22,27 +23,58 @@ from configs.errors import UserError
 _Key = tuple[str, int]
 """A rung and its number of users."""
 
+_Passes = Sequence[Sequence[RequestRecord]]
+
 _EQUAL: Mapping[str, Callable[[Result], Any]] = {
     "model": lambda result: result.model,
     "workload_digest": lambda result: result.workload_digest,
     "settings.bench.load": lambda result: result.settings.bench.get("load"),
 }
 
+# A comparison should tell this difference of throughput from none.
+_DIFFERENCE = 0.1
+
 
 @dataclass(frozen=True)
 class Ratio:
-    """B's throughput over A's for one rung, with its 95 % interval."""
+    """B's throughput over A's, in `unit` a second, with its 95 % interval.
+
+    `rung` is A's, and `against` B's. `requests_needed` is how many requests a pass would take to tell 10 % from
+    nothing; None where those measured do.
+    """
 
     rung: str
+    against: str
     users: int
+    unit: str
     ratio: float
     low: float
     high: float
+    requests_needed: int | None
 
 
-def compare(base: Path, candidate: Path) -> list[Ratio]:
-    """The rungs that both results have. Raises UserError when the two cannot be compared."""
-    folders = (base, candidate)
+def compare(base: Path, candidate: Path, pairs: Sequence[tuple[str, str]] = ()) -> list[Ratio]:
+    """The ratios of the rungs of `pairs`, by default of those that both results have.
+
+    Two results with one rung each are compared whatever its name. Raises UserError when the two cannot be compared.
+    """
+    first, second = _read(base, candidate)
+    pairs = pairs or _matching([rung for rung, _ in first], [rung for rung, _ in second])
+    ratios = [
+        _ratio((rung, against, users), passes, second[against, users])
+        for rung, against in pairs
+        for (name, users), passes in first.items()
+        if name == rung and (against, users) in second
+    ]
+    if not ratios:
+        names = [", ".join(f"{rung} ({users} users)" for rung, users in side) for side in (first, second)]
+        message = f"the two results have no rung in common: {names[0]}; and {names[1]}"
+        raise UserError(f"{message}; --pair RUNG RUNG names two to compare")
+    return ratios
+
+
+def _read(*folders: Path) -> list[dict[_Key, _Passes]]:
+    """The requests of both results, by rung and users."""
     try:
         results = [result.read(folder) for folder in folders]
     except ValueError as problem:
@@ -54,31 +86,42 @@ def compare(base: Path, candidate: Path) -> list[Ratio]:
     for folder, document in zip(folders, results, strict=True):
         if not document.valid:
             raise UserError(f"{folder} is not valid: {document.findings[0].message}")
-    stretches = [_stretches(folder, document) for folder, document in zip(folders, results, strict=True)]
-    common = [key for key in stretches[0] if key in stretches[1]]
-    if not common:
-        raise UserError("the two results have no rung in common")
-    return [_ratio(key, stretches[0][key], stretches[1][key]) for key in common]
+    return [_read_requests(folder, document) for folder, document in zip(folders, results, strict=True)]
 
 
-def _ratio(key: _Key, *stretches: tuple[Numbers, Numbers]) -> Ratio:
-    draws = [figures.resampled_means(rates, lengths_s, seed) for seed, (rates, lengths_s) in enumerate(stretches)]
-    low, high = np.percentile(draws[1] / draws[0], (2.5, 97.5))
-    means = [np.average(rates, weights=lengths_s) for rates, lengths_s in stretches]
-    return Ratio(*key, float(means[1] / means[0]), float(low), float(high))
+def _matching(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    if len(set(first)) == len(set(second)) == 1:
+        return [(first[0], second[0])]
+    return [(rung, rung) for rung in dict.fromkeys(first) if rung in second]
 
 
-def _stretches(folder: Path, document: Result) -> dict[_Key, tuple[Numbers, Numbers]]:
-    """The rates of each rung in the stretches of its passes, and their lengths in seconds."""
-    rates = {}
-    for key, passes in _read_requests(folder, document).items():
-        windows = [window(records) for records in passes]
-        generates = any(record.output_tokens for records in passes for record in records)
-        rates[key] = figures.stretch_rates(passes, windows, _tokens if generates else _answers)
-    return rates
+def _ratio(key: tuple[str, str, int], base: _Passes, candidate: _Passes) -> Ratio:
+    generates = all(record.output_tokens for passes in (base, candidate) for records in passes for record in records)
+    weight = _tokens if generates else _answers
+    rates = [
+        sum(weight(record) for records in passes for record in records) / sum(map(_duration_s, passes))
+        for passes in (base, candidate)
+    ]
+    cuts: tuple[list[Stretches], list[Stretches]] = ([], [])
+    for records in zip(base, candidate, strict=False):
+        windows = [window(side) for side in records]
+        count = min(stretches.rounds(side, span) for side, span in zip(records, windows, strict=True))
+        for side, span, stretches_of_side in zip(records, windows, cuts, strict=True):
+            stretches_of_side.append(stretches.cut(side, span, weight, count))
+    ratio = rates[1] / rates[0]
+    error = stretches.ratio_error(*cuts)
+    requests = max(len(records) for passes in (base, candidate) for records in passes)
+    needed = math.ceil(requests * (error / _DIFFERENCE) ** 2) if error > _DIFFERENCE else None
+    unit = "tokens" if generates else "requests"
+    return Ratio(*key, unit, ratio, ratio * (1 - error), ratio * (1 + error), needed)
 
 
-def _read_requests(folder: Path, document: Result) -> dict[_Key, list[list[RequestRecord]]]:
+def _duration_s(records: Sequence[RequestRecord]) -> float:
+    begin_s, end_s = window(records)
+    return end_s - begin_s
+
+
+def _read_requests(folder: Path, document: Result) -> dict[_Key, _Passes]:
     passes: dict[_Key, dict[int, list[RequestRecord]]] = {}
     file = (folder if folder.is_dir() else folder.parent) / document.requests_file
     try:

@@ -1,27 +1,26 @@
 """Figures from records: latencies, rates, goodput and errors, each with its interval.
 
-Intervals are 95 % percentile bootstraps (Efron 1979): latencies resampled by request, rates by stretches of the
-measured time. A percentile is given only where at least five observations lie beyond it; otherwise it is None, as is
-everything that was not measured. Times are in seconds.
+Intervals are for 95 %: of latencies percentile bootstraps by request (B. Efron, "Bootstrap methods", Annals of
+Statistics 7, 1979), of rates by stretches of a pass. A percentile is given only where at least five observations lie
+beyond it; otherwise it is None, as is everything that was not measured. Times are in seconds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from benchmarks.analysis import stretches
+from benchmarks.analysis.stretches import Numbers, Weight, Window
 from clients.record import RequestRecord
 from configs.bench import Slo
 
 _BEYOND = 5
 _RESAMPLES = 1000
-_STRETCHES = 20
 
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
-Window = tuple[float, float]
 Pass = Sequence[RequestRecord]
 
 
@@ -122,49 +121,22 @@ def distribution(values: Sequence[float | None]) -> Distribution | None:
     return Distribution(len(measured), *mean, *percentile(50), *percentile(90), *percentile(99))
 
 
-def rate(passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[RequestRecord], float]) -> Rate | None:
+def rate(passes: Sequence[Pass], windows: Sequence[Window], weight: Weight) -> Rate | None:
     """What `weight` counts a second: over all the time, in each pass, and its interval.
 
     An answer that came in parts counts over the times of its parts.
     """
-    stretches, lengths_s = stretch_rates(passes, windows, weight)
-    if not len(stretches) or all(record.failed for records in passes for record in records):
+    if not passes or all(record.failed for records in passes for record in records):
         return None
-    rates = [
-        sum(weight(record) for record in records if not record.failed) / (end - begin)
-        for records, (begin, end) in zip(passes, windows, strict=True)
+    parts = [
+        stretches.cut(records, window, weight, stretches.rounds(records, window))
+        for records, window in zip(passes, windows, strict=True)
     ]
-    spent_s = sum(end - begin for begin, end in windows)
-    total = sum(value * (end - begin) for value, (begin, end) in zip(rates, windows, strict=True))
-    return Rate(total / spent_s, _interval(resampled_means(stretches, lengths_s)), rates)
-
-
-def resampled_means(rates: Numbers, lengths_s: Numbers, seed: int = 0) -> Numbers:
-    """Means over the time of `_RESAMPLES` bootstrap samples of the stretches; a longer stretch counts for more."""
-    indexes = np.random.default_rng(seed).integers(0, len(rates), (_RESAMPLES, len(rates)))
-    means: Numbers = (rates * lengths_s)[indexes].sum(axis=1) / lengths_s[indexes].sum(axis=1)
-    return means
-
-
-def stretch_rates(
-    passes: Sequence[Pass], windows: Sequence[Window], weight: Callable[[RequestRecord], float]
-) -> tuple[Numbers, Numbers]:
-    """The rate in each of the equal stretches into which every pass is cut, and the length of each in seconds."""
-    rates, lengths = [], []
-    for records, (begin, end) in zip(passes, windows, strict=True):
-        times, weights = [], []
-        for record in records:
-            if record.failed:
-                continue
-            parts = record.chunk_s or [record.end_s]
-            times += parts
-            weights += [weight(record) / len(parts)] * len(parts)
-        if end > begin:
-            counts, _ = np.histogram(times, bins=_STRETCHES, range=(begin, end), weights=weights)
-            length_s = (end - begin) / _STRETCHES
-            rates.append(counts / length_s)
-            lengths.append(np.full(_STRETCHES, length_s))
-    return (np.concatenate(rates), np.concatenate(lengths)) if rates else (np.array([]), np.array([]))
+    lengths_s = sum(float(part.lengths_s.sum()) for part in parts)
+    value = sum(part.work * len(part.lengths_s) for part in parts) / lengths_s
+    error = stretches.rate_error(parts)
+    rates = [part.work * len(part.lengths_s) / float(part.lengths_s.sum()) for part in parts]
+    return Rate(value, [max(0.0, value - error), value + error], rates)
 
 
 def knee(levels: Sequence[tuple[int, float, float]]) -> int | None:

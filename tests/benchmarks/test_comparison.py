@@ -1,6 +1,7 @@
 """Two results against each other: the ratio is right, and what cannot be compared is not."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,49 @@ def test_only_rungs_that_both_have_are_compared(tmp_path: Path) -> None:
     one = write(tmp_path / "a", rungs=(("vllm", 4), ("litport", 4)))
     other = write(tmp_path / "b", rungs=(("litport", 4), ("vllm", 8)))
     assert [(ratio.rung, ratio.users) for ratio in compare(one, other)] == [("litport", 4)]
-    with pytest.raises(UserError, match="no rung in common"):
-        compare(one, write(tmp_path / "c", rungs=(("vllm", 8),)))
+    third = write(tmp_path / "c", rungs=(("vllm", 8), ("fastapi", 8)))
+    with pytest.raises(UserError, match=r"no rung in common: vllm \(4 users\), .* and vllm \(8 users\).*--pair RUNG"):
+        compare(one, third)
+
+
+def test_two_addresses_are_compared_without_being_asked_to_be_and_other_rungs_by_pairs(tmp_path: Path) -> None:
+    one = write(tmp_path / "a", rungs=(("http://one:8000", 4),))
+    other = write(tmp_path / "b", 2, rungs=(("http://other:9000", 4),))
+    (ratio,) = compare(one, other)
+    assert (ratio.rung, ratio.against) == ("http://one:8000", "http://other:9000")
+    assert ratio.ratio == pytest.approx(0.5)
+    ladder = write(tmp_path / "c")
+    assert [(ratio.rung, ratio.against) for ratio in compare(ladder, ladder, [("vllm", "litport")])] == [
+        ("vllm", "litport")
+    ]
+
+
+def test_token_counts_of_one_side_alone_are_not_compared_with_answers(tmp_path: Path) -> None:
+    """One server says how many tokens it made and the other does not; the answers are the same."""
+    (first, _) = compare(write(tmp_path / "a", tokens=32), write(tmp_path / "b", tokens=None))
+    assert first.unit == "requests"
+    assert first.ratio == pytest.approx(1)
+
+
+def test_where_the_requests_are_too_few_it_is_said_how_many_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = write(tmp_path / "a"), write(tmp_path / "b")
+    draw = random.Random(0)
+    for folder in folders:
+        requests = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+        now_s = 0.0
+        for request in requests:
+            now_s = now_s if request["index"] else 0.0
+            request["scheduled_s"] = request["sent_s"] = now_s
+            request["end_s"] = now_s = now_s + draw.lognormvariate(0, 1)
+        (folder / "requests.jsonl").write_text("".join(json.dumps(request) + "\n" for request in requests))
+    (first, _) = compare(*folders)
+    assert first.high - first.low > 0.2
+    assert first.requests_needed is not None
+    assert first.requests_needed > 40
+    assert commands.compare(*folders, 0.9) == 0
+    assert f"about {first.requests_needed} requests would (bench.workload.requests)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -128,7 +170,7 @@ def test_a_result_that_is_not_valid_is_not_compared(tmp_path: Path, which: str) 
     }
     folders = [write(tmp_path / name, **(wrong if name == which else {})) for name in ("a", "b")]
     with pytest.raises(UserError, match=f"{which} is not valid: it lagged by 80 ms"):
-        compare(*folders)
+        compare(folders[0], folders[1])
 
 
 @pytest.mark.parametrize(
