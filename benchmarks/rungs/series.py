@@ -1,7 +1,7 @@
 """Prometheus series of a server, read before and after a measurement.
 
 Values are summed over all labels but `step`, which tells LitServe's times apart. Requests other than POST are left out,
-so that the reading itself is not counted. A server that does not answer has no series.
+so that the reading itself is not counted. A server that does not answer, or answers something else, has no series.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ def read(url: str, socket: Path | None = None) -> dict[str, float]:
         with httpx.Client(transport=transport, timeout=_TIMEOUT_S) as client:
             response = client.get(url)
             response.raise_for_status()
-    except httpx.HTTPError:
+        return parse(response.text)
+    except (httpx.HTTPError, ValueError):
         return {}
-    return parse(response.text)
 
 
 def parse(text: str) -> dict[str, float]:
-    """Samples of the exposition format, summed by name."""
+    """Samples of the exposition format, summed by name. Raises ValueError for another format."""
     series: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -41,10 +41,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        found = self.path == "/metrics"
-        self.send_response(200 if found else 404)
+        pages = {"/metrics": PAGE, "/all": '{"output": 1}'}
+        self.send_response(200 if self.path in pages else 404)
         self.end_headers()
-        self.wfile.write(PAGE.encode() if found else b"no")
+        self.wfile.write(pages.get(self.path, "no").encode())
 
     def log_message(self, *_: Any) -> None:
         """Nothing: a Unix socket has no client address to log."""
@@ -94,6 +94,7 @@ def test_a_page_is_read_over_a_unix_socket(socket: Path) -> None:
 def test_a_server_that_has_no_page_or_does_not_answer_has_no_series(socket: Path) -> None:
     assert read("http://model/other", socket) == {}
     assert read("http://127.0.0.1:9/metrics") == {}
+    assert read("http://model/all", socket) == {}, "some servers answer every path with 200"
 
 
 def test_an_empty_page_has_no_series() -> None:
