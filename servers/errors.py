@@ -36,3 +36,7 @@ class ApiError(Exception):
         kind = _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": error})
+
+
+class BystanderError(ApiError):
+    """The model's process ended before it had taken the request, which so is no cause of it."""

@@ -12,6 +12,10 @@ from yarl import URL
 CONNECTION_LOST = (aiohttp.ClientError, OSError)
 
 
+class NotTakenError(ConnectionResetError):
+    """No process has taken the request, and none will."""
+
+
 class AnswerBrokenError(Exception):
     """An answer that has begun breaks off although the process lives; the message says why."""
 

@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, Reply
-from servers.errors import ApiError
+from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
+from servers.errors import ApiError, BystanderError
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
 from servers.models.instance import Instance
@@ -60,6 +60,8 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
             await _send_back(reply, exchange, instance)
         finally:
             reply.close()
+    except NotTakenError:
+        raise _model_died(model, BystanderError) from None
     except CONNECTION_LOST:
         raise _model_died(model) from None
     except AnswerBrokenError as problem:
@@ -100,6 +102,7 @@ async def _is_dying(instance: Instance, deaths: int) -> bool:
     return instance.deaths != deaths
 
 
-def _model_died(model: Model) -> ApiError:
-    message = f"the process of model '{model.name}' ended while it had this request; it is being restarted"
-    return ApiError(503, message, code="model_died", headers={"retry-after": str(model.choose().ready_in_s)})
+def _model_died(model: Model, kind: type[ApiError] = ApiError) -> ApiError:
+    moment = "before" if kind is BystanderError else "while"
+    message = f"the process of model '{model.name}' ended {moment} it had this request; it is being restarted"
+    return kind(503, message, code="model_died", headers={"retry-after": str(model.choose().ready_in_s)})

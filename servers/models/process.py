@@ -13,8 +13,9 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
+from itertools import takewhile
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -117,8 +118,9 @@ class ModelProcess:
     def cause(self) -> str:
         """Why the child broke: the observed reason, and the line of its output that most likely names the cause."""
         since_s = time.monotonic() - self._recent_s
-        error_line = next(_error_lines(line for at_s, line in self._tail if at_s >= since_s), "")
-        return "; ".join(filter(None, (self.reason, error_line)))
+        lines = [line for at_s, line in self._tail if at_s >= since_s]
+        error_line = next(_error_lines(lines), "")
+        return "; ".join(filter(None, (self.reason, error_line, _last_words(lines, error_line))))
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         partial_line = b""
@@ -175,6 +177,19 @@ class _LogFile(RotatingFileHandler):
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: error): .+)")
 # vLLM's messages that follow from the cause, which is a line above them.
 _CONSEQUENCE = re.compile(r"Engine core initialization failed|WorkerProc initialization failed|Failed core proc")
+
+
+# The worker host's word about a worker that could say nothing more itself.
+_OBITUARY = re.compile(r"error: .*worker \d+ \(process \d+\)")
+_LONGEST_WORDS = 200
+
+
+def _last_words(lines: Sequence[str], error_line: str) -> str:
+    """What a worker wrote last, where the error line only tells that it has ended."""
+    if not _OBITUARY.search(error_line):
+        return ""
+    before = [line for line in takewhile(lambda line: error_line not in line, lines) if line.strip()]
+    return f"its last words: {before[-1][:_LONGEST_WORDS]}" if before else ""
 
 
 def _error_lines(lines: Iterable[str]) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Quarantine: rejects requests that kill the process of their model.
 
 Some requests kill the process that answers them, and their senders send them again. A request that is in flight at a
-death becomes a suspect. If it is in flight at the next death too, and no other suspect is, it is rejected from then on.
-If other suspects are, each of them is sent alone until the death of the process names one. Any answer clears a suspect.
-Requests are identified by a digest; their content is not stored.
+death becomes a suspect, unless no process had taken it yet. If it is in flight at the next death too, and no other
+suspect is, it is rejected from then on. If other suspects are, each of them is sent alone until the death of the
+process names one. Any answer clears a suspect. Requests are identified by a digest; their content is not stored.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from servers.errors import ApiError
+from servers.errors import ApiError, BystanderError
 
 _log = logging.getLogger("litport.gateway")
 _MAX_SUSPECTS = 1024
@@ -54,16 +54,19 @@ class Quarantine:
             if suspect:
                 suspect.in_flight += 1
             has_company, deaths = self._has_company(suspect), self._deaths()
-            failed, died = True, False
+            failed, died, is_bystander = True, False, False
             try:
                 yield
                 failed = False
             except ApiError as error:
                 died = error.code == "model_died"
+                is_bystander = isinstance(error, BystanderError)
                 raise
             finally:
                 # vLLM may report the death of its engine in an ordinary answer.
-                if died or self._deaths() != deaths:
+                if is_bystander:
+                    pass
+                elif died or self._deaths() != deaths:
                     has_company = has_company or self._has_company(suspect)
                     self._blame(digest or _digest(path, body), has_company, request_id)
                 elif digest and suspect and not failed:

@@ -25,6 +25,18 @@ def memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> Memory:
     return Memory(limit_bytes, max(0, min(host.available, limit_bytes - used_bytes)))
 
 
+def kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
+    """How many processes the kernel has killed for lack of memory, by its own count; None where it does not say.
+
+    The machine's count and our control group's together: only that it grows tells anything.
+    """
+    pages = [read_text(proc / "vmstat")]
+    files = ("memory.events", "memory.oom_control")
+    pages += [read_text(folder / file) for file in files if (folder := folder_with("memory", file, proc, cgroups))]
+    counts = [int(count) for page in pages for name, count in map(str.split, page.splitlines()) if name == "oom_kill"]
+    return sum(counts) if counts else None
+
+
 def _limit(proc: Path, cgroups: Path) -> tuple[int | None, int]:
     """The control group's limit (None where there is none) and how much of it is in use, in bytes."""
     for maximum, current, droppable in (

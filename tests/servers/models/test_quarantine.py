@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from servers.errors import ApiError
+from servers.errors import ApiError, BystanderError
 from servers.models.quarantine import Quarantine
 
 DIED = ApiError(503, "it died", code="model_died")
@@ -14,19 +14,21 @@ def quarantine_of_one() -> Quarantine:
     return Quarantine("one", lambda: 0)
 
 
-async def send(quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, dies: bool = False) -> None:
-    """One request: it is answered, or its process dies, once `end` is set."""
+async def send(
+    quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, error: ApiError | None = None
+) -> None:
+    """One request: it is answered, or fails, once `end` is set."""
     async with quarantine.watch("/predict", body, "id"):
         if end:
             await end.wait()
-        if dies:
-            raise DIED
+        if error is not None:
+            raise error
 
 
 async def dies(quarantine: Quarantine, *bodies: bytes) -> list[str | None]:
     """The process dies with these requests in hand; the code that each was answered with."""
     death = asyncio.Event()
-    tasks = [asyncio.create_task(send(quarantine, body, death, dies=True)) for body in bodies]
+    tasks = [asyncio.create_task(send(quarantine, body, death, DIED)) for body in bodies]
     await asyncio.sleep(0.01)
     death.set()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -49,6 +51,20 @@ def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: 
     assert "killer" not in caplog.text
 
 
+def test_a_request_that_no_process_had_taken_is_no_suspect() -> None:
+    async def run() -> None:
+        deaths = 0
+        quarantine = Quarantine("one", lambda: deaths)
+        for _ in range(3):
+            deaths += 1
+            with pytest.raises(BystanderError):
+                await send(quarantine, b"queued", error=BystanderError(503, "it died", code="model_died"))
+            await asyncio.sleep(1.1)  # until the process is up again
+        await send(quarantine, b"queued")
+
+    asyncio.run(run())
+
+
 def test_an_answer_clears_a_suspect() -> None:
     async def run() -> None:
         quarantine = quarantine_of_one()
@@ -68,7 +84,7 @@ def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
             await asyncio.sleep(1.1)
         # From now on they are let in one at a time: whoever is alone at the next death it was.
         answered = [asyncio.create_task(send(quarantine, body)) for body in everybody[1:]]
-        killing = asyncio.create_task(send(quarantine, b"killer", dies=True))
+        killing = asyncio.create_task(send(quarantine, b"killer", error=DIED))
         await asyncio.gather(*answered)
         with pytest.raises(ApiError, match="it died"):
             await killing

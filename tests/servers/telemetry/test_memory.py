@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from servers.telemetry.memory import memory
+from servers.telemetry.memory import kills, memory
 
 MIB = 2**20
 
@@ -52,3 +52,24 @@ def test_without_a_limit_it_is_the_machines(tmp_path: Path, limit: str) -> None:
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text("5")
     assert memory(tmp_path / "proc", tmp_path).total_bytes == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("vmstat", "files", "expected"),
+    [
+        ("oom_kill 2\n", {"memory/memory.oom_control": "under_oom 0\noom_kill 1\n"}, 3),
+        ("nr_free 2\n", {"memory.events": "oom 1\noom_kill 4\n"}, 4),
+        ("", {}, None),
+    ],
+)
+def test_the_kernels_count_of_kills_is_read_where_there_is_one(
+    tmp_path: Path, vmstat: str, files: dict[str, str], expected: int | None
+) -> None:
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("3:memory:/\n0::/\n")
+    (tmp_path / "proc" / "vmstat").write_text(vmstat)
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert kills(tmp_path / "proc", tmp_path / "cgroup") == expected

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from servers.engines.connection import AnswerBrokenError
+from servers.engines.connection import AnswerBrokenError, NotTakenError
 from servers.engines.litserve.host import wire
 
 Headers = Sequence[tuple[str, str]]
@@ -20,7 +20,7 @@ class WorkerDiedError(DispatchError, ConnectionResetError):
     """The worker ended while it worked on this request."""
 
 
-class NoWorkerError(DispatchError, ConnectionResetError):
+class NoWorkerError(DispatchError, NotTakenError):
     """The model's processes are gone or leaving."""
 
 

@@ -27,6 +27,7 @@ from servers.engines.litserve.host.devices import device_names
 from servers.engines.litserve.host.load import HostSpec, construct
 from servers.engines.litserve.host.route import document_app
 from servers.engines.litserve.host.worker import ANSWERED, READY, start_worker
+from servers.telemetry import memory
 
 _EXIT_NOT_LOADED = 3
 _BACKLOG = 16
@@ -50,6 +51,7 @@ class Slot:
         self.process: SpawnProcess | None = None
         self._deaths = 0
         self._start_s = 0.0
+        self._memory_kills: int | None = None
         self._reports: connection.Connection | None = None
 
     def start(self, api: Any, spec: HostSpec) -> None:
@@ -67,6 +69,7 @@ class Slot:
             self.process.start()
         worker_end.close()
         self._start_s = time.monotonic()
+        self._memory_kills = memory.kills()
 
     def is_overdue(self, start_timeout_s: float) -> bool:
         """Whether its setup takes too long."""
@@ -105,7 +108,9 @@ class Slot:
         self.process = None
         if status >= 0:
             return f"worker {self.number} (process {pid}) ended with status {status}"
-        hint = " (out of memory?)" if -status == signal.SIGKILL else ""
+        # A kernel that does not count may have done it.
+        is_short = memory.kills() is None or memory.kills() != self._memory_kills
+        hint = " (out of memory?)" if -status == signal.SIGKILL and is_short else ""
         return f"worker {self.number} (process {pid}) was killed by {signal.Signals(-status).name}{hint}"
 
 

@@ -186,7 +186,7 @@ def test_a_worker_that_dies_again_and_again_without_an_answer_ends_the_host(tmp_
         with pytest.raises(NoWorkerError):
             await host.predict(input=1)
         assert await asyncio.to_thread(host.process.wait, 10) == 3
-        assert "was killed by SIGKILL (out of memory?), again after 2 restarts without an answer" in host.log
+        assert "was killed by SIGKILL, again after 2 restarts without an answer" in host.log
         assert host.dispatcher.restarts == 4
 
     run_hosted(tmp_path, use, api=_DIES, max_restarts=2)
