@@ -52,7 +52,7 @@ def parse(text: str) -> Reference:
     if not colon or not class_name.isidentifier():
         raise UserError(f"api {text!r}: expected ./file.py:Class or package.module:Class")
     if place.endswith(".py"):
-        file = Path(place).absolute()
+        file = Path(place).expanduser().absolute()
         return Reference(text, file.stem, class_name, file)
     if not all(part.isidentifier() for part in place.split(".")):
         raise UserError(f"api {text!r}: {place!r} is neither a .py file nor a module's name")
@@ -64,10 +64,10 @@ def read(reference: Reference) -> Source:
     file = reference.file or _module_file(reference.module, reference.text)
     if file is None:  # the module exists, but not as Python source
         return Source("", {}, Constructor(is_open=True))
-    classes, imports = _scope(file, reference.text)
+    classes, names = _scope(file, reference.text)
     if reference.class_name in classes:
         return _source(classes[reference.class_name], classes)
-    if reference.class_name in imports:
+    if reference.class_name in names:
         return Source("", {}, Constructor(is_open=True))
     near = nearest(reference.class_name, classes)
     raise UserError(f"api {reference.text!r}: {file.name} has no class {reference.class_name}{near}")
@@ -99,7 +99,7 @@ def _module_file(module: str, text: str) -> Path | None:
 
 
 def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
-    """The classes that the file defines at its top, and the names that it imports."""
+    """The classes that the file defines at its top, and the names that it imports or assigns."""
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except OSError as error:
@@ -108,7 +108,9 @@ def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
         raise UserError(f"api {text!r}: {file} is not valid Python: {error}") from error
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return classes, {alias.asname or alias.name for node in imports for alias in node.names}
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    assigned = {target.id for target in targets if isinstance(target, ast.Name)}
+    return classes, assigned | {alias.asname or alias.name for node in imports for alias in node.names}
 
 
 def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:

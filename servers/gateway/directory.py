@@ -39,6 +39,14 @@ class Directory:
             raise not_offered(model, path)
         return model
 
+    def predicting(self) -> Model:
+        """The only model that predicts. Raises ApiError 400 where there is none, or more than one."""
+        models = [model for model in self.models.values() if model.card and model.card.predict_path]
+        if len(models) == 1:
+            return models[0]
+        paths = ", ".join(f"/predict/{model.name}" for model in models) or "none is up"
+        raise ApiError(400, f"name a model in the path: {paths}", code="missing_model", param="model")
+
     def offers(self, path: str) -> bool:
         """Whether some model offers this path."""
         return any(model.card and path in model.card.routes for model in self.models.values())

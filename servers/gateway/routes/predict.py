@@ -4,14 +4,26 @@ from servers.gateway.body.content import BodyKind
 from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
+from servers.models.model import Model
 
 
 async def _predict(exchange: Exchange) -> None:
-    model = exchange.gateway.directory.find(exchange.parameters["model"])
+    await _dispatch(exchange, exchange.gateway.directory.find(exchange.parameters["model"]))
+
+
+async def _predict_by_the_only_one(exchange: Exchange) -> None:
+    # The path that clients of LitServe know.
+    await _dispatch(exchange, exchange.gateway.directory.predicting())
+
+
+async def _dispatch(exchange: Exchange, model: Model) -> None:
     path = ready_card(model).predict_path
     if path is None:
         raise not_offered(model, "/predict")
     await exchange.gateway.dispatch(exchange, model, path)
 
 
-ROUTES = (Route("/predict/{model:path}", ("POST",), "predict", _predict, body=BodyKind.ANY, label="/predict"),)
+ROUTES = (
+    Route("/predict/{model:path}", ("POST",), "predict", _predict, body=BodyKind.ANY, label="/predict"),
+    Route("/predict", ("POST",), "predict", _predict_by_the_only_one, body=BodyKind.ANY),
+)

@@ -62,6 +62,20 @@ def test_paths_are_relative_to_the_working_directory(plugin: str, monkeypatch: p
     registry.check("my_plugin:Plain", {}, has_source=False)
 
 
+def test_a_file_may_be_in_the_home_folder(plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path(plugin).parent))
+    registry.check("~/my_plugin.py:Plain", {}, has_source=False)
+    assert registry.load("~/my_plugin.py:Plain").__name__ == "Plain"
+
+
+def test_a_class_may_be_made_by_a_function(tmp_path: Path) -> None:
+    text = "import litserve as ls\ndef make():\n    class Own(ls.LitAPI): ...\n    return Own\nAPI = make()\n"
+    (tmp_path / "made_by_a_function.py").write_text(text)
+    name = f"{tmp_path}/made_by_a_function.py:API"
+    registry.check(name, {"any": 1}, has_source=False)
+    assert registry.load(name).__name__ == "Own"
+
+
 @pytest.mark.parametrize(
     ("name", "init", "has_source", "says"),
     [

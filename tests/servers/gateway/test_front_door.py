@@ -54,6 +54,13 @@ def test_a_form_names_its_model_too(door: Door) -> None:
     assert "'nobody'" in str(error["message"])
 
 
+def test_predict_without_a_name_is_the_only_model_that_predicts(door: Door, tmp_path: Path) -> None:
+    assert door.client.post("/predict", json={}).json()["path"] == "/predict"
+    with open_door(tmp_path, TinyEngine("one"), TinyEngine("two")) as both:
+        error = error_of(both.client.post("/predict", json={}), 400)
+        assert error["message"] == "name a model in the path: /predict/one, /predict/two"
+
+
 def test_predict_takes_a_model_with_a_slash_and_any_body(door: Door) -> None:
     answer = door.client.post("/predict/org/one?top_k=3", content=b"\x00" * 1000).json()
     assert (answer["path"], answer["query"], answer["bytes"]) == ("/predict", "top_k=3", 1000)
