@@ -13,7 +13,7 @@ from tests.servers.engines.litserve.host.cases import FIELDS, case, chat, upload
 from tests.servers.engines.litserve.host.twins import Case, Outcome, Raw, Twins
 
 _INTERNAL = {"detail": "Internal server error"}
-_TOGETHER: dict[str, Any] = {"max_batch_size": 2, "batch_timeout": 0.3}
+_TOGETHER: dict[str, Any] = {"max_batch_size": 2, "batch_timeout": 2.0}
 _PART = upload(("content", b"AAH/"), file_name=None)
 
 
