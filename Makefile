@@ -20,10 +20,10 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos format docs lock lock-check image test-containers clean
 
-# The Python that runs the set-up: any Python 3 will do, as the set-up looks for 3.11 itself.
-PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.11 python'; do \
+# The Python that runs the set-up: any Python 3 will do, as the set-up looks for the newest of 3.11 to 3.13 itself.
+PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.13 python'; do \
 	$$python -c '' 2>/dev/null && echo "$$python" && break; done),\
-	$(error Python 3.11 was not found: install python3.11 and python3.11-venv (or uv), and try again))
+	$(error Python 3.11 to 3.13 was not found: install python3 and python3-venv (or uv), and try again))
 SETUP = @$(PYTHON) requirements/install.py $(addprefix --flavour=,$(FLAVOUR))
 
 help: ## list the targets
@@ -79,10 +79,10 @@ docs: dev-setup ## write docs/configuration.md from the settings, and the dashbo
 	.venv/bin/python docker/grafana/dashboards.py
 
 lock: ## write the locks anew from pyproject.toml; newer versions: ARGS=--upgrade
-	@$(PYTHON) requirements/lock.py $(ARGS)
+	@$(PYTHON) -m requirements.lock $(ARGS)
 
 lock-check: ## fail where a lock is not what pyproject.toml resolves to
-	@$(PYTHON) requirements/lock.py --check
+	@$(PYTHON) -m requirements.lock --check
 
 image: IMAGE = $(or $(FLAVOUR),cpu)
 image: ## build the container image litport:cpu, or with FLAVOUR=cuda litport:cuda

@@ -1,8 +1,9 @@
 """Keeps `.venv` equal to a lock; every make target that needs Python runs it first.
 
-A `.venv` that differs from its stamp is built anew, so a set-up that was killed half way needs no repair. This runs
-before anything is installed, so it uses the standard library only, on any Python from 3.8 on. The CPU and the CUDA
-build of vLLM install the same modules, so another flavour means a new `.venv`.
+A `.venv` that differs from its stamp is built anew, so a set-up that was killed half way needs no repair. It gets the
+newest Python of those that Litport runs on. This runs before anything is installed, so it uses the standard library
+only, on any Python from 3.8 on. The CPU and the CUDA build of vLLM install the same modules, so another flavour means a
+new `.venv`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,7 @@ def main() -> int:
 def set_up(flavour: str | None, extras: tuple[str, ...], turn: int) -> None:
     """Make `.venv` what the locks say, with these extras; `turn` is the descriptor whose lock this process holds.
 
-    Raises SetupError where there is no Python 3.11, no wheel for this machine, or pip fails.
+    Raises SetupError where there is no Python that Litport runs on, no wheel for this machine, or pip fails.
     """
     stamp = _read_stamp()
     flavour = flavour or stamp.get("flavour") or detected_flavour()
@@ -101,15 +103,23 @@ def _build(flavour: str, lock: Path, turn: int) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         machine = f"{platform.system()} on {platform.machine()}"
         raise SetupError(f"the locks are for Linux on x86_64 and this is {machine}: use a container")
-    create = _venv_command()  # before the old .venv is removed, which may hold the Python that runs this
+    commands = _venv_commands()  # before the old .venv is removed, which may hold the Python that runs this
     print(f"Setting up .venv ({flavour}); once, a few minutes", flush=True)
-    STAMP.unlink(missing_ok=True)  # first, as it is not true of a half-removed .venv
-    shutil.rmtree(VENV, ignore_errors=True)
-    creation = _quiet(*create)
-    if creation.returncode != 0:
-        raise SetupError(f"`{' '.join(create)}` failed:\n{creation.stdout}")
-    if flavour == "cpu":
-        _install_torch(lock, turn)
+    for command, fallback in zip_longest(commands, commands[1:]):
+        STAMP.unlink(missing_ok=True)  # first, as it is not true of a half-removed .venv
+        shutil.rmtree(VENV, ignore_errors=True)
+        creation = _quiet(*command)
+        if creation.returncode != 0:
+            raise SetupError(f"`{' '.join(command)}` failed:\n{creation.stdout}")
+        if flavour != "cpu":
+            break
+        try:
+            _install_torch(lock, turn)
+            break
+        except SetupError:  # some indexes have the CPU build of torch for one Python and lack it for a newer one
+            if fallback is None:
+                raise
+            print(f"  once more with {fallback[0]}", flush=True)
     _pip(f"{_count(lock)} packages", turn, *PIP_LOCK_OPTIONS, str(lock))
 
 
@@ -130,16 +140,36 @@ def _install_torch(lock: Path, turn: int) -> None:
             raise SetupError(f"{error}\n{index_error}") from None
 
 
-def _venv_command() -> list[str]:
-    probe = "import sys, ensurepip, venv; print(sys.base_prefix); sys.exit(sys.version_info[:2] != (3, 11))"
-    for python in (sys.executable, "python3.11", "python3"):
-        if shutil.which(python):
-            result = _quiet(python, "-c", probe)
-            if result.returncode == 0:
-                return [f"{result.stdout.strip()}/bin/python3.11", "-m", "venv", str(VENV)]
-    if shutil.which("uv"):
-        return ["uv", "venv", "--seed", "--python", "3.11", str(VENV)]
-    raise SetupError("Python 3.11 was not found: install python3.11 and python3.11-venv (or uv), and try again")
+def pythons() -> tuple[str, ...]:
+    """The Pythons that pyproject.toml allows, the newest first, such as 3.12."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    match = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', text, re.MULTILINE)
+    if match is None:
+        raise SetupError('pyproject.toml: requires-python: expected ">=3.A,<3.B"')
+    return tuple(f"3.{minor}" for minor in reversed(range(int(match[1]), int(match[2]))))
+
+
+def _venv_commands() -> list[list[str]]:
+    """The commands that make `.venv`, one for each Python that is here and can make one, the newest first."""
+    versions = pythons()
+    probe = "import sys, ensurepip, venv; print(*sys.version_info[:2], sep='.'); print(sys.base_prefix)"
+    names = [*(f"python{version}" for version in versions), "python3", sys.executable]
+    bases = {}
+    for result in (_quiet(name, "-c", probe) for name in names if shutil.which(name)):
+        if result.returncode == 0:
+            version, base = result.stdout.splitlines()[:2]
+            bases.setdefault(version, base)
+    commands = [
+        [f"{bases[version]}/bin/python{version}", "-m", "venv", str(VENV)] for version in versions if version in bases
+    ]
+    if not commands and shutil.which("uv"):
+        commands = [["uv", "venv", "--seed", "--python", versions[0], str(VENV)]]
+    if not commands:
+        raise SetupError(
+            f"a Python from {versions[-1]} to {versions[0]} with its venv module was not found: "
+            "install python3 and python3-venv (or uv), and try again"
+        )
+    return commands
 
 
 def _pip(label: str, turn: int, *arguments: str) -> None:
@@ -212,7 +242,9 @@ def _digest(path: Path) -> str:
 
 
 def _count(lock: Path) -> int:
-    return len(re.findall(r"^[\w.-]+==", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    python = _quiet(str(PYTHON), "-c", "import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip()
+    lines = re.findall(r"^[\w.-]+==.*", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    return len([line for line in lines if " ; " not in line or f"'{python}'" in line])
 
 
 def _quiet(*command: str) -> subprocess.CompletedProcess[str]:
