@@ -2,14 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-import aiohttp
-from yarl import URL
-
 # What `Connection.send` and the chunks of a reply raise when there is no answer, or no whole one.
-CONNECTION_LOST = (aiohttp.ClientError, OSError)
+CONNECTION_LOST = (OSError,)
 
 
 class NotTakenError(ConnectionResetError):
@@ -20,16 +16,12 @@ class AnswerBrokenError(Exception):
     """An answer that has begun breaks off although the process lives; the message says why."""
 
 
-# Shorter than the 5 s of uvicorn in the children, so that the front door is the first to close an idle connection.
-_KEEP_ALIVE_S = 3.0
-
-
 @dataclass(frozen=True)
 class Reply:
     """An answer as it comes: headers as they were sent, and the chunks of the body. `close` it, read or not.
 
     `body` is the whole body where it is there already; the chunks are the same bytes. Reading the chunks raises
-    CONNECTION_LOST or AnswerBrokenError.
+    CONNECTION_LOST or AnswerBrokenError. Chunks that are a `servers.engines.stream.Stream` cost the front door least.
     """
 
     status: int
@@ -66,31 +58,3 @@ class Connection(Protocol):
     async def close(self) -> None:
         """Close the connection, and with it the requests in flight."""
         ...
-
-
-class HttpConnection:
-    """HTTP on a Unix socket: one connection a request, without a limit; bodies and cookies pass unchanged."""
-
-    restarts = 0  # when a process behind it ends, so does the instance
-
-    def __init__(self, socket: Path) -> None:
-        self._session = aiohttp.ClientSession(
-            "http://localhost",
-            connector=aiohttp.UnixConnector(str(socket), limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={"accept-encoding": "identity"},  # compression costs more than the socket
-        )
-
-    async def send(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
-    ) -> Reply:
-        """See `Connection`."""
-        url = URL.build(path=path, query_string=query, encoded=True)
-        response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-        return Reply(response.status, response.raw_headers, response.content.iter_any(), response.release)
-
-    async def close(self) -> None:
-        """See `Connection`."""
-        await self._session.close()

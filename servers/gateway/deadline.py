@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable
 
 from servers.errors import ApiError
-from servers.gateway.request import ClientGone, Receive, Request
+from servers.gateway.cycle import Cycle
+from servers.gateway.request import ClientGone, Request
 
 HEADER = "x-request-timeout"
 
@@ -43,24 +44,24 @@ class Deadline:
             return cls(begin_s, client_s, HEADER)
         return cls(begin_s, limit_s, limit_name)
 
-    async def limit_answer(self, receive: Receive, work: Awaitable[None]) -> None:
+    async def limit_answer(self, cycle: Cycle, work: Awaitable[None]) -> None:
         """Do the work; cancel it when the client leaves (ClientGone) or time is up (ApiError 504).
 
-        The body must have been read before: after it, `receive` only reports that the client has left.
+        The body must have been read before.
         """
         has_left = False
         loop = asyncio.get_running_loop()
+        timeout = asyncio.timeout(self._remaining_s())
 
-        async def watch_client() -> None:
+        def leave() -> None:
             nonlocal has_left
-            while (await receive())["type"] != "http.disconnect":
-                pass
             has_left = True
-            timeout.reschedule(loop.time())
+            if not timeout.expired():
+                timeout.reschedule(loop.time())
 
-        watcher = loop.create_task(watch_client())
         try:
-            async with asyncio.timeout(self._remaining_s()) as timeout:
+            async with timeout:
+                cycle.watch(leave)
                 await work
         except TimeoutError:
             if has_left:
@@ -68,7 +69,7 @@ class Deadline:
             message = f"no complete answer within {self._limit_s:g} s ({self._limit_name})"
             raise ApiError(504, message, code="timeout") from None
         finally:
-            watcher.cancel()
+            cycle.watch(None)
 
     async def limit_body(self, body: Awaitable[bytes]) -> bytes:
         """Read the request's body; give up when time is up (ApiError 408)."""

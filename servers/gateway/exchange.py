@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clients.documents import Readiness, Status
 from configs.settings import Limits
 from servers.gateway.body.content import NO_CONTENT, Content
+from servers.gateway.cycle import Cycle
 from servers.gateway.directory import Directory
 from servers.gateway.keys import Key
-from servers.gateway.request import Receive, Request
+from servers.gateway.request import Request
 from servers.gateway.response import Response
 from servers.gateway.usage import NO_USAGE, Usage
 from servers.models.model import Model
@@ -62,6 +63,8 @@ class Exchange:
     `label` is the route's name in metrics, `parameters` has the values of the parameters in its pattern, `begin_s` is
     the arrival of the request's head (`time.monotonic()`), and `limits` are those in force at that moment.
 
+    `cycle` is the connection's side of it.
+
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
     `usage` that the answer names, and `queued_s`, when it began to wait for its turn.
     """
@@ -69,7 +72,7 @@ class Exchange:
     request: Request
     response: Response
     gateway: Gateway
-    receive: Receive
+    cycle: Cycle
     limits: Limits
     label: str
     parameters: Mapping[str, str]

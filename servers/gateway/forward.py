@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping
 
 from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
+from servers.engines.stream import Stream
 from servers.errors import ApiError, BystanderError
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
+from servers.gateway.response import Response
 from servers.models.instance import Instance
 from servers.models.model import Model
 
@@ -84,14 +86,34 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
         else:
             await response.send_error(error, headers)
         return
-    await response.start(reply.status, headers)
-    if reply.body is not None:
-        await response.finish(reply.body)
+    chunks = reply.chunks
+    whole = chunks.whole() if reply.body is None and isinstance(chunks, Stream) else reply.body
+    if whole is not None:
+        await response.start(reply.status, headers, is_whole=True)
+        await response.finish(whole)
         return
-    async for chunk in reply.chunks:
-        instance.answered_at_s = time.monotonic()
-        await response.write(chunk)
+    await response.start(reply.status, headers)
+    passing = _Passing(response, instance)
+    if isinstance(chunks, Stream):
+        await chunks.relay(passing)
+    else:
+        async for part in chunks:
+            if not passing.write(part):
+                await passing.drain()
     await response.finish()
+
+
+class _Passing:
+    """The sink of an answer: the client, while the instance counts as answering."""
+
+    def __init__(self, response: Response, instance: Instance) -> None:
+        self._response = response
+        self._instance = instance
+        self.drain = response.drain
+
+    def write(self, chunk: bytes) -> bool:
+        now_s = self._instance.answered_at_s = time.monotonic()
+        return self._response.write_now(chunk, now_s)
 
 
 async def _is_dying(instance: Instance, deaths: int) -> bool:

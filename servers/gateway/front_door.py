@@ -12,6 +12,7 @@ import time
 from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
 from servers.errors import ApiError
+from servers.gateway import cycle
 from servers.gateway.body.content import BodyKind, read_content
 from servers.gateway.deadline import Deadline
 from servers.gateway.directory import Directory
@@ -58,15 +59,16 @@ class FrontDoor:
         self._request_ended = asyncio.Event()
         self.metrics = self._ledger.metrics.registry
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one request."""
         begin_s = time.monotonic()
         request = Request.from_scope(scope)
         match = self._table.match(request.method, request.path)
         route = match.route
-        response = Response(send, request.id, route.encode_error)
+        own_cycle = cycle.take(scope)
+        response = Response(send, own_cycle, request.id, route.encode_error)
         exchange = Exchange(
-            request, response, self, receive, self._limits, route.label or route.template, match.parameters, begin_s
+            request, response, self, own_cycle, self._limits, route.label or route.template, match.parameters, begin_s
         )
         if route.is_recorded:
             self._ledger.begin(exchange)
@@ -100,7 +102,10 @@ class FrontDoor:
     async def _read_body(self, exchange: Exchange, kind: BodyKind) -> None:
         request, limits = exchange.request, exchange.limits
         deadline = _deadline(exchange)
-        exchange.body = await deadline.limit_body(request.read_body(exchange.receive, limits.max_body_bytes))
+        body = request.take_body(exchange.cycle, limits.max_body_bytes)
+        if body is None:
+            body = await deadline.limit_body(request.read_body(exchange.cycle, limits.max_body_bytes))
+        exchange.body = body
         exchange.content = read_content(exchange.body, request.content_type, limits, kind)
         if self._is_draining:
             raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
@@ -114,7 +119,7 @@ class FrontDoor:
         deadline = _deadline(exchange, model)
         key.enter(tokens)
         try:
-            await deadline.limit_answer(exchange.receive, self._run(exchange, model, path))
+            await deadline.limit_answer(exchange.cycle, self._run(exchange, model, path))
         finally:
             exchange.usage = read_usage(exchange.response.tail)
             key.leave(tokens, _count_tokens(exchange))

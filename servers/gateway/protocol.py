@@ -7,12 +7,14 @@ internals (`HttpToolsProtocol`, hence the pin to 0.54.*); tests/servers/gateway/
 
 import asyncio
 from typing import ClassVar, Literal
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from configs.settings import Limits
 from servers.errors import ApiError
+from servers.gateway.cycle import Cycle
 
 # How long data of a rejected client is still read and dropped. Closing at once would make the kernel send a reset,
 # which can overtake the rejection.
@@ -25,6 +27,7 @@ class Protocol(HttpToolsProtocol):
     """One connection. `limits` is set by the subclass that `Server` makes: uvicorn builds the instances itself."""
 
     limits: ClassVar[Limits]
+    cycle: Cycle
 
     # What is being read: "start" before the first byte, None between the end of a request and the next one.
     _part: Literal["start", "head", "body"] | None = "start"
@@ -54,6 +57,8 @@ class Protocol(HttpToolsProtocol):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
+        if self.cycle is not None and self.cycle.disconnected:
+            self.cycle.leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, and set the timer for what must come next."""
@@ -94,7 +99,7 @@ class Protocol(HttpToolsProtocol):
             return  # data_received feeds it again, without the upgrade
         self._part, self._has_progress, self._dropped_bytes = "body", True, 0
         self._body_due_s = self.loop.time() + self.limits.body_timeout_s
-        super().on_headers_complete()
+        self._begin_cycle()
         self.headers = []  # trailers are dropped with this list; uvicorn would use them as headers
         if self.expect_100_continue:
             # A client that is answered without `100 Continue` may send its body or not, so what comes next is unknown.
@@ -163,6 +168,35 @@ class Protocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         return self._part != "body" and (self.cycle is None or self.cycle.response_complete)
 
+    def _begin_cycle(self) -> None:
+        """Start the request as uvicorn does, with a cycle of ours."""
+        scope, url, version = self.scope, httptools.parse_url(self.url), self.parser.get_http_version()
+        path = url.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
+        previous = self.cycle
+        cycle = self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        cycle.publish()
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # see _is_answered
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
     def _check_head(self) -> None:
         names = [name for name, _ in self.headers]
         head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
@@ -217,6 +251,7 @@ class Protocol(HttpToolsProtocol):
         if running:
             cycle.disconnected = True
             cycle.message_event.set()
+            cycle.leave()
         body = error.body()
         headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         fields = "".join(f"{name}: {value}\r\n" for name, value in (headers | error.headers).items())
@@ -237,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         return ApiError(431, message, code="headers_too_large")
 
 
-def _is_answered(cycle: RequestResponseCycle) -> bool:
+def _is_answered(cycle: Cycle) -> bool:
     # A quick client sends its next request as soon as it has all bytes of an answer. That can be before the application
     # has reported the end of the answer; uvicorn queues that request.
     is_whole = cycle.response_started and not cycle.chunked_encoding and cycle.expected_content_length == 0

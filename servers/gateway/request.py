@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from servers.errors import ApiError
+from servers.gateway.cycle import Cycle
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -75,15 +76,21 @@ class Request:
             headers = {name: value for name, value in headers.items() if name not in _TRACE_HEADERS} | dict(trace)
         return {"content-type": "application/json", **headers, "x-request-id": self.id}
 
-    async def read_body(self, receive: Receive, max_bytes: int) -> bytes:
+    def take_body(self, cycle: Cycle, max_bytes: int) -> bytes | None:
+        """The body if it is there already, as that of most requests is. Raises as `read_body` does."""
+        self._check_length(max_bytes)
+        body = cycle.whole_body()
+        if body is not None and len(body) > max_bytes:
+            raise _too_large(len(body), max_bytes)
+        return body
+
+    async def read_body(self, cycle: Cycle, max_bytes: int) -> bytes:
         """The whole body. Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read."""
-        length = self.headers.get("content-length", "")
-        if length.isdigit() and int(length) > max_bytes:
-            raise _too_large(int(length), max_bytes)
+        self._check_length(max_bytes)
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await receive()
+            message: Any = await cycle.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message["body"])
@@ -92,6 +99,11 @@ class Request:
                 raise _too_large(size, max_bytes)
             if not message["more_body"]:
                 return b"".join(parts)
+
+    def _check_length(self, max_bytes: int) -> None:
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length) > max_bytes:
+            raise _too_large(int(length), max_bytes)
 
 
 def _too_large(size: int, max_bytes: int) -> ApiError:

@@ -4,8 +4,9 @@ No label has a value that a client may choose freely: models, routes, names of k
 that the settings or the code limit.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, disable_created_metrics
 
+from servers.gateway.histogram import Histogram
 from servers.gateway.usage import Usage
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # one more series for each counter
@@ -18,11 +19,11 @@ class ModelTimes:
     """The histograms of one model, in seconds; stored, because a look-up costs more than an observation."""
 
     def __init__(self, metrics: "RequestMetrics", model: str) -> None:
-        self.queue_s = metrics.queue_s.labels(model)
-        self.request_s = metrics.request_s.labels(model)
-        self.upstream_s = metrics.upstream_s.labels(model)
-        self.first_token_s = metrics.first_token_s.labels(model)
-        self.inter_chunk_s = metrics.inter_chunk_s.labels(model)
+        self.queue_s = metrics.queue_s.of(model)
+        self.request_s = metrics.request_s.of(model)
+        self.upstream_s = metrics.upstream_s.of(model)
+        self.first_token_s = metrics.first_token_s.of(model)
+        self.inter_chunk_s = metrics.inter_chunk_s.of(model)
 
 
 class RequestMetrics:
@@ -69,4 +70,6 @@ class RequestMetrics:
         return Counter(f"litport_{name}", help_text, ["model", *labels], registry=self.registry)
 
     def _histogram(self, name: str, help_text: str) -> Histogram:
-        return Histogram(f"litport_{name}_seconds", help_text, ["model"], buckets=_BUCKETS_S, registry=self.registry)
+        histogram = Histogram(f"litport_{name}_seconds", help_text, _BUCKETS_S)
+        self.registry.register(histogram)
+        return histogram

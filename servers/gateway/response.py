@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from servers.errors import ApiError
+from servers.gateway.cycle import Cycle
 from servers.gateway.request import Send
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -18,15 +19,16 @@ EncodeError = Callable[[ApiError], bytes]
 
 
 class Response:
-    """Wraps ASGI's `send` for one request; every response carries the request id.
+    """Wraps ASGI's `send` and the cycle for one request; every response carries the request id.
 
     `encode_error` makes the JSON body of an error. `status` is None until the response has begun. For an event stream,
     `events` counts the events, `first_event_s` is when the first came (`time.monotonic()`), and `on_gap` is called with
     the seconds between one chunk and the next.
     """
 
-    def __init__(self, send: Send, request_id: str, encode_error: EncodeError = ApiError.body) -> None:
+    def __init__(self, send: Send, cycle: Cycle, request_id: str, encode_error: EncodeError = ApiError.body) -> None:
         self._send = send
+        self._cycle = cycle
         self._request_id = request_id.encode()
         self._encode_error = encode_error
         self.status: int | None = None
@@ -38,26 +40,37 @@ class Response:
         self._last_chunk = b""
         self._previous_chunk = b""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers."""
+    async def start(self, status: int, headers: Headers, *, is_whole: bool = False) -> None:
+        """Send status and headers; with `is_whole`, they wait for the body, which `finish` sends at once."""
         fields = [*headers, (b"x-request-id", self._request_id)]
         self.status = status
         self._is_event_stream = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in fields
         )
-        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        await self._send({"type": "http.response.start", "status": status, "headers": fields, "is_whole": is_whole})
 
-    async def write(self, chunk: bytes) -> None:
-        """Send a piece of the body as it is."""
+    def write_now(self, chunk: bytes, now_s: float) -> bool:
+        """Send a piece of the body as it is, at `now_s`; False when `drain` must come before the next one."""
         self._previous_chunk, self._last_chunk = self._last_chunk, chunk
         if self._is_event_stream:
-            self._count_events(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._count_events(chunk, now_s)
+        return self._cycle.write(chunk)
+
+    async def drain(self) -> None:
+        """Wait until the client reads."""
+        await self._cycle.drain()
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body, as fast as the client reads."""
+        await self.drain()
+        self.write_now(chunk, time.monotonic())
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
         if chunk:
             self._previous_chunk, self._last_chunk = self._last_chunk, chunk
+            if self._is_event_stream:
+                self._count_events(chunk, time.monotonic())
         await self._send({"type": "http.response.body", "body": chunk})
 
     @property
@@ -68,7 +81,8 @@ class Response:
     async def send_body(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Send a complete response whose body is JSON already."""
         length = str(len(body)).encode()
-        await self.start(status, [*headers, (b"content-type", b"application/json"), (b"content-length", length)])
+        fields = [*headers, (b"content-type", b"application/json"), (b"content-length", length)]
+        await self.start(status, fields, is_whole=True)
         await self.finish(body)
 
     async def send_json(self, value: Any, status: int = 200) -> None:
@@ -83,8 +97,7 @@ class Response:
         elif self._is_event_stream:
             await self.finish(b"data: " + self._encode_error(error) + b"\n\n")
 
-    def _count_events(self, chunk: bytes) -> None:
-        now_s = time.monotonic()
+    def _count_events(self, chunk: bytes, now_s: float) -> None:
         if self.first_event_s is None:
             self.first_event_s = now_s
         elif self.on_gap is not None:

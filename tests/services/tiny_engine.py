@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.engines.base import Card, Command, Needs, post
-from servers.engines.connection import Connection, HttpConnection
+from servers.engines.connection import Connection
+from servers.engines.http_connection import HttpConnection
 from servers.processes.group import Member
 
 

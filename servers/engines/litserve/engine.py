@@ -17,7 +17,8 @@ from typing import Any
 from configs.settings import LitServeModel
 from servers.engines import allocator
 from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
-from servers.engines.connection import Connection, HttpConnection
+from servers.engines.connection import Connection
+from servers.engines.http_connection import HttpConnection
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing

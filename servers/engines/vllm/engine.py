@@ -15,7 +15,8 @@ from typing import Any
 from configs.settings import VllmModel
 from servers.engines import allocator
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
-from servers.engines.connection import Connection, HttpConnection
+from servers.engines.connection import Connection
+from servers.engines.http_connection import HttpConnection
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.processes.group import Member

@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from servers.gateway.histogram import Histogram
 from tests.services.front_door import Door, open_door
 from tests.services.page_reader import values
 from tests.services.tiny_engine import TinyEngine
@@ -124,3 +126,16 @@ def test_states_queues_and_canaries_are_told(tmp_path: Path) -> None:
     assert found["litport_requests_running_max" + one] == 3
     assert found["litport_requests_waiting_max" + one] == 5
     assert found["litport_requests_running" + one] == 0
+
+
+def test_the_page_of_a_histogram_is_that_of_prometheus_client() -> None:
+    bounds_s = (0.001, 0.5, 1)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    histogram = Histogram("litport_a_seconds", "Help", bounds_s)
+    ours.register(histogram)
+    reference = prometheus_client.Histogram("litport_a_seconds", "Help", ["model"], buckets=bounds_s, registry=theirs)
+    assert generate_latest(ours) == generate_latest(theirs)
+    for model, duration_s in (("b", 0.0005), ("a", 0.001), ("a", 0.0011), ("b", 1), ("b", 7.25)):
+        histogram.of(model).observe(duration_s)
+        reference.labels(model).observe(duration_s)
+    assert generate_latest(ours) == generate_latest(theirs)

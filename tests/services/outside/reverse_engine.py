@@ -20,7 +20,8 @@ from benchmarks.rungs.harness import EngineHarness
 from benchmarks.rungs.process import free_port
 from configs.settings import ModelSettings
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post
-from servers.engines.connection import Connection, HttpConnection
+from servers.engines.connection import Connection
+from servers.engines.http_connection import HttpConnection
 from servers.engines.kind import EngineKind, Site
 from servers.gateway.body.content import BodyKind
 from servers.gateway.exchange import Exchange

@@ -1,12 +1,11 @@
-"""What the dispatcher takes and gives: a request, its answer, and the parts of one that comes bit by bit."""
+"""What the dispatcher takes and gives: a request, and its answer."""
 
-import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servers.engines.connection import AnswerBrokenError, NotTakenError
-from servers.engines.litserve.host import wire
+from servers.engines.stream import Stream
 
 Headers = Sequence[tuple[str, str]]
 STEPS = ("receive", "queue", "batch_wait", "decode", "predict", "encode")
@@ -89,60 +88,6 @@ class Totals:
             self.seconds[step] += getattr(steps, f"{step}_s")
 
 
-class Parts:
-    """The body of an answer as it comes; closing it before its end cancels the work. Raises DispatchError."""
-
-    def __init__(self, on_close: Callable[[], None], grant: Callable[[int], None]) -> None:
-        self._on_close = on_close
-        self._grant = grant
-        self._parts: deque[bytes] = deque()
-        self._passed_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._is_over = False
-        self._error: DispatchError | None = None
-
-    def __aiter__(self) -> "Parts":
-        return self
-
-    async def __anext__(self) -> bytes:
-        """All that has come since the last time."""
-        while not self._parts:
-            if self._is_over:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._passed_bytes += len(body)
-        if self._passed_bytes >= wire.WINDOW_BYTES // 2 and not self._is_over:
-            self._grant(self._passed_bytes)
-            self._passed_bytes = 0
-        return body
-
-    def close(self) -> None:
-        """Nobody reads on."""
-        if not self._is_over:
-            self._is_over = True
-            self._on_close()
-
-    def push(self, body: bytes) -> None:
-        """A part has come; an empty one tells nothing."""
-        if body:
-            self._parts.append(body)
-            self._wake()
-
-    def end(self, error: DispatchError | None = None) -> None:
-        """It is whole, or broken off."""
-        self._is_over, self._error = True, error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
 @dataclass(slots=True)
 class HostResponse:
     """An answer: `body` if it is whole, else `parts`. `steps` is there once the last of it has come."""
@@ -150,5 +95,5 @@ class HostResponse:
     status: int
     headers: Headers
     body: bytes = b""
-    parts: Parts | None = None
+    parts: Stream | None = None
     steps: Steps | None = field(default=None)

@@ -18,12 +18,12 @@ from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.answer import (
     BrokenAnswerError,
     HostResponse,
-    Parts,
     Policy,
     Totals,
     WorkerDiedError,
 )
 from servers.engines.litserve.host.entry import Assignment, Entry, steps_of
+from servers.engines.stream import Stream
 from servers.processes.pause import pausable_timeout
 
 _log = logging.getLogger("litport.model")
@@ -220,7 +220,7 @@ class Link(asyncio.Protocol):
             if reply.kind == wire.Kind.WHOLE:
                 entry.settle(HostResponse(reply.status, reply.headers, body, None, steps_of(entry, reply)))
             elif reply.kind == wire.Kind.BEGIN:
-                parts = Parts(partial(self.cancel, entry), partial(self.grant, entry.number))
+                parts = Stream(partial(self.cancel, entry), partial(self.grant, entry.number), wire.WINDOW_BYTES // 2)
                 parts.push(body)
                 entry.settle(HostResponse(reply.status, reply.headers, b"", parts))
             elif entry.response is not None and entry.response.parts is not None:

@@ -263,9 +263,9 @@ def test_a_slow_reader_holds_back_its_stream_and_costs_bounded_memory(tmp_path: 
         response = await host.dispatcher.send(HostRequest("r", "application/json", json.dumps(body).encode()))
         parts = response.parts
         assert parts is not None
-        await wait_until_async(lambda: sum(map(len, parts._parts)) > 1_000_000)
+        await wait_until_async(lambda: sum(map(len, parts._chunks)) > 1_000_000)
         await asyncio.sleep(0.3)
-        assert sum(map(len, parts._parts)) < 1_200_000
+        assert sum(map(len, parts._chunks)) < 1_200_000
         taken = 0
         async for part in parts:
             taken += len(part)

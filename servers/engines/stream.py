@@ -1,0 +1,132 @@
+"""The body of an answer on its way: from the connection to a process that pushes it to whoever passes it on.
+
+While `relay` waits, a chunk goes to its sink in the very call that brought it, without a change of task: for an event
+stream that is half of what an event costs.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """Takes the chunks of an answer."""
+
+    def write(self, chunk: bytes) -> bool:
+        """Take a chunk; False when it is enough until `drain` returns."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until there is room again."""
+        ...
+
+
+class Stream:
+    """The chunks of one body; for one reader, which either iterates or relays.
+
+    `on_close` is called when the reader leaves before the end. `grant` is called with the number of bytes that were
+    passed on, whenever they are at least `window_bytes`: a source that sends no more than it is granted holds back for
+    a slow reader.
+    """
+
+    def __init__(self, on_close: Callable[[], None], grant: Callable[[int], None], window_bytes: int) -> None:
+        self._on_close = on_close
+        self._grant = grant
+        self._window_bytes = window_bytes
+        self._chunks: deque[bytes] = deque()
+        self._passed_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self._is_over = False
+        self._error: Exception | None = None
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """All that has come since the last time. Raises the error that the source ended it with."""
+        while not self._chunks:
+            if self._is_over:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._wait()
+        return self._take()
+
+    async def relay(self, sink: Sink) -> None:
+        """Pass on the whole body; returns at its end. Raises what iterating raises, and what the sink raises."""
+        while self._chunks or not self._is_over:
+            if self._chunks:
+                if not sink.write(self._take()):
+                    await sink.drain()
+                continue
+            self._sink = sink
+            try:
+                await self._wait()
+            finally:
+                self._sink = None
+            await sink.drain()
+        if self._error is not None:
+            raise self._error
+
+    def whole(self) -> bytes | None:
+        """The body, if all of it is there; else None, and nothing is taken."""
+        if not self._is_over or self._error is not None:
+            return None
+        return self._take() if self._chunks else b""
+
+    def close(self) -> None:
+        """The reader leaves."""
+        if not self._is_over:
+            self._is_over = True
+            self._on_close()
+
+    def push(self, chunk: bytes) -> None:
+        """A chunk has come; an empty one tells nothing."""
+        if not chunk:
+            return
+        if self._sink is None:
+            self._chunks.append(chunk)
+        else:
+            try:
+                has_room = self._sink.write(chunk)
+            except Exception as error:
+                self._sink = None
+                self._fail(error)
+                return
+            self._count(chunk)
+            if has_room:
+                return
+            self._sink = None
+        self._wake()
+
+    def end(self, error: Exception | None = None) -> None:
+        """The body is whole, or breaks off."""
+        if not self._is_over:
+            self._is_over, self._error = True, error
+            self._wake()
+
+    def _take(self) -> bytes:
+        chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._count(chunk)
+        return chunk
+
+    def _count(self, chunk: bytes) -> None:
+        self._passed_bytes += len(chunk)
+        if self._passed_bytes >= self._window_bytes and not self._is_over:
+            passed_bytes, self._passed_bytes = self._passed_bytes, 0
+            self._grant(passed_bytes)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
