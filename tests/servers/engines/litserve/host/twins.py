@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, Connection, HttpConnection
+from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, Connection
+from servers.engines.http_connection import HttpConnection
 from servers.engines.litserve.host.answer import Policy
 from servers.engines.litserve.host.connection import HostConnection
 from servers.processes.group import ProcessGroup
