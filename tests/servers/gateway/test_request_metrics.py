@@ -81,7 +81,8 @@ def test_a_stream_has_a_first_token_and_gaps_and_another_answer_has_none(door: D
     one, two = labels(model="one"), labels(model="two")
     assert found["litport_time_to_first_token_seconds_count" + one] == 1
     assert found["litport_inter_chunk_duration_seconds_count" + one] == 5  # the last is [DONE]
-    assert 0.15 <= found["litport_inter_chunk_duration_seconds_sum" + one] < 2
+    # The first event waits for the answer's head to be sent, and so may be passed on a little later than it came.
+    assert 0.12 <= found["litport_inter_chunk_duration_seconds_sum" + one] < 2
     whole_s = found["litport_request_duration_seconds_sum" + one]
     assert found["litport_time_to_first_token_seconds_sum" + one] < whole_s - 0.14
     assert found["litport_time_to_first_token_seconds_count" + two] == 0
