@@ -154,7 +154,7 @@ def _venv_commands() -> list[list[str]]:
     versions = pythons()
     probe = "import sys, ensurepip, venv; print(*sys.version_info[:2], sep='.'); print(sys.base_prefix)"
     names = [*(f"python{version}" for version in versions), "python3", sys.executable]
-    bases = {}
+    bases: dict[str, str] = {}
     for result in (_quiet(name, "-c", probe) for name in names if shutil.which(name)):
         if result.returncode == 0:
             version, base = result.stdout.splitlines()[:2]
