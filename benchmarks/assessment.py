@@ -41,16 +41,18 @@ def analyse(
         ceiling = ceilings.get((result.rung, result.users))
         summary = summarise(
             result,
-            course.bench.slo,
+            course.bench,
             baseline,
             _generator(result, course, ceiling),
             efficiency.assess(result, model_dir, dtype, course.bench.price_per_hour),
             result.users == _knee(results, result.rung),
         )
         findings += _findings(result, course, ceiling)
+        if require_parity and result.answers_error:
+            message = f"its answers cannot be compared: {result.answers_error}"
+            findings.append(Finding("parity", result.rung, message))
         if require_parity and summary.parity and not summary.parity.holds:
-            share = summary.parity.exact_share
-            findings.append(Finding("parity", result.rung, f"{share:.0%} of its answers are those of the baseline"))
+            findings.append(Finding("parity", result.rung, summary.parity.problem))
         rungs.append(summary)
     return Assessment(rungs, findings)
 

@@ -36,6 +36,8 @@ _WIDTH = 150
 def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confirm: bool) -> int:
     """Measure the ladder of the recipe's model and write the result into the folder `out`."""
     settings = loaded.settings
+    if require_parity and not settings.bench.parity_prompts:
+        raise UserError("--require-parity: expected bench.parity_prompts of 1 or more, got 0, which compares nothing")
     plan = Plan(settings, run.choose_model(settings), sys.argv, require_parity, confirm)
     _make_folder(out)
     with _progress() as report_step:
@@ -48,13 +50,14 @@ def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confi
 
 def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, body: Any, out: Path | None) -> int:
     """Load somebody's server and print its figures; they go into the folder `out`, too, if one is given."""
-    bench = loaded.settings.bench
+    # There is nothing to compare answers with.
+    bench = loaded.settings.bench.model_copy(update={"parity_prompts": 0})
     address, endpoint = endpoint_of(url, bench.workload.kind)
     if endpoint.form == "json" and body is None:
         raise UserError(f"--body: expected the JSON request to send to {endpoint.path}")
     if out is not None:
         _make_folder(out)
-    kind = bench.workload.kind or ("example" if endpoint.form == "json" else "tokens")
+    kind = "example" if body is not None else bench.workload.kind or ("chat" if endpoint.form == "chat" else "tokens")
     course = Course.plan(bench, kind, body)
     started_at = time.time()
     with _progress() as report_step:
@@ -62,7 +65,7 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
             rung = _url_rung(address, endpoint, model, key)
             results = measure_ladder(lambda: [rung], course, report_step, bench.passes)
         except (RungError, OSError) as problem:
-            raise UserError(f"{url}: {problem}") from None
+            raise UserError(f"{problem}{_advice(str(problem))}") from None
     if out is not None:
         result.write_requests(out, results)
     analysis = assessment.analyse(results, course, measure_ceilings(results, bench.load.generators))
@@ -78,6 +81,13 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
         findings=analysis.findings,
     )
     return _finish(document, out)
+
+
+def _advice(problem: str) -> str:
+    """What the caller can do about an answer of somebody's server."""
+    if "status 401" in problem or "status 403" in problem:
+        return "; --key, or OPENAI_API_KEY, gives a key"
+    return "; --model names the model" if "status 404" in problem else ""
 
 
 def compare(base: Path, candidate: Path, fail_below: float | None, pairs: Sequence[tuple[str, str]] = ()) -> int:

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import httpx
+
 from benchmarks.analysis.hardware import RUNG, Sample, Window, window_of
-from benchmarks.analysis.measurement import Measurement, RungResult
+from benchmarks.analysis.measurement import Answer, Measurement, RungResult
 from benchmarks.course import Course
 from benchmarks.load.ceiling import ceiling_per_s
 from benchmarks.load.request import ReadAs
 from benchmarks.load.workload import Item
 from benchmarks.rungs.base import Rung
+from benchmarks.rungs.process import RungError
 from servers.telemetry import Sampler
 
 Report = Callable[[str], None]
@@ -49,10 +52,20 @@ def measure_ladder(
                     _add(result, rung, start_s, reading)
                     if number == 0 and not result.answers and course.bench.parity_prompts:
                         report(f"{step}: comparing answers")
-                        result.answers = rung.answer(course.parity)
+                        result.answers, result.answers_error = _answers(rung, course)
+                        if result.answers_error:
+                            report(f"{step}: its answers cannot be compared: {result.answers_error}")
             finally:
                 rung.end()
     return sorted(results.values(), key=lambda result: (order.index(result.rung), result.users))
+
+
+def _answers(rung: Rung, course: Course) -> tuple[list[Answer], str | None]:
+    """The answers to compare, or why there are none: what was measured counts without them."""
+    try:
+        return rung.answer(course.parity), None
+    except (RungError, httpx.HTTPError, ValueError, KeyError, TypeError) as problem:
+        return [], f"{type(problem).__name__}: {problem}"
 
 
 def measure_ceilings(results: Sequence[RungResult], generators: int) -> Ceilings:
@@ -109,7 +122,9 @@ def _measure(rung: Rung, course: Course, report: Report, step: str) -> Iterator[
 def _measure_at(rung: Rung, course: Course, users: int, warm_users: int, items: Sequence[Item]) -> _Reading:
     load = course.bench.load
     if course.warmup:
-        rung.measure(course.warmup, warm_users, load.time_limit_s, 1)
+        records = rung.measure(course.warmup, warm_users, load.time_limit_s, 1).records
+        if all(record.failed for record in records):
+            raise RungError(f"{rung.name}: no request of the warm-up was answered: {records[0].error}")
     processes = {RUNG: rung.pid} if rung.pid else {}
     with Sampler(processes, course.bench.sample_interval_s) as sampler:
         measurement = rung.measure(items, users, load.time_limit_s, load.generators)

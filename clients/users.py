@@ -17,6 +17,8 @@ from geventhttpclient.response import HTTPParseError
 from locust import User, constant, task
 from locust.exception import StopUser
 
+from clients import events
+from clients.answers import EVENT, LINE, decode, error_message, note_usage
 from clients.record import Call, RequestRecord
 
 _CONNECT_TIMEOUT_S = 10
@@ -100,7 +102,7 @@ class ModelUser(User):
         try:
             if record.status != 200:
                 body = bytes(response.read())
-                record.error = f"status {record.status}: {body[:300].decode(errors='replace')}"
+                record.error = f"status {record.status}: {error_message(body)}"
                 return len(body)
             size = self.read(response, record)
             record.end_s = time.monotonic()
@@ -115,31 +117,34 @@ class CompletionUser(ModelUser):
     def read(self, response: Any, record: RequestRecord) -> int:
         """Note each event that has content; usage comes with the last one (`stream_options.include_usage`)."""
         size = 0
-        finished = False
-        # The first line tells how lines end; from then on a whole event is read at once.
-        first = response.readline(b"\n")
-        end = b"\r\n\r\n" if first.endswith(b"\r\n") else b"\n\n"
-        event = first + response.readline(end[len(end) // 2 :])
-        while event:
+        finished = has_text = False
+        for block in events.blocks(response):
             now_s = time.monotonic()
-            size += len(event)
-            data = event.partition(b":")[2].strip()
-            if data == b"[DONE]":
+            size += len(block)
+            event = events.parse(block)
+            if event is None:
+                continue
+            if event.data == b"[DONE]":
                 finished = True
-            elif data:
-                self._take(_EVENT.decode(data), record, now_s)
-            event = response.readline(end)
+            elif event.name == "error":
+                record.error = record.error or f"error event: {error_message(event.data)}"
+            elif event.data:
+                has_text = self._take(event.data, record, now_s) or has_text
         if not finished and record.error is None:
             record.error = "the stream ended without [DONE]"
+        if record.error is None and not (record.output_tokens or (has_text and record.output_tokens is None)):
+            record.error = "no token: the stream ended properly, without any content"
         return size
 
-    def _take(self, event: "_Event", record: RequestRecord, now_s: float) -> None:
+    def _take(self, data: bytes, record: RequestRecord, now_s: float) -> bool:
+        event = decode(EVENT, data)
         if event.error is not None:
-            record.error = f"error event: {msgspec.json.encode(event.error)[:300].decode()}"
+            record.error = record.error or f"error event: {error_message(data)}"
         if event.usage:
-            _note_usage(record, event.usage)
+            note_usage(record, event.usage)
         if any(choice.has_content for choice in event.choices):
             record.chunk_s.append(now_s)
+        return any(choice.has_text for choice in event.choices)
 
 
 class LineUser(ModelUser):
@@ -148,14 +153,16 @@ class LineUser(ModelUser):
     def read(self, response: Any, record: RequestRecord) -> int:
         """Note each line; usage comes with the last one."""
         size = 0
-        while line := response.readline(b"\n"):
+        while line := response.readline(b"\n") or bytes(response.read()):
             record.chunk_s.append(time.monotonic())
             size += len(line)
-            part = _LINE.decode(line)
+            part = decode(LINE, line)
             if part.error is not None:
-                record.error = f"error line: {msgspec.json.encode(part.error)[:300].decode()}"
+                record.error = record.error or f"error line: {error_message(line)}"
             if part.usage:
-                _note_usage(record, part.usage)
+                note_usage(record, part.usage)
+        if record.error is None and not (size and record.output_tokens != 0):
+            record.error = "no token: the answer ended properly, without any content"
         return size
 
 
@@ -166,8 +173,10 @@ class WholeUser(ModelUser):
         """Read it all; usage where the answer has one."""
         body = bytes(response.read())
         record.chunk_s.append(time.monotonic())
-        if b'"usage"' in body and (usage := _LINE.decode(body).usage):
-            _note_usage(record, usage)
+        if not body:
+            record.error = "no content: the answer is empty"
+        if b'"usage"' in body and (usage := decode(LINE, body).usage):
+            note_usage(record, usage)
         return len(body)
 
 
@@ -215,54 +224,3 @@ class PlannedCalls:
         self.records.append(record)
         if waiting := self._answers.get(call.index):
             waiting.set()
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[msgspec.Raw] | None = None
-
-
-class _Choice(msgspec.Struct):
-    text: str | None = None
-    delta: _Delta | None = None
-
-    @property
-    def has_content(self) -> bool:
-        # A completion's event has a token even where it is no whole character yet; a chat's first has none.
-        if self.text is not None:
-            return True
-        delta = self.delta
-        return bool(delta and (delta.content or delta.reasoning or delta.reasoning_content or delta.tool_calls))
-
-
-class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: msgspec.Raw | None = None
-
-
-class _Line(msgspec.Struct):
-    usage: _Usage | None = None
-    error: msgspec.Raw | None = None
-
-
-_EVENT = msgspec.json.Decoder(_Event)
-_LINE = msgspec.json.Decoder(_Line)
-
-
-def _note_usage(record: RequestRecord, usage: _Usage) -> None:
-    record.prompt_tokens = usage.prompt_tokens
-    record.output_tokens = usage.completion_tokens
-    record.cached_tokens = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None

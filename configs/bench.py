@@ -135,6 +135,14 @@ class Validity(Section):
     max_throttled: Seconds = Field(
         0.05, description="Largest share of the time in which the CPU quota may throttle Litport."
     )
+    max_logprob_distance: Seconds = Field(
+        0.005,
+        description="Largest mean difference (nats) between the log-probabilities of equal tokens, for answers to "
+        "count as the baseline's; for float32, as 16 bits round more.",
+    )
+    max_score_distance: Seconds = Field(
+        0.001, description="Largest difference of a classifier's scores, likewise; scores go from 0 to 1."
+    )
 
 
 class Bench(Section):

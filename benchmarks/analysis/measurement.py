@@ -12,12 +12,16 @@ from clients.record import RequestRecord, window
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One greedy answer: generated tokens with their log-probabilities, vectors, or labels; None for what it is not."""
+    """One greedy answer: generated tokens with their log-probabilities, vectors, or labels with their scores.
+
+    None for what it is not.
+    """
 
     token_ids: list[int] | None = None
     logprobs: list[float] | None = None
     vectors: list[list[float]] | None = None
     labels: list[str] | None = None
+    scores: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Measurement:
 class RungResult:
     """What one rung gave at a number of users, in all passes: an entry of each list is a pass.
 
-    `read_as` is how its answers are read; None for a bare model, which no load generator asks.
+    `read_as` is how its answers are read; None for a bare model, which no load generator asks. `answers_error` says why
+    there are no answers to compare although they were wanted.
     """
 
     rung: str
@@ -74,6 +79,7 @@ class RungResult:
     utilisation: list[Window] = field(default_factory=list)
     series: list[list[Sample]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    answers_error: str | None = None
     batch_size: int | None = None
     read_as: ReadAs | None = None
 

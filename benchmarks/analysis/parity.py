@@ -1,7 +1,9 @@
-"""Whether a rung answers as the baseline does: tokens exactly, vectors by their angle, labels by their order.
+"""Whether a rung answers as the baseline does: tokens and their log-probabilities, vectors by their angle, labels by
+their order and scores.
 
 A faster server that answers something else is not faster. Greedy answers only; the distance of log-probabilities counts
-the tokens before the first that differs, since after it the two continue different texts.
+the tokens before the first that differs, since after it the two continue different texts. Weights that are a little
+wrong often keep the likeliest token and the order of labels, so the distances count, too.
 """
 
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.analysis.measurement import Answer
+from configs.bench import Validity
 
 # Vectors of the same model in the same precision, batched otherwise.
 _SAME_COSINE = 0.9999
@@ -20,7 +23,8 @@ class Parity(msgspec.Struct, frozen=True):
 
     `exact_share` is the share of equal answers, `first_divergence` the earliest position of a token that differs,
     `logprob_distance` the mean absolute difference of log-probabilities (nats), `least_cosine` the least cosine of two
-    vectors. `holds` is whether all answers are the baseline's; it follows from `exact_share`.
+    vectors, `score_distance` the largest difference of two scores. `holds` is whether all answers are the baseline's,
+    and `problem` says which are not.
     """
 
     prompts: int
@@ -28,13 +32,12 @@ class Parity(msgspec.Struct, frozen=True):
     first_divergence: int | None = None
     logprob_distance: float | None = None
     least_cosine: float | None = None
-    holds: bool = False
+    score_distance: float | None = None
+    holds: bool = True
+    problem: str = ""
 
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "holds", self.exact_share == 1.0)
 
-
-def compare(baseline: Sequence[Answer], answers: Sequence[Answer]) -> Parity | None:
+def compare(baseline: Sequence[Answer], answers: Sequence[Answer], limits: Validity) -> Parity | None:
     """How the answers agree with the baseline's; None when there is nothing to compare."""
     pairs = list(zip(baseline, answers, strict=True))
     if not pairs:
@@ -43,13 +46,30 @@ def compare(baseline: Sequence[Answer], answers: Sequence[Answer]) -> Parity | N
     equal = [_are_equal(base, answer) for base, answer in pairs]
     divergences = [point for base, answer in pairs if (point := _divergence(base, answer)) is not None]
     distances = [distance for base, answer in pairs for distance in _distances(base, answer)]
-    return Parity(
+    parity = Parity(
         prompts=len(pairs),
         exact_share=sum(equal) / len(equal),
         first_divergence=min(divergences, default=None),
         logprob_distance=float(np.mean(distances)) if distances else None,
         least_cosine=min(cosines, default=None),
+        score_distance=max((gap for base, answer in pairs for gap in _score_gaps(base, answer)), default=None),
     )
+    problem = _problem(parity, limits)
+    return msgspec.structs.replace(parity, holds=not problem, problem=problem)
+
+
+def _problem(parity: Parity, limits: Validity) -> str:
+    if parity.exact_share < 1:
+        return f"{parity.exact_share:.0%} of its answers are those of the baseline"
+    for name, distance, limit in (
+        ("logprob", parity.logprob_distance, limits.max_logprob_distance),
+        ("score", parity.score_distance, limits.max_score_distance),
+    ):
+        if distance is not None and distance > limit:
+            what = "log-probabilities" if name == "logprob" else "scores"
+            setting = f"bench.validity.max_{name}_distance: {limit:g}"
+            return f"its answers are those of the baseline, but their {what} differ by {distance:.2g} ({setting})"
+    return ""
 
 
 def _are_equal(base: Answer, answer: Answer) -> bool:
@@ -74,6 +94,12 @@ def _distances(base: Answer, answer: Answer) -> list[float]:
     end = _divergence(base, answer)
     pairs = zip(base.logprobs[:end], answer.logprobs[:end], strict=False)
     return [abs(expected - logprob) for expected, logprob in pairs]
+
+
+def _score_gaps(base: Answer, answer: Answer) -> list[float]:
+    if not base.scores or not answer.scores or base.labels != answer.labels:
+        return []
+    return [abs(expected - score) for expected, score in zip(base.scores, answer.scores, strict=True)]
 
 
 def _cosine(base: Sequence[Sequence[float]], answer: Sequence[Sequence[float]]) -> float:

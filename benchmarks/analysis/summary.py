@@ -14,7 +14,7 @@ from benchmarks.analysis.figures import Figures
 from benchmarks.analysis.hardware import Sample, Window
 from benchmarks.analysis.measurement import Measurement, RungResult
 from benchmarks.analysis.parity import Parity
-from configs.bench import Slo
+from configs.bench import Bench
 
 
 class RowSummary(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class RungSummary(msgspec.Struct, frozen=True):
 
 def summarise(
     result: RungResult,
-    slo: Slo,
+    bench: Bench,
     baseline: RungResult | None,
     generator: GeneratorSummary | None,
     efficiency: Efficiency,
@@ -86,14 +86,14 @@ def summarise(
         users=result.users,
         batch_size=result.batch_size,
         start_s=result.start_s,
-        figures=figures.summarise(passes, windows, slo),
+        figures=figures.summarise(passes, windows, bench.slo),
         time=summarise_time(result.measurements),
         prefix_cache_hit_rate=_mean([measurement.hit_rate for measurement in result.measurements]),
         generator=generator,
         utilisation=result.utilisation,
         efficiency=efficiency,
         series=result.series,
-        parity=parity.compare(baseline.answers, result.answers) if baseline and comparable else None,
+        parity=parity.compare(baseline.answers, result.answers, bench.validity) if baseline and comparable else None,
         knee=knee,
     )
 

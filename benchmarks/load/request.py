@@ -10,7 +10,7 @@ from benchmarks.load.workload import Item
 from clients.record import Call
 from configs.errors import UserError
 
-Form = Literal["completions", "embeddings", "causal_lm", "image", "json"]
+Form = Literal["completions", "chat", "embeddings", "causal_lm", "image", "json"]
 ReadAs = Literal["events", "lines", "whole"]
 
 
@@ -30,14 +30,22 @@ EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings")
 def endpoint_of(url: str, workload: str | None) -> tuple[str, Endpoint]:
     """The address of the server and the endpoint that a URL stands for; the kind of `workload` tells the form.
 
-    Raises UserError when it is no URL.
+    A URL that names a route is that route; one without a path, or whose path ends with /v1, is OpenAI's base, under
+    which messages and tokens have a route each. Raises UserError when it is no URL, or its route does not take the
+    workload.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"expected a URL such as http://127.0.0.1:8000, got {url!r}")
     address, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    if path in ("", "/v1", "/v1/completions", "/v1/chat/completions"):
-        return address, COMPLETIONS
+    if path == "" or path.endswith("/v1"):
+        return address, Endpoint("completions", f"{path or '/v1'}/completions", "events")
+    if path.endswith("/chat/completions"):
+        _refuse(path, workload, ("tokens", "shared-prefix"), "sends token ids", "chat, or file")
+        return address, Endpoint("chat", path, "events")
+    if path.endswith("/completions"):
+        _refuse(path, workload, ("chat", "file"), "sends messages", "tokens, or shared-prefix")
+        return address, Endpoint("completions", path, "events")
     if path.endswith("/embeddings"):
         return address, Endpoint("embeddings", path)
     if workload == "images":
@@ -45,6 +53,13 @@ def endpoint_of(url: str, workload: str | None) -> tuple[str, Endpoint]:
     if workload in ("tokens", "shared-prefix", "chat"):
         return address, Endpoint("causal_lm", path, "lines")
     return address, Endpoint("json", path)
+
+
+def _refuse(path: str, workload: str | None, kinds: Sequence[str], sends: str, expected: str) -> None:
+    if workload in kinds:
+        raise UserError(
+            f"bench.workload.kind: expected {expected} for {path}; {workload} {sends}, which it does not take"
+        )
 
 
 def calls(items: Sequence[Item], endpoint: Endpoint, model: str) -> list[Call]:
@@ -59,7 +74,7 @@ def _call(item: Item, endpoint: Endpoint, model: str) -> Call:
         body, content_type = _multipart(item.picture)
     else:
         body = json.dumps(_body(item, endpoint.form, model)).encode()
-        if endpoint.form == "completions" and item.token_ids is None:
+        if endpoint.form == "completions" and (item.messages is not None or "messages" in (item.body or {})):
             path = path.replace("/completions", "/chat/completions")
     # A request from a file may end before its limit.
     asked_tokens = item.output_tokens if item.body is None else None

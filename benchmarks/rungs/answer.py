@@ -7,11 +7,15 @@ from benchmarks.analysis.measurement import Answer
 
 
 def answer_of(output: Any) -> Answer:
-    """What a LitAPI returned: its vectors or labels, whichever it has; otherwise its text as one label."""
+    """What a LitAPI returned: its vectors or labels and scores, whichever it has; otherwise its text as one label."""
     if isinstance(output, dict) and "embeddings" in output:
         return Answer(vectors=output["embeddings"])
     if isinstance(output, dict) and "predictions" in output:
-        return Answer(labels=[str(prediction["label"]) for prediction in output["predictions"]])
+        scores = [prediction.get("score") for prediction in output["predictions"]]
+        return Answer(
+            labels=[str(prediction["label"]) for prediction in output["predictions"]],
+            scores=scores if all(isinstance(score, int | float) for score in scores) else None,
+        )
     return Answer(labels=[repr(output)])
 
 
@@ -30,6 +34,6 @@ def answer_of_text(text: str) -> Answer:
         return Answer(token_ids=document["token_ids"])
     if "data" in document:
         return Answer(vectors=[entry["embedding"] for entry in document["data"]])
-    if document.keys() == {"vectors", "labels"}:
-        return Answer(vectors=document["vectors"], labels=document["labels"])
+    if document.keys() == {"vectors", "labels", "scores"}:  # the naive server's
+        return Answer(**document)
     return answer_of(document)

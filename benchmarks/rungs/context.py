@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from benchmarks.analysis.breakdown import RowReader
 from benchmarks.analysis.layer import Layer
-from benchmarks.load.request import Endpoint
+from benchmarks.load.request import Endpoint, endpoint_of
 from benchmarks.load.workload import Item
 from benchmarks.rungs import series
 from benchmarks.rungs.bare.rung import BareRung
@@ -63,8 +64,9 @@ class RungContext:
         return self.server(rung, self.spec_argv("benchmarks.rungs.server.naive", rung, spec, port), port, endpoint)
 
     def url(self, rung: str, endpoint: Endpoint) -> ServerRung:
-        """Somebody else's server, whose URL is the rung's name."""
-        return self._server(rung, rung.rstrip("/"), endpoint, None)
+        """Somebody else's server, whose URL is the rung's name; `endpoint` is where a URL without a path leads to."""
+        address, named_endpoint = endpoint_of(rung, self.settings.bench.workload.kind)
+        return self._server(rung, address, named_endpoint if urlsplit(rung).path.strip("/") else endpoint, None)
 
     def litport(self, endpoint: Endpoint, overrides: Mapping[str, Any]) -> ServerRung:
         """The model through Litport; `overrides` change its settings, such as `args.max-num-seqs`."""

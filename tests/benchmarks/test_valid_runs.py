@@ -130,3 +130,23 @@ def test_a_wrong_url_is_one_line(url: str, words: str) -> None:
     done = litport("bench", "load", url, "--model", "m")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (None, "ConnectionRefusedError"),
+        ({"fail_every": 1}, "status 500: told to fail"),
+        ({"fail_every": 1, "fail_status": 401}, "status 401: told to fail; --key, or OPENAI_API_KEY, gives a key"),
+        ({"fail_every": 1, "fail_status": 404}, "status 404: told to fail; --model names the model"),
+    ],
+    ids=["nothing listens", "it only fails", "wrong key", "wrong model"],
+)
+def test_a_server_that_answers_nothing_is_one_line(
+    layered: Layered, capsys: pytest.CaptureFixture[str], fault: dict[str, Any] | None, problem: str
+) -> None:
+    url = "http://127.0.0.1:9" if fault is None else layered(**fault).url
+    assert main(["bench", "load", url, "--model", "m"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("litport: ")]
+    assert line.startswith(f"litport: {url}: no request of the warm-up was answered: ")
+    assert problem in line

@@ -8,8 +8,8 @@ can be held against known answers.
 Times in seconds: `http_s` before the engine has the request, `template_s`, `queue_s`, `prefill_s` (then the first token
 is there), `decode_s` from the first token to the last, `tail_s` between the last token and the end of the answer.
 Others: `tokens` (instead of those asked for), `hit_share` (of the prompt, from the prefix cache), `fail_every` (each
-n-th request is a 500), `slower_after` and `slow_s` (an extra queue time from that request on). PUT /times sets others
-and counts requests from the beginning.
+n-th request is a 500, or `fail_status`), `slower_after` and `slow_s` (an extra queue time from that request on). PUT
+/times sets others and counts requests from the beginning.
 """
 
 import asyncio
@@ -80,7 +80,8 @@ async def completions(request: Request) -> Response:
     seen += 1
     number = seen
     if TIMES.get("fail_every") and number % TIMES["fail_every"] == 0:
-        return Response('{"error": {"message": "told to fail"}}', status_code=500, media_type="application/json")
+        body = '{"error": {"message": "told to fail"}}'
+        return Response(body, status_code=TIMES.get("fail_status", 500), media_type="application/json")
     asked = TIMES.get("tokens") or body["max_tokens"]
     prompt_tokens = len(body["prompt"])
     if not body.get("stream"):

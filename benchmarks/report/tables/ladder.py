@@ -81,8 +81,9 @@ def parity(result: Result) -> Table:
         "same": of(lambda parity: parity.holds, lambda holds: "yes" if holds else "NO"),
         "prompts": of(lambda parity: parity.prompts, whole),
         "same answers": of(lambda parity: parity.exact_share, "{:.0%}".format),
-        "first token that differs": lambda parity: "none" if parity.holds else _divergence(parity),
+        "first token that differs": lambda parity: "none" if parity.exact_share == 1 else _divergence(parity),
         "log-probability distance": of(lambda parity: parity.logprob_distance, number),
+        "score distance": of(lambda parity: parity.score_distance, number),
         "least cosine": of(lambda parity: parity.least_cosine, "{:.6f}".format),
     }
     compared = subjects(result.rungs, lambda rung: rung.parity)

@@ -86,7 +86,7 @@ def _add_predict(app: FastAPI, spec: dict[str, Any]) -> None:
         begin_s = time.monotonic()
         answer = answer_of(model.predict(item))
         MODEL_S.observe(time.monotonic() - begin_s)
-        return {"vectors": answer.vectors, "labels": answer.labels}
+        return {"vectors": answer.vectors, "labels": answer.labels, "scores": answer.scores}
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class ServerRung:
     def _answer(self, client: httpx.Client, item: Item) -> Answer:
         (call,) = calls([item], self.endpoint, self.model)
         body: str | bytes = call.body
-        if self.endpoint.form == "completions":
+        if self.endpoint.form in ("completions", "chat"):
             options: dict[str, Any] = {"temperature": 0, "max_tokens": item.output_tokens, "ignore_eos": True}
             options |= {"stream": False, "logprobs": 1 if item.token_ids else True, "return_token_ids": True}
             document = {**json.loads(call.body), **options}

@@ -4,26 +4,29 @@ import pytest
 
 from benchmarks.analysis.measurement import Answer
 from benchmarks.analysis.parity import Parity, compare
+from configs.bench import Validity
+
+LIMITS = Validity()
 
 
 def parity(theirs: Answer, ours: Answer) -> Parity:
-    found = compare([theirs], [ours])
+    found = compare([theirs], [ours], LIMITS)
     assert found is not None
     return found
 
 
 def test_nothing_to_compare_is_none() -> None:
-    assert compare([], []) is None
+    assert compare([], [], LIMITS) is None
 
 
 def test_answers_are_compared_one_by_one() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
-        compare([Answer(), Answer()], [Answer()])
+        compare([Answer(), Answer()], [Answer()], LIMITS)
 
 
 def test_equal_tokens_hold() -> None:
     answers = [Answer(token_ids=[1, 2, 3], logprobs=[-0.5, -0.25, -1]), Answer(token_ids=[4], logprobs=[-2.0])]
-    found = compare(answers, answers)
+    found = compare(answers, answers, LIMITS)
     assert found == Parity(2, exact_share=1.0, logprob_distance=0.0)
     assert found is not None
     assert found.holds
@@ -41,7 +44,8 @@ def test_other_tokens_do_not_hold_and_the_first_that_differs_is_named(ours: list
 def test_the_share_and_the_earliest_difference_are_those_of_all_prompts() -> None:
     theirs = [Answer(token_ids=[1, 2, 3])] * 4
     ours = [Answer(token_ids=ids) for ids in ([1, 2, 3], [1, 2, 9], [1, 9, 3], [1, 2, 3])]
-    assert compare(theirs, ours) == Parity(4, exact_share=0.5, first_divergence=1)
+    problem = "50% of its answers are those of the baseline"
+    assert compare(theirs, ours, LIMITS) == Parity(4, exact_share=0.5, first_divergence=1, holds=False, problem=problem)
 
 
 def test_log_probabilities_count_up_to_the_first_difference_only() -> None:
@@ -85,3 +89,26 @@ def test_answers_of_different_kinds_or_of_none_do_not_hold() -> None:
     assert not parity(Answer(token_ids=[1]), Answer(labels=["1"])).holds
     assert not parity(Answer(vectors=[[1.0]]), Answer()).holds
     assert not parity(Answer(), Answer()).holds
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "problem"),
+    [
+        (
+            Answer(token_ids=[1, 2], logprobs=[-0.5, -0.25]),
+            Answer(token_ids=[1, 2], logprobs=[-0.513, -0.263]),
+            "log-probabilities differ by 0.013 (bench.validity.max_logprob_distance: 0.005)",
+        ),
+        (
+            Answer(labels=["cat", "dog"], scores=[0.8, 0.1]),
+            Answer(labels=["cat", "dog"], scores=[0.6, 0.2]),
+            "scores differ by 0.2 (bench.validity.max_score_distance: 0.001)",
+        ),
+    ],
+)
+def test_the_same_tokens_or_labels_by_other_weights_do_not_hold(theirs: Answer, ours: Answer, problem: str) -> None:
+    assert parity(theirs, theirs).holds
+    found = parity(theirs, ours)
+    assert (found.exact_share, found.holds) == (1, False)
+    assert problem in found.problem
+    assert compare([theirs], [ours], Validity(max_logprob_distance=0.1, max_score_distance=0.5)).holds  # type: ignore[union-attr]

@@ -9,10 +9,11 @@ import pytest
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
 
-from benchmarks.load.request import Endpoint, Form, calls
+from benchmarks.load.request import Endpoint, Form, calls, endpoint_of
 from benchmarks.load.workload import Item, make
 from clients.record import Call
 from configs.bench import Workload
+from configs.errors import UserError
 
 LIMITS = {"max_tokens": 3, "ignore_eos": True, "temperature": 0}
 STREAM = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
@@ -65,3 +66,52 @@ def test_a_request_keeps_its_place_its_time_and_its_length() -> None:
     item = Item(5, messages=[], output_tokens=3, at_s=1.5, after=4, session=2)
     (call,) = calls([item], Endpoint("completions", "/v1/completions"), "m")
     assert (call.index, call.at_s, call.after, call.session, call.asked_tokens) == (5, 1.5, 4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("url", "workload", "address", "endpoint"),
+    [
+        ("h:1", None, "http://h:1", Endpoint("completions", "/v1/completions", "events")),
+        ("https://h/v1/", None, "https://h", Endpoint("completions", "/v1/completions", "events")),
+        ("http://h/api/v1", None, "http://h", Endpoint("completions", "/api/v1/completions", "events")),
+        ("http://h/v1/completions", None, "http://h", Endpoint("completions", "/v1/completions", "events")),
+        ("http://h/v1/chat/completions", None, "http://h", Endpoint("chat", "/v1/chat/completions", "events")),
+        ("http://h/o/v1/chat/completions", "chat", "http://h", Endpoint("chat", "/o/v1/chat/completions", "events")),
+        ("http://h/api/v1/embeddings", None, "http://h", Endpoint("embeddings", "/api/v1/embeddings")),
+        ("http://h/predict/m", "images", "http://h", Endpoint("image", "/predict/m")),
+        ("http://h/predict/m", None, "http://h", Endpoint("json", "/predict/m")),
+    ],
+)
+def test_a_url_is_the_route_that_it_names(url: str, workload: str | None, address: str, endpoint: Endpoint) -> None:
+    assert endpoint_of(url, workload) == (address, endpoint)
+
+
+def test_messages_go_beside_tokens_under_a_base_path_and_a_chat_route_stays_one() -> None:
+    _, base = endpoint_of("http://h/api/v1", None)
+    assert [call.path for call in calls([IDS, CHAT, OWN], base, "m")] == [
+        "/api/v1/completions",
+        *["/api/v1/chat/completions"] * 2,
+    ]
+    (call,) = calls([CHAT], endpoint_of("http://h/v1/chat/completions", None)[1], "m")
+    assert (call.path, json.loads(call.body)["messages"]) == ("/v1/chat/completions", CHAT.messages)
+
+
+@pytest.mark.parametrize(
+    ("url", "workload", "problem"),
+    [
+        ("ftp://h", None, "expected a URL"),
+        (
+            "http://h/v1/chat/completions",
+            "tokens",
+            "expected chat, or file for /v1/chat/completions; tokens sends token",
+        ),
+        (
+            "http://h/v1/completions",
+            "chat",
+            "expected tokens, or shared-prefix for /v1/completions; chat sends messages",
+        ),
+    ],
+)
+def test_a_route_that_does_not_take_the_workload_is_refused(url: str, workload: str | None, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        endpoint_of(url, workload)
