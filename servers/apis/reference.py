@@ -17,6 +17,11 @@ from pathlib import Path
 
 from configs.errors import UserError
 
+DECODE_RULE = "expected decode_request(self, request): LitServe knows its parameter by this name"
+AUTHORIZE_RULE = (
+    "its authorize() is not supported, as no client's key leaves the front door; remove it and set auth.api_keys"
+)
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -116,6 +121,7 @@ def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
 def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
     if [ast.unparse(base) for base in node.bases] in ([], ["object"]):
         raise UserError(f"api class {node.name} has no base class; expected a subclass of litserve.LitAPI")
+    _check_methods(node)
     texts = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -127,6 +133,17 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
                 texts[statement.targets[0].id] = value
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     return Source(summary, texts, _constructor(node, classes))
+
+
+def _check_methods(node: ast.ClassDef) -> None:
+    for method in node.body:
+        if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        names = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs)]
+        if method.name == "decode_request" and "request" not in names:
+            raise UserError(f"api class {node.name}: {DECODE_RULE}")
+        if method.name == "authorize":
+            raise UserError(f"api class {node.name}: {AUTHORIZE_RULE}")
 
 
 def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constructor:

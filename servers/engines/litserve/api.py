@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.errors import UserError
 from servers.apis import registry
+from servers.engines.litserve.refusals import refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def construct_api(spec: ApiSpec) -> Any:
     for name in settings.keys() - arguments.keys():
         # LitServe reads these, and makes its loop from them, only once the server is built.
         setattr(api, name, settings[name])
+    refuse(api, spec.api, spec.name)
     return api
 
 

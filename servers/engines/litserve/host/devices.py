@@ -20,8 +20,11 @@ def device_names(accelerator: str | None, devices: int | str | list[int] | None,
         return ["cpu"]
     if kind not in ("cuda", "mps"):
         raise UserError(f"accelerator: expected auto, cpu, cuda, gpu or mps, got {accelerator!r}")
+    count = check_cuda_with_nvidia_smi() if kind == "cuda" else 1
+    if not count:
+        raise UserError("accelerator 'cuda': nvidia-smi names no GPU on this machine; remove it, or set cpu")
     if devices in (None, "auto"):
-        devices = check_cuda_with_nvidia_smi() if kind == "cuda" else 1
+        devices = count
     if isinstance(devices, str):
         raise UserError(f"devices: expected a number or a list of numbers, got {devices!r}")
     assert devices is not None

@@ -1,0 +1,18 @@
+"""What Litport does not serve of a LitAPI, said before its setup and with the setting that helps."""
+
+import inspect
+from typing import Any
+
+from configs.errors import UserError
+from servers.apis.reference import AUTHORIZE_RULE, DECODE_RULE
+
+
+def refuse(api: Any, name: str, model: str) -> None:
+    """Check the API called `name` of a model. Raises UserError for one that would never be ready, or answer wrongly."""
+    if "request" not in inspect.signature(api.decode_request).parameters:
+        raise UserError(f"api {name!r}: {DECODE_RULE}")
+    if callable(getattr(api, "authorize", None)):
+        raise UserError(f"api {name!r}: {AUTHORIZE_RULE}")
+    is_generator = inspect.isgeneratorfunction(api.predict) or inspect.isasyncgenfunction(api.predict)
+    if api.spec is None and is_generator and not api.stream:
+        raise UserError(f"api {name!r}: its predict yields, so it needs `stream: true` (models.{model}.stream)")

@@ -1,0 +1,51 @@
+"""What is said of a LitAPI before its setup, in one line that names the setting."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from servers.apis import registry
+from servers.engines.litserve.api import ApiSpec, construct_api
+from servers.engines.litserve.host import devices
+from tests.servers.engines.litserve.child import STRANGERS
+
+
+def _spec(api: str) -> ApiSpec:
+    return ApiSpec(name="m", api=api, uds="/nowhere", card="/nowhere")
+
+
+def test_a_generator_that_is_not_streamed_names_the_setting() -> None:
+    with pytest.raises(UserError, match=r"its predict yields, so it needs `stream: true` \(models\.m\.stream\)"):
+        construct_api(_spec(f"{STRANGERS}/streams.py:CountdownAPI"))
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("def authorize(self): ...", "authorize() is not supported"),
+        ("def decode_request(self, body): ...", "decode_request(self, request)"),
+    ],
+)
+def test_a_method_that_would_not_work_is_named_by_config_check_and_at_the_start(
+    tmp_path: Path, method: str, words: str
+) -> None:
+    name = f"refused_{method[4:10]}"
+    (tmp_path / f"{name}.py").write_text(f"import litserve as ls\nclass API(ls.LitAPI):\n    {method}\n")
+    api = f"{tmp_path}/{name}.py:API"
+    with pytest.raises(UserError) as checked:
+        registry.check(api, {}, has_source=False)
+    with pytest.raises(UserError) as constructed:
+        construct_api(_spec(api))
+    assert words in str(checked.value)
+    assert words in str(constructed.value)
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "check_cuda_with_nvidia_smi", lambda: 0)
+    for count in (None, 1, [0]):
+        with pytest.raises(UserError, match="accelerator 'cuda': nvidia-smi names no GPU"):
+            devices.device_names("cuda", count, uses_torch=True)
+    assert devices.device_names("auto", 2, uses_torch=True) == ["cpu"]
+    monkeypatch.setattr(devices, "check_cuda_with_nvidia_smi", lambda: 2)
+    assert devices.device_names("cuda", None, uses_torch=False) == ["cuda:0", "cuda:1"]
