@@ -122,7 +122,8 @@ class LitServeEngine:
 
     def environ(self) -> Mapping[str, str]:
         """The variables for a worker that computes on the CPU; those that are set already stay."""
-        return {**self._thread_limit(), **allocator.environ()}
+        # With a key of its own LitServe's server would refuse the front door, which has checked the client's.
+        return {**self._thread_limit(), **allocator.environ(), "LIT_SERVER_API_KEY": ""}
 
     def _thread_limit(self) -> Mapping[str, str]:
         # By default torch uses all cores in every worker of every model.
