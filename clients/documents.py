@@ -62,7 +62,8 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
     """The requests that ended within the last `window_s` seconds.
 
-    The times are those of requests that did not fail; null where there was none.
+    `failed` are those that the model or the platform failed (5xx, or an answer that broke off), and not those that the
+    caller got wrong (4xx). The times are those of requests that were answered; null where there was none.
     """
 
     window_s: float

@@ -90,11 +90,13 @@ class Ledger:
             if ttft_s is not None:
                 times.first_token_s.observe(ttft_s)
             self.metrics.count_tokens(model, key, exchange.usage)
+            outcome = error_status or status or 0  # 0: the client left before it had an answer
             exchange.model.recent.note(
                 now_s,
                 duration_s,
                 ttft_s,
-                failed=error_status is not None or status is None or status >= 400,
+                failed=outcome >= 500,
+                refused=outcome < 200 or 400 <= outcome < 500,
                 input_tokens=exchange.usage.input_tokens,
                 output_tokens=exchange.usage.output_tokens,
             )

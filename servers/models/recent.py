@@ -19,6 +19,7 @@ class _Outcome(NamedTuple):
     duration_s: float
     ttft_s: float | None
     failed: bool
+    refused: bool
     input_tokens: int
     output_tokens: int
 
@@ -42,30 +43,35 @@ class Recent:
         ttft_s: float | None = None,
         *,
         failed: bool = False,
+        refused: bool = False,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
     ) -> None:
-        """Record a request that ended; a token count of None is unknown and counts as 0."""
+        """Record a request that ended; a token count of None is unknown and counts as 0.
+
+        `failed` is a fault of the model or of the platform, `refused` one of the caller.
+        """
         if len(self._outcomes) == self._outcomes.maxlen:
             self._dropped_s = self._outcomes[0].at_s
-        self._outcomes.append(_Outcome(now_s, duration_s, ttft_s, failed, input_tokens or 0, output_tokens or 0))
+        tokens = input_tokens or 0, output_tokens or 0
+        self._outcomes.append(_Outcome(now_s, duration_s, ttft_s, failed, refused, *tokens))
 
     def summary(self, now_s: float) -> dict[str, Any]:
         """Ready for JSON; `window_s` is the time that the rates cover, shorter than usual at the start and under load.
 
-        `duration_s` and `ttft_s` (percentiles p50 and p95, seconds) are those of requests that did not fail, since an
-        error within a millisecond does not describe the model; null where there was none.
+        `duration_s` and `ttft_s` (percentiles p50 and p95, seconds) are those of requests that neither failed nor were
+        refused, since an error within a millisecond does not describe the model; null where there was none.
         """
         while self._outcomes and self._outcomes[0].at_s <= now_s - self._window_s:
             self._outcomes.popleft()
         covered_s = min(self._window_s, max(now_s - self._begin_s, _MIN_WINDOW_S))
         if self._dropped_s > now_s - covered_s:
             covered_s = max(now_s - self._dropped_s, 0.001)
-        successes = [outcome for outcome in self._outcomes if not outcome.failed]
+        successes = [outcome for outcome in self._outcomes if not outcome.failed and not outcome.refused]
         return {
             "window_s": round(covered_s, 3),
             "requests": len(self._outcomes),
-            "failed": len(self._outcomes) - len(successes),
+            "failed": sum(outcome.failed for outcome in self._outcomes),
             "requests_per_s": round(len(self._outcomes) / covered_s, 3),
             "input_tokens_per_s": round(sum(outcome.input_tokens for outcome in self._outcomes) / covered_s, 3),
             "output_tokens_per_s": round(sum(outcome.output_tokens for outcome in self._outcomes) / covered_s, 3),

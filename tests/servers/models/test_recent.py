@@ -58,8 +58,9 @@ def test_failed_requests_are_counted_and_their_times_left_out() -> None:
     for number in range(1, 101):
         recent.note(50, number / 100, number / 1000)
         recent.note(50, 0.0001, failed=True)
+        recent.note(50, 0.0002, refused=True)
     told = recent.summary(60)
-    assert (told["requests"], told["failed"]) == (200, 100)
+    assert (told["requests"], told["failed"]) == (300, 100)
     assert told["duration_s"] == {"p50": 0.5, "p95": 0.95}
     assert told["ttft_s"] == {"p50": 0.05, "p95": 0.095}
 
@@ -70,9 +71,13 @@ def test_the_status_tells_of_requests_that_ended(tmp_path: Path) -> None:
         assert door.client.post("/predict/one", json=stream).status_code == 200
         failing = {"fail": 500, "with": {"error": "no"}}
         assert door.client.post("/predict/one", json=failing).status_code == 500
+        # The caller's own faults, told by the model and by the front door, are no failures of the model.
+        assert door.client.post("/predict/one", json={"fail": 422, "with": {"detail": "no x"}}).status_code == 422
+        slow, late = {"wait_s": 5}, {"X-Request-Timeout": "0.05"}
+        assert door.client.post("/predict/one", json=slow, headers=late).status_code == 504
         document = door.client.get("/status").json()
         one, two = (model["recent"] for model in document["models"])
-    assert (one["requests"], one["failed"]) == (2, 1)
+    assert (one["requests"], one["failed"]) == (4, 2)
     assert one["duration_s"]["p50"] > 0.15
     assert 0 < one["ttft_s"]["p50"] < one["duration_s"]["p50"]
     assert two["requests"] == 0

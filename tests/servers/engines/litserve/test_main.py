@@ -103,7 +103,10 @@ def test_sigterm_while_a_worker_is_still_loading_ends_everything(tmp_path: Path)
     [
         ({"api": "ecko"}, "did you mean echo?"),
         ({"api": f"{STRANGERS}/squares.py:SquaresAPI", "init": {"powr": 3}}, "unexpected keyword argument 'powr'"),
-        ({"api": f"{STRANGERS}/streams.py:CountdownAPI"}, "its predict yields, so it needs `stream: true` (models.m.stream)"),
+        (
+            {"api": f"{STRANGERS}/streams.py:CountdownAPI"},
+            "its predict yields, so it needs `stream: true` (models.m.stream)",
+        ),
         ({"api": "embedding", "model_dir": "x", "stream": True}, "EmbeddingSpec decides about streaming"),
         ({"api": "echo", "accelerator": "tpu"}, "accelerator must be one of"),
         ({"api": f"{STRANGERS}/broken.py:BrokenAPI"}, "workers failed to start"),
