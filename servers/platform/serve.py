@@ -11,14 +11,11 @@ import resource
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from configs.errors import UserError
 from configs.loading import LoadedSettings
 from configs.settings import Telemetry
 from servers.gateway.address import address_of, bind
@@ -29,6 +26,7 @@ from servers.platform.progress import Progress
 from servers.platform.reload import Reload
 from servers.platform.targets import check
 from servers.processes.reaper import Reaper
+from servers.processes.run_dir import make_run_dir
 
 _log = logging.getLogger("litport.platform")
 
@@ -46,10 +44,7 @@ def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], vers
     about = About(version, address, f"{address_of(metrics_listener)}/metrics" if metrics_listener else None)
     keyring = check(loaded)
     _raise_descriptor_limit(settings.limits.max_connections)
-    try:
-        run_dir = Path(tempfile.mkdtemp(prefix="litport-"))  # mode 0700: other users do not reach the sockets in it
-    except OSError as problem:
-        raise UserError(f"no folder for the models' sockets can be made: {problem}; set TMPDIR to one") from None
+    run_dir = make_run_dir()
     try:
         with Reaper(run_dir) as reaper, Progress(address) as progress:
 
