@@ -46,11 +46,12 @@ def test_an_api_that_cannot_be_pickled_is_made_again_in_its_worker(tmp_path: Pat
     run_hosted(tmp_path, use, api=f"{STRANGERS}/documented.py:UnpicklableAPI")
 
 
-def test_an_apis_own_health_is_that_of_its_worker(tmp_path: Path) -> None:
+def test_an_apis_own_health_is_that_of_its_worker_and_devices_without_effect_are_told(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         assert await host.dispatcher.ping()
+        assert "warning: m: devices=2 has no effect on a CPU" in host.log
 
-    run_hosted(tmp_path, use, api=f"{STRANGERS}/careless.py:StatefulHealthAPI")
+    run_hosted(tmp_path, use, api=f"{STRANGERS}/careless.py:StatefulHealthAPI", accelerator="cpu", devices=2)
 
 
 def test_an_api_that_the_host_cannot_run_is_one_line_that_says_what_can(tmp_path: Path) -> None:

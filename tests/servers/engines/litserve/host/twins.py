@@ -18,9 +18,12 @@ from servers.engines.http_connection import HttpConnection
 from servers.engines.litserve.host.answer import Policy
 from servers.engines.litserve.host.connection import HostConnection
 from servers.processes.group import ProcessGroup
-from tests.servers.engines.litserve.child import REPOSITORY, await_that
+from tests.servers.engines.litserve.child import REPOSITORY
+from tests.services.polling import wait_until
 
 _HERE = Path(__file__).parent
+# Several models with torch load at once, on a machine that may have other work.
+_START_TIMEOUT_S = 240
 # What a server writes about itself, and how it frames a body, which `Outcome.is_sized` says.
 _OF_SERVER = frozenset({"date", "server", "transfer-encoding", "content-length"})
 
@@ -146,15 +149,23 @@ def running(folder: Path, cases: Sequence[Case]) -> Iterator[Twins]:
         (folder / "cases.json").write_text(json.dumps(plain_cases))
         processes.append(_launch("plain.py", [folder / "cases.json", folder / "plain"], log_files[1]))
         twins = Twins(folder)
-        for case in cases:
-            await_that((folder / f"{case.name}.card").exists, processes[0], log_files[0])
-        await_that(lambda: _listens(folder / "plain"), processes[1], log_files[1])
+        cards = [folder / f"{case.name}.card" for case in cases]
+        wait_until(
+            lambda: _all_live(processes, log_files) and all(map(Path.exists, cards)) and _listens(folder / "plain"),
+            _START_TIMEOUT_S,
+        )
         asyncio.run(_await_health(folder / "plain"))
         yield twins
     finally:
         for process in processes:
             ProcessGroup(process.pid).kill()
             process.wait()
+
+
+def _all_live(processes: Sequence[subprocess.Popen[bytes]], log_files: Sequence[Path]) -> bool:
+    for process, log_file in zip(processes, log_files, strict=True):
+        assert process.poll() is None, log_file.read_text()[-2000:]
+    return True
 
 
 def _spec_files(folder: Path, cases: Sequence[Case]) -> list[Path]:
@@ -198,7 +209,7 @@ async def _await_health_on(connection: Connection) -> None:
         await reply.read()
         return reply.status == 200
 
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(_START_TIMEOUT_S):
         while not await is_healthy():  # noqa: ASYNC110 # another process does it
             await asyncio.sleep(0.01)
 
