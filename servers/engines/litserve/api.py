@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 from configs.errors import UserError
 from servers.apis import registry
 from servers.engines.litserve.refusals import refuse
+
+OUT_OF_MEMORY = "the model's device is out of memory; try again later, or send less at a time"
+"""What a client is told with status 503: another moment, or a smaller request, may find room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,12 @@ def write_card(file: Path, card: Mapping[str, Any]) -> None:
     part = file.with_suffix(".part")
     part.write_text(json.dumps(card))
     part.replace(file)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether torch found no room on the device."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def first_paragraph(error: BaseException) -> str:

@@ -34,6 +34,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -42,9 +43,10 @@ from typing import Any
 
 from litserve.callbacks import Callback
 from litserve.transport.base import MessageTransport
-from litserve.utils import _DEFAULT_LOG_FORMAT, LitAPIStatus, LoopResponseType
+from litserve.utils import _DEFAULT_LOG_FORMAT, LitAPIStatus, LoopResponseType, PickleableHTTPException
 
 from servers.engines import child_logging
+from servers.engines.litserve.api import OUT_OF_MEMORY, is_out_of_memory
 from servers.engines.litserve.child.cancellations import Cancellations, Cancelled
 from servers.engines.litserve.child.exchange import current_exchange
 from servers.engines.litserve.child.work import Batch, Listener, LoopKind, Request, Step, Trace
@@ -207,9 +209,12 @@ class AnswerTransport(MessageTransport):  # type: ignore[misc] # LitServe ships 
         self._state = state
 
     def send(self, item: Any, consumer_id: int) -> None:
-        """In a worker: send an answer, or a part of a stream."""
+        """In a worker: send an answer, or a part of a stream; an error is sent while it is handled."""
+        uid, (answer, status, kind, worker) = item
+        if status == LitAPIStatus.ERROR and is_out_of_memory(sys.exc_info()[1]):
+            answer = PickleableHTTPException(503, OUT_OF_MEMORY)
+            item = uid, (answer, status, kind, worker)
         self._transport.send(item, consumer_id=consumer_id)
-        uid, (answer, status, kind, _) = item
         is_whole = kind is LoopResponseType.REGULAR and status == LitAPIStatus.OK
         if is_whole or status in (LitAPIStatus.FINISH_STREAMING, LitAPIStatus.ERROR):
             self._state.end(str(uid), answer if status == LitAPIStatus.ERROR else None)

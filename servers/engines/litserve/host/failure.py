@@ -1,8 +1,8 @@
 """What a client is told of an exception of an API's code.
 
 As LitServe has it: an exception with a status and a detail of its own (fastapi's HTTPException, or another that looks
-like it) is answered with those, and any other with 500 and no word of it. Two are told apart here, since their messages
-are for the client: a field that the request lacks, and an answer that cannot be encoded.
+like it) is answered with those, and any other with 500 and no word of it. Three are told apart here, since their
+messages are for the client: a field that the request lacks, an answer that cannot be encoded, and a full device.
 """
 
 import ast
@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from servers.engines.litserve.api import OUT_OF_MEMORY, is_out_of_memory
 from servers.engines.litserve.host.encode import EncodeError
 
 # A request with more values than this is not searched for the one that lacks a field.
@@ -54,6 +55,8 @@ def failure_of(error: BaseException, request: Any = None) -> Failure:
     """The answer to `error`, which the API raised over `request`."""
     if isinstance(error, EncodeError):
         return _failure(error, 500, str(error), is_expected=False)
+    if is_out_of_memory(error):
+        return _failure(error, 503, OUT_OF_MEMORY, is_expected=False)
     if isinstance(error, KeyError) and (key := _missing_key(error, request)) is not None:
         return _failure(error, 422, f"the request has no field {key!r}", is_expected=True)
     status = getattr(error, "status_code", None)

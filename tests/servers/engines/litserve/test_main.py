@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from servers.engines.litserve.api import OUT_OF_MEMORY
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, await_that, end, launch, running
 
@@ -41,6 +42,15 @@ def test_a_strangers_api_gets_batches_by_settings_alone(serve: Serve) -> None:
         answers = [answer.json() for answer in pool.map(lambda item: child.predict(input=item), range(9))]
     assert [answer["output"] for answer in answers] == list(range(9))
     assert max(answer["batch"] for answer in answers) == 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_batch_size": 2, "batch_timeout": 0.05}], ids=["single", "batched"])
+def test_a_full_device_is_a_503_and_the_worker_goes_on(serve: Serve, settings: dict[str, Any]) -> None:
+    child = serve(api=f"{STRANGERS}/full.py:FullAPI", **settings)
+    full = child.predict(gib=9313)
+    assert (full.status_code, full.json()) == (503, {"detail": OUT_OF_MEMORY})
+    assert child.predict(gib=0).json() == {"gib": 0}
+    assert "Tried to allocate 9313.00 GiB" in child.log_file.read_text()
 
 
 @pytest.mark.parametrize(

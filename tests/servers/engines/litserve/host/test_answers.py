@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from servers.engines.litserve.api import OUT_OF_MEMORY
 from tests.servers.engines.litserve.child import STRANGERS
 from tests.servers.engines.litserve.host.hosted import Answer, Hosted, hosting
 
@@ -111,13 +112,13 @@ def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> 
 
 def test_an_exception_of_any_kind_is_that_requests_only(tmp_path: Path) -> None:
     async def use(host: Hosted) -> list[tuple[int, Any]]:
-        bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "local", "key", "predict"))]
+        bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "memory", "local", "key", "predict"))]
         return _details([await host.post(body) for body in bodies])
 
     answers, log = _with_host(tmp_path, "FailingAPI", use)
     failed = (500, "Internal server error")
     missing = (422, "the request has no field 'text'")
-    assert answers == [missing, (200, None), (429, "slower"), failed, failed, failed]
+    assert answers == [missing, (200, None), (429, "slower"), (503, OUT_OF_MEMORY), failed, failed, failed]
     assert "a secret" in log
 
 
