@@ -4,8 +4,8 @@
 FLAVOUR ?=
 # What `make serve` serves.
 CONFIG ?= configs/recipes/demo.yaml
-# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport), `make pytest`,
-# `make test-long` and `make test-containers` (pytest), and `make image` (docker build).
+# More arguments, for `make serve`, `make playground`, `make soak` and `make chaos` (litport), `make gpu-check`, `make
+# pytest`, `make test-long` and `make test-containers` (pytest), and `make image` (docker build).
 ARGS ?=
 # For `make image`: models to put into it, by name, another name for it, and the program that builds it.
 MODELS ?=
@@ -18,7 +18,8 @@ CHAOS_S ?= 300
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
-.PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos format docs lock lock-check image test-containers clean
+.PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
+	image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for the newest of 3.11 to 3.13 itself.
 PYTHON = $(or $(shell for python in .venv/bin/python python3 'uv run --no-project --python 3.13 python'; do \
@@ -69,6 +70,12 @@ soak: dev-setup ## mixed traffic on CONFIG for SOAK_S seconds: does anything gro
 
 chaos: dev-setup ## kill processes of CONFIG for CHAOS_S seconds: do clients notice?
 	.venv/bin/python -m tests.withstand.chaos $(CONFIG) --duration-s $(CHAOS_S) --out results/chaos.json $(ARGS)
+
+gpu-check: setup ## check Litport on this machine's GPU, in eight minutes; the report goes into results/gpu-check
+	@exec .venv/bin/python -P -m benchmarks.gpu_check $(ARGS)
+
+gpu-pack: dev-setup ## make results/gpu-pack, which carries gpu-check to a machine without a network
+	@exec .venv/bin/python -m benchmarks.gpu_check.pack $(ARGS)
 
 format: dev-setup ## let ruff put the files in form
 	.venv/bin/ruff check --fix .

