@@ -14,11 +14,11 @@ class NotRunError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One claim. `measured` is None where nothing was measured, and `reason` then says why."""
+    """One claim. `value` is None where nothing was measured, and `reason` then says why."""
 
     name: str
     outcome: Outcome
-    measured: Any = None
+    value: Any = None
     expected: str = ""
     reason: str = ""
 
@@ -29,17 +29,17 @@ class Recorder:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def judge(self, name: str, measured: Any, expected: str, passed: bool) -> None:
+    def judge(self, name: str, value: Any, expected: str, passed: bool) -> None:
         """A figure, and whether it is as expected."""
-        self._add(Check(name, "passed" if passed else "failed", measured, expected))
+        self._add(Check(name, "passed" if passed else "failed", value, expected))
 
-    def within(self, name: str, measured: float | None, low: float, high: float, unit: str, reason: str = "") -> None:
+    def within(self, name: str, value: float | None, low: float, high: float, unit: str, reason: str = "") -> None:
         """A figure that must lie between two limits; one that is None was not measured, for the `reason`."""
         expected = f"{low:g} to {high:g} {unit}".rstrip()
-        if measured is None:
+        if value is None:
             self._add(Check(name, "not run", None, expected, reason or "the card or its driver does not tell"))
         else:
-            self.judge(name, round(measured, 4), expected, low <= measured <= high)
+            self.judge(name, round(value, 4), expected, low <= value <= high)
 
     def skip(self, name: str, reason: str) -> None:
         """A claim that cannot be checked here."""

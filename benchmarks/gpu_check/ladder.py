@@ -75,8 +75,8 @@ def _check_pictures(record: Recorder, context: Context, folder: Path) -> None:
     rates = {rung.name: _rate(rung) or 0.0 for rung in result.rungs}
     ratio = rates["litport"] / rates["litserve"] if rates["litserve"] else None
     record.within(f"pictures, {users} users: Litport over bare LitServe", ratio, _AGAINST_LITSERVE, 10, "")
-    batched = next(rung for rung in result.rungs if rung.name == "model-batched")
-    record.within("pictures: best batch size of the bare model", batched.batch_size, 1, 1024, "")
+    bare = next(rung for rung in result.rungs if rung.name == "model-batched")
+    record.within("pictures: best batch size of the bare model", bare.batch_size, 1, 1024, "")
 
 
 def _check_language_model(record: Recorder, context: Context, folder: Path) -> None:

@@ -68,10 +68,10 @@ def _check_sleep(record: Recorder, platform: Platform) -> None:
         http.post("/sleep", params={"level": 1}).raise_for_status()
         asleep_bytes = read_card().memory_used_bytes
         http.post("/wake_up").raise_for_status()
-    freed: Any = None
+    difference_gib: Any = None
     if before_bytes is not None and asleep_bytes is not None:
-        freed = (before_bytes - asleep_bytes) / 1024**3
-    record.within("memory that a model that sleeps gives back", freed, 0.5, 1000, "GiB")
+        difference_gib = (before_bytes - asleep_bytes) / 1024**3
+    record.within("memory that a model that sleeps gives back", difference_gib, 0.5, 1000, "GiB")
     status = _complete(platform, _NAMES[0])
     record.judge("it answers once it is awake", status, "200", status == httpx.codes.OK)
 

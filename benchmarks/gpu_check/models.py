@@ -87,6 +87,8 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({str(index): index for index in range(_VOCABULARY)}, unk_token=_UNKNOWN))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token=_UNKNOWN, pad_token=_UNKNOWN, model_max_length=512)
+    tokenizer = Tokenizer(models.WordLevel({str(index): index for index in range(_VOCABULARY)}, unk_token=_UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=_UNKNOWN, pad_token=_UNKNOWN, model_max_length=512
+    )

@@ -82,5 +82,5 @@ def markdown(report: Report) -> str:
 
 
 def _row(check: Check) -> str:
-    measured = check.reason if check.measured is None else str(check.measured)
-    return f"| {check.name} | {check.outcome} | {measured} | {check.expected} |"
+    value = check.reason if check.value is None else check.value
+    return f"| {check.name} | {check.outcome} | {value} | {check.expected} |"

@@ -39,16 +39,16 @@ def test_a_reading_that_is_not_the_load_fails_and_the_others_pass(checks: dict[s
     others = {name: check for name, check in checks.items() if check.name != "processor time of a sample"}
     failed = [check for check in others.values() if check.outcome == "failed"]
     assert failed == [Check("a kernel that runs 10 % of the time reads as that", "failed", 37.0, "5 to 15 %")]
-    assert checks["a kernel that runs 50 % of the time reads as that"].measured == 50
-    assert checks["4 GiB allocated show up for the process"].measured == 4
-    assert checks["products of matrices: SM activity"].measured == 90
+    assert checks["a kernel that runs 50 % of the time reads as that"].value == 50
+    assert checks["4 GiB allocated show up for the process"].value == 4
+    assert checks["products of matrices: SM activity"].value == 90
 
 
 def test_what_the_card_does_not_tell_is_null_with_its_reason(checks: dict[str, Check]) -> None:
     missing = {name: check.reason for name, check in checks.items() if check.outcome == "not run"}
     reason = "the card or its driver does not tell"
     assert missing == {"temperature is there": reason, "energy from power samples over the card's counter": reason}
-    assert all(checks[name].measured is None for name in missing)
+    assert all(checks[name].value is None for name in missing)
 
 
 @pytest.mark.parametrize(("energy_j", "outcome"), [(2500.0, "passed"), (2200.0, "failed"), (None, "not run")])
