@@ -63,6 +63,7 @@ def main() -> int:
     wheels = out / "wheels"
     wheels.mkdir(parents=True)
     _download(wheels)
+    shutil.rmtree(_ROOT / "build", ignore_errors=True)  # what an earlier build left would be in the wheel, too
     _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", str(_ROOT))
     _write_model(out / _PICTURE_MODEL)
     version = ", ".join(PYTHON.split("."))

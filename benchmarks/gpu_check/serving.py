@@ -125,9 +125,16 @@ def _check_killed_worker(record: Recorder, context: Context, platform: Platform,
     else:
         limit_bytes = before_bytes - _CONTEXT_BYTES
         freed_s = _seconds_until(lambda: (read_card().memory_used_bytes or 0) <= limit_bytes, _BACK_S)
-        record.within("a killed worker's memory is free again after", freed_s, 0, _FREED_S, "s", "it is not")
+        _judge_time(record, "a killed worker's memory is free again after", freed_s, _FREED_S)
     back_s = _seconds_until(lambda: _classify(platform, picture).status_code == 200 and platform.is_ready(), _BACK_S)
-    record.within("and its model is back after", back_s, 0, _BACK_S, "s", "it is not")
+    _judge_time(record, "and its model is back after", back_s, _BACK_S)
+
+
+def _judge_time(record: Recorder, name: str, seconds: float | None, limit_s: float) -> None:
+    if seconds is None:
+        record.fail(name, f"not within {_BACK_S:g} s")
+    else:
+        record.within(name, seconds, 0, limit_s, "s")
 
 
 def _largest(group: int) -> list[int]:
