@@ -4,6 +4,7 @@ The language model has random weights and answers the same request again and aga
 MFU and MBU follow from the rate of requests alone.
 """
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks.gpu_check.card import Context, read_card
 from benchmarks.gpu_check.check import Recorder
 from benchmarks.gpu_check.models import LARGE, TINY, DecoderSize, make_llama
 from benchmarks.result import Result
-from configs.settings import LitportSettings
+from configs.loading import load
 from servers.telemetry.peaks import mbu, mfu
 
 _PROMPT_TOKENS = 64
@@ -35,7 +36,10 @@ def run(record: Recorder, context: Context) -> None:
 
 def climb(settings: Mapping[str, Any], folder: Path) -> Result:
     """The result of the ladder of the only model in these settings."""
-    return bench.run(bench.Plan(LitportSettings.model_validate(settings), "model", ["gpu-check"]), folder, print)
+    folder.mkdir()
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(json.dumps(settings))  # YAML reads JSON
+    return bench.run(bench.Plan(load([recipe]).settings, "model", ["gpu-check"]), folder, print)
 
 
 def compare_rungs(record: Recorder, what: str, result: Result) -> None:
@@ -68,8 +72,8 @@ def _check_pictures(record: Recorder, context: Context, folder: Path) -> None:
         "max_batch_size": 32 if context.on_card else 4,
         "batch_timeout_s": 0.005,
     }
-    load = {"users": users, "time_limit_s": 5}
-    bench_settings = {**_BENCH, "passes": 2 if context.on_card else 1, "workload": {"requests": 8192}, "load": load}
+    arrivals = {"users": users, "time_limit_s": 5}
+    bench_settings = {**_BENCH, "passes": 2 if context.on_card else 1, "workload": {"requests": 8192}, "load": arrivals}
     result = climb({"models": {"model": model}, "bench": bench_settings}, folder)
     compare_rungs(record, "pictures", result)
     rates = {rung.name: _rate(rung) or 0.0 for rung in result.rungs}
@@ -95,8 +99,8 @@ def _check_language_model(record: Recorder, context: Context, folder: Path) -> N
             "ignore_eos": True,
         },
     }
-    load = {"users": users, "time_limit_s": 6}
-    bench_settings = {**_BENCH, "passes": 1, "max_batch_size": users, "workload": {"requests": 1024}, "load": load}
+    arrivals = {"users": users, "time_limit_s": 6}
+    bench_settings = {**_BENCH, "passes": 1, "max_batch_size": users, "workload": {"requests": 1024}, "load": arrivals}
     result = climb({"models": {"model": model}, "bench": bench_settings}, folder / "ladder")
     what = f"language model of {parameters / 1e9:.2g} billion parameters"
     compare_rungs(record, what, result)

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from configs.settings import LitportSettings
+from configs.loading import load
 from requirements.lock import PACKAGE
 from servers.store import Store
 
@@ -117,7 +117,7 @@ def _write_model(folder: Path) -> None:
     """The image classifier in half precision, which takes half of the room and loads as any other."""
     from safetensors.torch import load_file, save_file
 
-    source = Store(LitportSettings().server.cache_dir).pull(_PICTURE_MODEL)
+    source = Store(load().settings.server.cache_dir).pull(_PICTURE_MODEL)
     folder.mkdir()
     shutil.copy(source / "config.json", folder)
     weights = load_file(source / "model.safetensors")

@@ -17,7 +17,7 @@ from benchmarks.gpu_check.platform import Platform, serving
 from benchmarks.load import workload
 from benchmarks.rungs.bare.api_model import ApiModel
 from configs.bench import Workload
-from configs.settings import LitportSettings
+from configs.loading import load
 from servers.processes.group import ProcessGroup
 from servers.store import Store
 
@@ -36,7 +36,7 @@ def run(record: Recorder, context: Context) -> None:
     context.require_card()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = Store(LitportSettings().server.cache_dir).pull(context.picture_model)
+        pictures = Store(load().settings.server.cache_dir).pull(context.picture_model)
         make_encoder(folder / "encoder")
         items = workload.make(Workload(kind="images"), _LARGEST_BATCH, seed=0)
         with serving(_recipe(context, pictures, folder / "encoder"), folder, _START_S) as platform:
