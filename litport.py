@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.arguments import add_bench
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Every model on one port: LLMs through vLLM, everything else through LitServe.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"litport {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="serve recipes, models and APIs on one port", epilog=_SETTINGS)
@@ -108,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
 
     apis = commands.add_parser("apis", help="the LitAPIs that are there, with input and output")
     apis.set_defaults(run=_apis)
+
+    keys = commands.add_parser("keys", help="keys of callers: new")
+    actions = keys.add_subparsers(metavar="ACTION", required=True)
+    new = actions.add_parser("new", help="make a key, print it once, and add its hash to the keys file")
+    new.add_argument("name", metavar="NAME", help="the caller's name")
+    new.add_argument("--file", metavar="FILE", help="the keys file (default: auth.keys_file, else keys.yaml)")
+    new.set_defaults(run=_new_key)
 
     config = commands.add_parser("config", help="settings: check, show, schema")
     actions = config.add_subparsers(metavar="ACTION", required=True)
@@ -218,6 +227,14 @@ def _apis(_: argparse.Namespace) -> None:
     from servers.apis.commands import print_apis
 
     print_apis()
+
+
+def _new_key(arguments: argparse.Namespace) -> None:
+    from configs.new_key import make_key
+
+    file = Path(arguments.file or _settings_without_models().auth.keys_file or "keys.yaml")
+    print(make_key(file, arguments.name))
+    print(f"added to {file}; serve with --auth.keys_file {file}, or kill -HUP a platform that does", file=sys.stderr)
 
 
 def _config(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import openai
 
-from clients import unreachable
+from clients import rejection, unreachable
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ def run(url: str, key: str | None, model: str, options: Options, prompt: str | N
     except openai.APIConnectionError:
         return unreachable.report(url)
     except openai.APIStatusError as problem:
-        print(f"{problem.status_code}: {_message(problem)}", file=sys.stderr)
-        return 1
+        return rejection.report(problem.status_code, problem.response.text)
     except openai.APIError as problem:  # an error event within the stream
         print(f"\n{problem.message}", file=sys.stderr)
         return 1
@@ -71,8 +70,3 @@ def _questions() -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
-
-
-def _message(problem: openai.APIStatusError) -> str:
-    body = problem.body
-    return str(body["message"]) if isinstance(body, dict) and "message" in body else problem.message

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from clients import unreachable
+from clients import rejection, unreachable
 
 
 def run(url: str, key: str | None, model: str, text: str) -> int:
@@ -24,8 +24,7 @@ def run(url: str, key: str | None, model: str, text: str) -> int:
         with httpx.stream("POST", f"{url}/predict/{model}", headers=headers, timeout=timeout, **request) as response:
             if response.status_code != 200:
                 response.read()
-                print(f"{response.status_code}: {_message(response)}", file=sys.stderr)
-                return 1
+                return rejection.report(response.status_code, response.text)
             for piece in response.iter_text():
                 print(piece, end="", flush=True)
             print()
@@ -49,10 +48,3 @@ def _request(text: str) -> dict[str, Any]:
         return {"json": json.loads(text)}
     except json.JSONDecodeError as problem:
         raise ValueError(f"expected a file that exists or JSON, got {text!r} ({problem})") from None
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:500]

@@ -5,7 +5,6 @@ not known is "-", never 0.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Literal, NamedTuple
@@ -16,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from clients import unreachable
+from clients import rejection, unreachable
 from clients.documents import Hardware, ModelStatus, Percentiles, Recent, Status, read_status
 
 _COLOURS = {"ready": "green", "failed": "red", "pulling": "cyan", "starting": "yellow", "draining": "yellow"}
@@ -30,8 +29,7 @@ def show(url: str, key: str | None, as_json: bool) -> int:
     except httpx.TransportError:
         return unreachable.report(url)
     if response.status_code != 200:
-        print(f"{response.status_code}: {response.text}", file=sys.stderr)
-        return 1
+        return rejection.report(response.status_code, response.text)
     status = read_status(response.content)
     if as_json:
         print(json.dumps(response.json(), indent=2))

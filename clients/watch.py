@@ -4,7 +4,6 @@ While the platform does not answer, the view says so and the watching goes on, t
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from clients import status
+from clients import rejection, status
 from clients.documents import read_status
 
 
@@ -34,8 +33,7 @@ def run(url: str, key: str | None, every_s: float) -> int:
                 time.sleep(every_s)
     except KeyboardInterrupt:
         return 0
-    print(f"{answer.status_code}: {answer.text}", file=sys.stderr)
-    return 1
+    return rejection.report(answer.status_code, answer.text)
 
 
 def _view(url: str, answer: httpx.Response, console: Console) -> RenderableType:

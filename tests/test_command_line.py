@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from configs.settings import Auth
+from servers.gateway.keys import Keyring
 from tests.conftest import litport
+from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
+from tests.services.tiny_engine import TinyEngine
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
     from importlib import metadata
 
-    assert litport("version").stdout == f"litport {metadata.version('litport')}\n"
+    for words in ("version", "--version"):
+        assert litport(words).stdout == f"litport {metadata.version('litport')}\n"
 
 
 def test_the_doctor_says_what_is_here_and_finds_a_port_in_use(tmp_path: Path) -> None:
@@ -66,3 +71,35 @@ def test_lists_are_printed(words: tuple[str, ...], tmp_path: Path) -> None:
     ended = litport(*words, environ={"XDG_CACHE_HOME": str(tmp_path)})
     assert ended.returncode == 0
     assert "embedding" in ended.stdout
+
+
+def test_a_new_key_is_printed_once_and_its_hash_is_in_the_keys_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    first = litport("keys", "new", "alice", "--file", str(file))
+    assert first.returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text(file.read_text() + "  models: [smol]  # a note\n")
+    second = litport("keys", "new", "bob", environ={"LITPORT_AUTH__KEYS_FILE": str(file)})
+    keys = [ended.stdout.strip() for ended in (first, second)]
+    assert all(len(key) >= 32 and key not in file.read_text() for key in keys)
+    assert "models: [smol]  # a note" in file.read_text(), "what was there stays"
+    ring = Keyring(Auth.model_validate({"keys_file": str(file)}))
+    assert [ring.find({"authorization": f"Bearer {key}"}).name for key in keys] == ["alice", "bob"]
+    again = litport("keys", "new", "bob", "--file", str(file))
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "bob: expected a name that is not in" in again.stderr
+    wrong = litport("keys", "new", "a b", "--file", str(file))
+    assert wrong.returncode == 2
+    assert "expected a name of 1 to 64 letters" in wrong.stderr
+    assert "a b" not in file.read_text()
+
+
+def test_commands_without_a_key_say_how_to_give_one(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": ["secret-0123456789"]}) as door:
+        url = str(door.client.base_url).rstrip("/")
+        for words in (("status",), ("chat", "one", "hi"), ("predict", "one", "{}")):
+            ended = litport(*words, "--url", url, environ={"OPENAI_API_KEY": ""})
+            assert ended.returncode == 1
+            assert ended.stderr.startswith("401: ")
+            assert ended.stderr.endswith("; --key, or OPENAI_API_KEY, gives a key\n")
+            assert "{" not in ended.stderr, "the message and not the JSON around it"
