@@ -17,12 +17,11 @@ from pydantic_core import ErrorDetails
 
 from configs import document
 from configs.document import MalformedError, Node
-from configs.model import Count, Section, Text
+from configs.model import SHORTEST_KEY, Count, Section, Text
 from configs.names import nearest
 
 _log = logging.getLogger("litport.configs")
 
-_SHORTEST_KEY = 16
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRETS = frozenset({"key", "key_sha256"})
 _NUMBER = "expected a whole number of 1 or more"
@@ -57,8 +56,8 @@ class Grant(Section):
     def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not re.fullmatch(r"[!-~]*", key.get_secret_value()):
             raise ValueError("expected a key of visible ASCII without spaces, got other characters")
-        if key is not None and len(key) < _SHORTEST_KEY:
-            raise ValueError(f"expected a key of {_SHORTEST_KEY} or more characters, got {len(key)}")
+        if key is not None and len(key) < SHORTEST_KEY:
+            raise ValueError(f"expected a key of {SHORTEST_KEY} or more characters, got {len(key)}")
         return key
 
     @field_validator("key_sha256")
@@ -168,7 +167,7 @@ class KeysFile:
     def _entry(self, name: str, line: int, node: Node) -> None:
         if not isinstance(node, yaml.MappingNode):
             actual = _describe(document.text_value(node), secret=True)
-            label = f"{name}: " if len(name) < _SHORTEST_KEY else ""  # somebody may write `KEY: name`
+            label = f"{name}: " if len(name) < SHORTEST_KEY else ""  # somebody may write `KEY: name`
             self._problem(f"{label}expected a mapping with a key or a key_sha256, got {actual}", line)
             return
         problem_count = len(self.problems)
@@ -177,7 +176,7 @@ class KeysFile:
         for field in unknown:
             suggestion = nearest(field, Grant.model_fields)
             advice = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(Grant.model_fields)}"
-            label = field if len(field) < _SHORTEST_KEY or suggestion else f"a name of {len(field)} characters"
+            label = field if len(field) < SHORTEST_KEY or suggestion else f"a name of {len(field)} characters"
             self._problem(f"{name}.{label}: no such setting of a key; {advice}", fields[field][0])
         values = {field: document.text_value(value) for field, (_, value) in fields.items() if field not in unknown}
         try:
@@ -213,7 +212,7 @@ def _describe(value: Any, secret: bool) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, str):
-        return f"{len(value)} characters" if secret or len(value) >= _SHORTEST_KEY else repr(value)
+        return f"{len(value)} characters" if secret or len(value) >= SHORTEST_KEY else repr(value)
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     return "a mapping"

@@ -43,6 +43,9 @@ def _variable_name(name: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+SHORTEST_KEY = 16
+"""Characters of a caller's key at least; `litport keys new` makes longer ones."""
+
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 

@@ -57,7 +57,7 @@ name becomes `_`; a model that no recipe has is added by its engine:
 ```sh
 LITPORT_MODELS__SMOLLM2_135M_INSTRUCT__ARGS__MAX_MODEL_LEN=1024   # models.smollm2-135m-instruct.args.max-model-len
 LITPORT_MODELS__ECHO__ENGINE=litserve LITPORT_MODELS__ECHO__API=echo
-LITPORT_AUTH__API_KEYS='[first, second]'                          # lists and mappings are YAML
+LITPORT_AUTH__API_KEYS='[a-key-of-16-or-more, another-one-as-long]' # lists and mappings are YAML
 ```
 
 `null` for an option of an engine means the engine's own default: the option is not passed on. Relative paths start at

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.model import LitServeModel, ModelSettings, Seconds, Section, VllmModel
+from configs.model import SHORTEST_KEY, LitServeModel, ModelSettings, Seconds, Section, VllmModel
 
 __all__ = [
     "Auth",
@@ -131,8 +131,8 @@ class Auth(Section):
 
     api_keys: list[SecretStr] = Field(
         [],
-        description="Keys that callers send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; with none here and no "
-        "keys_file, anybody may call.",
+        description="Keys that callers send as `Authorization: Bearer KEY` or `X-API-Key: KEY`, of 16 or more "
+        "characters; with none here and no keys_file, anybody may call.",
     )
     keys_file: File | None = Field(
         None,
@@ -149,6 +149,9 @@ class Auth(Section):
         for number, key in enumerate(keys, start=1):
             if not re.fullmatch(r"[!-~]+", key):
                 raise ValueError(f"expected keys of visible ASCII without spaces, and number {number} is not one")
+            if len(key) < SHORTEST_KEY:
+                expected = f"expected keys of {SHORTEST_KEY} or more characters"
+                raise ValueError(f"{expected}, and number {number} has {len(key)}")
             if key in keys[: number - 1]:
                 raise ValueError(f"expected different keys, and number {number} was there before")
         return api_keys

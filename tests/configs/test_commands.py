@@ -17,7 +17,7 @@ def test_show_prints_every_value_with_its_origin(load_two: Load) -> None:
 
 def test_show_masks_secrets_and_what_is_named_like_one(load_two: Load) -> None:
     loaded = load_two(
-        "--auth.api_keys=hunter2",
+        "--auth.api_keys=hunter2-and-longer",
         "--models.org/v1.5-mini.env.HF_TOKEN=hunter2",
         "--models.smollm2-135m-instruct.args.hf-token=hunter2",
         "--models.org/v1.5-mini.init.password=hunter2",

@@ -88,7 +88,12 @@ WRONG = [
     in_recipe("models: {a: {engine: litserve, api: echo, env: {A-B: 1}}}\n", "models.a.env.A-B", "digits and '_'"),
     in_recipe("auth: {api_keys: hunter2}\n", "auth.api_keys: expected a list", "*****"),
     in_recipe("auth: {api_keys: [hunter 2]}\n", "auth.api_keys: expected keys of visible ASCII", "*****"),
-    in_recipe("auth: {api_keys: [hunter2, hunter2]}\n", "auth.api_keys: expected different keys", "*****"),
+    in_recipe("auth: {api_keys: [hunter2]}\n", "number 1 has 7", "*****"),
+    in_recipe(
+        "auth: {api_keys: [hunter2-and-longer, hunter2-and-longer]}\n",
+        "auth.api_keys: expected different keys",
+        "*****",
+    ),
     in_recipe("auth: {api_key: hunter2}\n", "auth.api_key: no such", "did you mean auth.api_keys?", "*****"),
     # vLLM options that are Litport's to set, and one option twice
     in_recipe(

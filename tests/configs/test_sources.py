@@ -133,7 +133,7 @@ def test_models_named_on_the_command_line_can_be_overridden_there(load_two: Load
 
 
 def test_secrets_come_from_files_one_item_a_line(load_two: Load, secrets: Path) -> None:
-    (secrets / "litport_auth__api_keys").write_text("*first:{\n\nsecond\n")
+    (secrets / "litport_auth__api_keys").write_text("*first:{-and-longer\n\nsecond-and-longer\n")
     (secrets / "litport_models__smollm2_135m_instruct__env__hf_token").write_text("123\n")
     (secrets / "database_password").write_text("not ours")
     loaded = load_two(environ={"LITPORT_SECRETS_DIR": str(secrets)})
@@ -153,8 +153,8 @@ def test_a_secret_file_with_an_unknown_name_is_told_without_its_text(load_two: L
 
 
 def test_one_key_in_the_environment_is_a_list_of_one(load_two: Load) -> None:
-    keys = load_two(environ={"LITPORT_AUTH__API_KEYS": "hunter2"}).settings.auth.api_keys
-    assert [key.get_secret_value() for key in keys] == ["hunter2"]
+    keys = load_two(environ={"LITPORT_AUTH__API_KEYS": "hunter2-and-longer"}).settings.auth.api_keys
+    assert [key.get_secret_value() for key in keys] == ["hunter2-and-longer"]
 
 
 def test_text_stays_as_it_was_written(load_two: Load) -> None:

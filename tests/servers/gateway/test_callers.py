@@ -16,6 +16,7 @@ from tests.services.tiny_engine import TinyEngine
 
 CHAT = "/v1/chat/completions"
 ALICE, BOB = "alice-0123456789", "bob-0123456789ab"
+ALPHA, BETA = "alpha-0123456789", "beta-0123456789ab"
 
 
 def keys_file(folder: Path, **entries: Any) -> Path:
@@ -38,18 +39,18 @@ def error_of(response: httpx.Response, status: int) -> dict[str, object]:
 
 
 def test_with_keys_everything_but_health_and_readiness_needs_one(tmp_path: Path) -> None:
-    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": ["alpha", "beta"]}) as door:
+    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": [ALPHA, BETA]}) as door:
         assert door.client.get("/health").status_code == door.client.get("/ready").status_code == 200
         for path in ("/v1/models", "/status", "/nowhere"):
             response = door.client.get(path)
             assert error_of(response, 401)["code"] == "invalid_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
-        for headers in ({"authorization": "Bearer beta"}, {"x-api-key": "alpha"}):
+        for headers in ({"authorization": f"Bearer {BETA}"}, {"x-api-key": ALPHA}):
             assert door.client.post(CHAT, json={"model": "one"}, headers=headers).status_code == 200
         for headers in (
             {"authorization": "Bearer gamma"},
             {"x-api-key": "alph"},
-            {"authorization": "alpha"},
+            {"authorization": ALPHA},
         ):
             error_of(door.client.post(CHAT, json={"model": "one"}, headers=headers), 401)
 
@@ -130,11 +131,11 @@ def test_web_pages_may_call_only_from_the_origins_that_are_listed(tmp_path: Path
         assert "access-control-allow-origin" not in door.client.get("/health", headers=asks).headers
     (tmp_path / "second").mkdir()
     server = {"cors_origins": ["https://a.example"]}
-    with open_door(tmp_path / "second", TinyEngine("one"), server=server, auth={"api_keys": ["alpha"]}) as door:
+    with open_door(tmp_path / "second", TinyEngine("one"), server=server, auth={"api_keys": [ALPHA]}) as door:
         preflight = door.client.options(CHAT, headers={**asks, "access-control-request-headers": "authorization"})
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == "https://a.example"
-        answer = door.client.post(CHAT, json={"model": "one"}, headers={**bearer("alpha"), **asks})
+        answer = door.client.post(CHAT, json={"model": "one"}, headers={**bearer(ALPHA), **asks})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
         other = door.client.get("/health", headers={"origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers

@@ -33,9 +33,9 @@ def test_without_keys_nobody_needs_one() -> None:
 
 def test_a_key_is_found_as_bearer_or_x_api_key_in_clear_or_by_its_hash(tmp_path: Path) -> None:
     digest = hashlib.sha256(BOB.encode()).hexdigest().upper()
-    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key_sha256: {digest}}}\n", "short", "other")
+    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key_sha256: {digest}}}\n", "short-of-16-chars", "other-of-16-chars")
     assert not ring.empty
-    for secret, name in ((ALICE, "alice"), (BOB, "bob"), ("short", "key-1"), ("other", "key-2")):
+    for secret, name in ((ALICE, "alice"), (BOB, "bob"), ("short-of-16-chars", "key-1"), ("other-of-16-chars", "key-2")):
         assert ring.find(bearer(secret)).name == name
         assert ring.find({"authorization": f"bEARER  {secret} "}).name == name
         assert ring.find({"x-api-key": secret}).name == name
@@ -66,11 +66,11 @@ def test_whoever_shows_no_key_that_fits_is_a_401(tmp_path: Path, headers: Mappin
     assert ALICE not in refused.value.message
 
 
-@pytest.mark.parametrize("given", [ALICE, BOB, "first", "x", "", "y" * 10_000])
+@pytest.mark.parametrize("given", [ALICE, BOB, "first-of-16-chars", "x", "", "y" * 10_000])
 def test_every_key_is_compared_in_constant_time_at_one_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key: {BOB}}}\n", "first")
+    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key: {BOB}}}\n", "first-of-16-chars")
     sizes: list[tuple[int, int]] = []
     compare = hmac.compare_digest
 
@@ -85,11 +85,11 @@ def test_every_key_is_compared_in_constant_time_at_one_size(
 
 
 def test_a_ring_and_its_keys_show_no_secret(tmp_path: Path) -> None:
-    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\n", "quick-start")
+    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\n", "quick-start-of-16")
     told = repr(vars(ring)) + repr(ring.find(bearer(ALICE)))
     assert "alice" in told
     assert ALICE not in told
-    assert "quick-start" not in told
+    assert "quick-start-of-16" not in told
 
 
 def test_a_model_that_a_key_may_not_call_is_a_403_that_names_those_it_may() -> None:
@@ -115,18 +115,18 @@ def test_models_that_do_not_exist_are_named_with_the_nearest_that_does(tmp_path:
 
 def test_a_reload_changes_keys_rights_and_limits_and_keeps_what_was_spent(tmp_path: Path, time: StandInForTime) -> None:
     limits = "requests_per_minute: 2, tokens_per_minute: 600, max_in_flight: 9"
-    old = ring_of(tmp_path, f"alice: {{key: {ALICE}, {limits}}}\n", "quick", time=time)
+    old = ring_of(tmp_path, f"alice: {{key: {ALICE}, {limits}}}\n", "quick-start-of-16", time=time)
     before = old.find(bearer(ALICE))
     before.enter(600)
-    old.find(bearer("quick")).enter(0)
+    old.find(bearer("quick-start-of-16")).enter(0)
     keys_file(tmp_path, f"alice: {{key: {BOB}, models: [one], {limits}}}\ncarl: {{key: {BOB}0}}\n")
-    ring = old.read_again(Auth.model_validate({"api_keys": ["quick"], "keys_file": tmp_path / "keys.yaml"}))
+    ring = old.read_again(Auth.model_validate({"api_keys": ["quick-start-of-16"], "keys_file": tmp_path / "keys.yaml"}))
     with pytest.raises(ApiError):
         ring.find(bearer(ALICE))
     after = ring.find(bearer(BOB))
     assert (after.name, after.models, after.in_flight) == ("alice", frozenset({"one"}), 1)
     assert refusal(after, 60).headers == {"retry-after": "6"}
-    assert ring.find(bearer("quick")).in_flight == 1
+    assert ring.find(bearer("quick-start-of-16")).in_flight == 1
     assert ring.find(bearer(f"{BOB}0")).in_flight == 0
     before.leave(600, 0)
     assert after.in_flight == 0, "a request leaves by the key it entered with"

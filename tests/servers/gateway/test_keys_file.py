@@ -37,7 +37,7 @@ def test_a_key_has_the_rights_and_limits_of_its_entry(tmp_path: Path) -> None:
 
 
 def test_a_key_may_look_like_a_number_and_a_name_like_those_of_api_keys(tmp_path: Path) -> None:
-    ring = ring_of(tmp_path, "key-3: {key: 0123456789012345}\nno: {key: 1e10000000000000}\n", "one")
+    ring = ring_of(tmp_path, "key-3: {key: 0123456789012345}\nno: {key: 1e10000000000000}\n", "one-of-16-characters")
     assert ring.find(bearer("0123456789012345")).name == "key-3"
     assert ring.find(bearer("1e10000000000000")).name == "no"
 
@@ -130,7 +130,7 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         f"alice: {{key: {ALICE}}}\nbob: {{key_sha256: {same}}}\nkey-1: {{key: {BOB}}}\n"
         f"carl: {{key: {BOB}0, max_in_flight: no, models: []}}\ndora: {{key: {BOB}1}}\n"
     )
-    assert problems_of(keys_file(tmp_path, text), "quick", f"{BOB}1") == [
+    assert problems_of(keys_file(tmp_path, text), "quick-of-16-chars", f"{BOB}1") == [
         "keys.yaml:4: carl.models: expected a list of names of models, or no such line for all of them, "
         "got an empty list",
         "keys.yaml:4: carl.max_in_flight: expected a whole number of 1 or more, got 'no'",

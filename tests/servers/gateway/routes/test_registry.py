@@ -57,9 +57,9 @@ def _restore_routes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_registered_route_is_served_counted_and_documented_with_errors_of_its_own_shape(tmp_path: Path) -> None:
     registry.register(GREET)
-    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": ["a-key"]}) as door:
+    with open_door(tmp_path, TinyEngine("one"), auth={"api_keys": ["a-key-of-16-or-more"]}) as door:
         assert door.client.post("/greet/hello", json={"guest": "Ann"}).status_code == 401
-        door.client.headers["x-api-key"] = "a-key"
+        door.client.headers["x-api-key"] = "a-key-of-16-or-more"
         assert door.client.post("/greet/hello", json={"guest": "Ann"}).json() == {"text": "hello Ann"}
         assert door.client.get("/greet/hello").json() == {"error": "/greet/hello takes POST, not GET"}
         assert door.client.post("/greet/hello", content=b"[]").status_code == 400
