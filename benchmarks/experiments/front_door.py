@@ -1,30 +1,47 @@
-"""What the front door costs: the same vLLM process, asked on its own socket (A) and through the public port (B).
+"""What the front door costs. `vllm`: one vLLM process, asked on its own socket (A) and through the public port (B).
 
     litport serve configs/recipes/demo.yaml &
-    python -m benchmarks.experiments.front_door --model smollm2-135m-instruct
+    python -m benchmarks.experiments.front_door vllm --model smollm2-135m-instruct
 
 Each block sends the same number of streamed completions of random tokens, of fixed lengths, by a closed loop of users.
 Blocks are interleaved A B B A, so that drift of the machine cancels, and each repetition gives one ratio; the median,
 least and most of the ratios are printed. A request that fails or is cut short ends the experiment with an error.
+
+`events`: the front door's processor time for an event of a stream, over a server that stands in for vLLM; with another
+checkout (A) beside this one (B), blocks A B B A. The rest of the machine's load changes it less than any rate.
+
+    python -m benchmarks.experiments.front_door events --against CHECKOUT
 """
 
 import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import aiohttp
+import uvloop
+
+from benchmarks.experiments import stand_in
+from clients.ready import wait_until_ready
 
 PROMPT_TOKENS = 64
 OUTPUT_TOKENS = 32
 # Token ids below this are ordinary text in every vocabulary of some size; the first few hundred are often special.
 _TOKEN_IDS = range(1000, 20_000)
+# Streams at a time, events of each, and seconds between them: about 2,000 events a second, then 5,000.
+_PACES = ((16, 200, 0.01), (64, 100, 0.035), (256, 40, 0.12), (1000, 20, 0.2))
 
 
 @dataclass(frozen=True)
@@ -137,14 +154,132 @@ async def measure(url: str, model: str, rounds: int) -> list[Comparison]:
             ]
 
 
+class _Client(asyncio.Protocol):
+    """One stream after the other on one connection, read and counted."""
+
+    def __init__(self, request: bytes, streams: int) -> None:
+        self.events: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._left = streams
+        self._count = 0
+        self._tail = b""
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        self._transport = transport
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Count, and at the end of a stream ask again."""
+        self._count += data.count(stand_in.EVENT)
+        self._tail = (self._tail + data)[-len(stand_in.END) :]
+        if self._tail == stand_in.END:
+            self._left -= 1
+            if self._left:
+                self._transport.write(self._request)
+            else:
+                self.events.set_result(self._count)
+                self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Too early, if the streams are not whole."""
+        if not self.events.done():
+            self.events.set_exception(error or ConnectionResetError("a stream broke off"))
+
+
+async def _read_streams(port: int, streams: int, events: int, wait_s: float) -> int:
+    """Read so many streams at a time, begun one after the other within `wait_s`; the number of events."""
+    document = {"model": stand_in.NAME, "prompt": "x" * 200, "stream": True, "events": events, "wait_s": wait_s}
+    body = json.dumps(document).encode()
+    head = f"POST {stand_in.PATH} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    loop = asyncio.get_running_loop()
+    clients = []
+    for _ in range(streams):
+        _, client = await loop.create_connection(lambda: _Client(request, 1), "127.0.0.1", port)
+        clients.append(client)
+        await asyncio.sleep(wait_s / streams)
+    return sum(await asyncio.gather(*(client.events for client in clients)))
+
+
+@contextmanager
+def _stand_in_platform(folder: Path, checkout: Path, port: int) -> Iterator[int]:
+    """The platform of a checkout over the stand-in; yields the id of its front door's process."""
+    recipe = folder / "stand-in.yaml"
+    recipe.write_text(json.dumps({"models": {stand_in.NAME: {"engine": "stand-in", "canary_interval_s": None}}}))
+    argv = [sys.executable, stand_in.__file__, "platform", str(recipe), str(port)]
+    environ = {**os.environ, "PYTHONPATH": str(checkout), "LITPORT_TELEMETRY__METRICS_PORT": "0"}
+    with (folder / "log").open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", 60)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def _processor_us(pid: int) -> float:
+    """Microseconds on a processor of all threads of a process; /proc/PID/stat has hundredths of a second."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1000
+
+
+def measure_events(against: Path | None, port: int, rounds: int) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Microseconds an event, by the number of streams and the checkout."""
+    checkouts = {"B": Path(__file__).parents[2]} | ({} if against is None else {"A": against})
+    spent: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        ports = {side: port + index for index, side in enumerate(checkouts)}
+        pids = {
+            side: stack.enter_context(_stand_in_platform(Path(name), checkout, ports[side]))
+            for side, checkout in checkouts.items()
+        }
+        for streams, events, wait_s in _PACES:
+            for side in ("ABBA" if against else "BB") * rounds:
+                before_us = _processor_us(pids[side])
+                count = uvloop.run(_read_streams(ports[side], streams, events, wait_s))
+                sides = spent.setdefault(str(streams), {})
+                sides.setdefault(side, []).append((_processor_us(pids[side]) - before_us) / count)
+    return spent
+
+
+def _print_events(spent: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    print("streams  checkout  us an event (median, least..most)  events a second of a core")
+    for streams, sides in spent.items():
+        for side, values in sorted(sides.items()):
+            median_us = statistics.median(values)
+            spread = f"({min(values):.1f}..{max(values):.1f})"
+            print(f"{streams:>7}  {side:>8}  {median_us:>10.1f}  {spread:<22}  {1e6 / median_us:>10,.0f}")
+
+
 def main() -> int:
-    """Print a table, and as the last line one JSON document."""
+    """Print a table, the load of the machine, and as the last line one JSON document."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions of A B B A")
+    commands = parser.add_subparsers(dest="command", required=True)
+    vllm = commands.add_parser("vllm", help="against the bare vLLM process of a running platform")
+    vllm.add_argument("--url", default="http://127.0.0.1:8000")
+    vllm.add_argument("--model", required=True)
+    vllm.add_argument("--rounds", type=int, default=3, help="repetitions of A B B A")
+    events = commands.add_parser("events", help="processor time for an event, over a stand-in")
+    events.add_argument("--against", type=Path, help="another checkout")
+    events.add_argument("--port", type=int, default=8125, help="the first of two")
+    events.add_argument("--rounds", type=int, default=2, help="repetitions of A B B A")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.url, arguments.model, arguments.rounds))
+    load = os.getloadavg()[0]
+    if arguments.command == "events":
+        spent = measure_events(arguments.against, arguments.port, arguments.rounds)
+        _print_events(spent)
+        document: object = spent
+    else:
+        results = asyncio.run(measure(arguments.url, arguments.model, arguments.rounds))
+        _print_comparisons(results)
+        document = [vars(result) for result in results]
+    print(f"load before and after: {load:.1f}, {os.getloadavg()[0]:.1f}")
+    print(json.dumps(document))
+    return 0
+
+
+def _print_comparisons(results: Sequence[Comparison]) -> None:
     print("concurrency  throughput B/A (median, least..most)  added median ttft, ms")
     for result in results:
         ratios, added = result.throughput_ratios, result.added_ttft_ms
@@ -152,8 +287,6 @@ def main() -> int:
             f"{result.concurrency:>11}  {statistics.median(ratios):.3f}  ({min(ratios):.3f}..{max(ratios):.3f})"
             f"                  {statistics.median(added):+.2f}  ({min(added):+.2f}..{max(added):+.2f})"
         )
-    print(json.dumps([vars(result) for result in results]))
-    return 0
 
 
 if __name__ == "__main__":

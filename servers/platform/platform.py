@@ -98,7 +98,7 @@ class Platform:
     async def stop(self) -> None:
         """End the models, then the server."""
         await self.supervisor.stop()
-        self._server.should_exit = True
+        self._server.stop()
         if self._serving is not None:
             await self._serving
         self.front_door.close()

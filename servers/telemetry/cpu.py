@@ -6,6 +6,7 @@ process ends, the model's total keeps what that process had used in its last rea
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from servers.processes.proc import PAGE_BYTES, PROC, TICKS_PER_S, Stat, read_text, stats
 from servers.telemetry.cgroup import CGROUPS, folder_with
 
+# A process of the host that is no model's is left out for so long: it becomes one's only when its id is used again.
+_FOREIGN_S = 20.0
 _SWITCHES = re.compile(r"voluntary_ctxt_switches:\s+(\d+)")
 
 
@@ -51,6 +54,9 @@ class Processes:
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
+        self._foreign: set[int] = set()
+        self._foreign_until_s = 0.0
+        self._roots: set[int] = set()
         self._ticks: dict[tuple[int, int], int] = {}
         self._switches: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._totals: dict[str, _Totals] = {}
@@ -62,8 +68,14 @@ class Processes:
         that descends from them, down to where another model's root begins. `switches=False` leaves out the context
         switches, which cost one file a thread to read.
         """
-        table = {stat.pid: stat for stat in stats(self._proc)}  # zombies too: the time they used still counts
+        now_s = time.monotonic()
+        if now_s >= self._foreign_until_s or not self._roots.issuperset(roots.values()):
+            self._foreign, self._foreign_until_s = set(), now_s + _FOREIGN_S
+        self._roots = set(roots.values())
+        # Zombies too: the time they used still counts.
+        table = {stat.pid: stat for stat in stats(self._proc, self._foreign)}
         owners = _owners(table, {root: name for name, root in roots.items()})
+        self._foreign.update(table.keys() - owners.keys())
         self._totals = {name: total for name, total in self._totals.items() if name in roots}
         self._count(table, owners)
         if switches:
