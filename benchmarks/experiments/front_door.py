@@ -185,7 +185,7 @@ class _Client(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Too early, if the streams are not whole."""
         if not self.events.done():
-            self.events.set_exception(error or ConnectionResetError("a stream broke off"))
+            self.events.set_exception(error or ConnectionResetError(f"a stream broke off after {self._count} events"))
 
 
 async def _read_streams(port: int, streams: int, events: int, wait_s: float) -> int:

@@ -86,6 +86,15 @@ def test_a_model_is_charged_for_what_its_whole_tree_burnt(burner: "subprocess.Po
     assert 2**20 < after["busy"].resident_bytes < 2**32
 
 
+def test_a_process_that_was_nobodys_is_a_models_as_soon_as_its_root_is_named(burner: "subprocess.Popen[str]") -> None:
+    reader = Processes()
+    for _ in range(2):
+        assert burner.pid not in reader.read({})[1]
+    samples, owners = reader.read({"busy": burner.pid})
+    assert owners[burner.pid] == "busy"
+    assert samples["busy"].processes == 1
+
+
 def test_what_an_ended_process_used_stays_in_the_sum(burner: "subprocess.Popen[str]") -> None:
     assert burner.stdout is not None
     reader = Processes()
