@@ -40,8 +40,8 @@ PROMPT_TOKENS = 64
 OUTPUT_TOKENS = 32
 # Token ids below this are ordinary text in every vocabulary of some size; the first few hundred are often special.
 _TOKEN_IDS = range(1000, 20_000)
-# Streams at a time, events of each, and seconds between them: about 2,000 events a second, then 5,000.
-_PACES = ((16, 200, 0.01), (64, 100, 0.035), (256, 40, 0.12), (1000, 20, 0.2))
+# Streams at a time, events of each, and seconds between them: about 2,000 events a second.
+_PACES = ((16, 150, 0.01), (64, 60, 0.035), (256, 25, 0.12), (1000, 12, 0.5))
 
 
 @dataclass(frozen=True)

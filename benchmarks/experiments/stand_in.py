@@ -11,7 +11,6 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +18,13 @@ from typing import Any, Literal
 import uvloop
 from pydantic import Field
 
+from configs.loading import LoadedSettings
 from configs.settings import ModelSettings
 from servers.engines import registry
 from servers.engines.base import Card, Command, Needs
 from servers.engines.kind import EngineKind
 from servers.engines.vllm.engine import VllmEngine
+from servers.platform import serve, targets
 from servers.processes.group import Member
 
 NAME = "stand-in"
@@ -122,16 +123,17 @@ class StandInEngine(VllmEngine):
         return Needs(1, 0)
 
 
-def _run_platform(arguments: Iterable[str]) -> int:
-    import litport
-
-    recipe, port = arguments
+def _run_platform(recipe: str, port: str) -> int:
     registry.register(EngineKind(StandInModel, lambda name, settings, _site: StandInEngine(name, settings)))
-    return int(litport.main(["serve", recipe, "--server.port", port]) or 0)
+
+    def read() -> LoadedSettings:
+        return targets.load([recipe], ["--server.port", port])
+
+    return serve.serve(read(), read, "experiment")
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "server":
         uvloop.run(_serve(sys.argv[2]))
     else:
-        sys.exit(_run_platform(sys.argv[2:]))
+        sys.exit(_run_platform(*sys.argv[2:]))
