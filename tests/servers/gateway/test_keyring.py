@@ -33,9 +33,10 @@ def test_without_keys_nobody_needs_one() -> None:
 
 def test_a_key_is_found_as_bearer_or_x_api_key_in_clear_or_by_its_hash(tmp_path: Path) -> None:
     digest = hashlib.sha256(BOB.encode()).hexdigest().upper()
-    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key_sha256: {digest}}}\n", "short-of-16-chars", "other-of-16-chars")
+    keys = ("short-0123456789", "other-0123456789")
+    ring = ring_of(tmp_path, f"alice: {{key: {ALICE}}}\nbob: {{key_sha256: {digest}}}\n", *keys)
     assert not ring.empty
-    for secret, name in ((ALICE, "alice"), (BOB, "bob"), ("short-of-16-chars", "key-1"), ("other-of-16-chars", "key-2")):
+    for secret, name in ((ALICE, "alice"), (BOB, "bob"), (keys[0], "key-1"), (keys[1], "key-2")):
         assert ring.find(bearer(secret)).name == name
         assert ring.find({"authorization": f"bEARER  {secret} "}).name == name
         assert ring.find({"x-api-key": secret}).name == name
