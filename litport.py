@@ -239,7 +239,7 @@ def _new_key(arguments: argparse.Namespace) -> None:
 
 def _config(arguments: argparse.Namespace) -> None:
     from configs import commands
-    from servers.platform.targets import check, load, register_installed
+    from servers.platform.targets import check, describe, load, register_installed
 
     if arguments.action == "schema":
         register_installed()
@@ -250,7 +250,7 @@ def _config(arguments: argparse.Namespace) -> None:
         commands.show(loaded)
         return
     check(loaded)
-    print(f"all settings are valid; models: {', '.join(loaded.settings.models) or 'none'}")
+    print("\n".join(describe(loaded)))
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -80,7 +80,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model: its state, its requests and its processes.
 
     `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
-    model is not up.
+    model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
     """
 
     name: str
@@ -100,6 +100,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     process_count: int | None
     memory_bytes: int | None
     paths: list[str]
+    serving: str | None = None
     cpu_cores: float | None = None
     recent: Recent | None = None
 

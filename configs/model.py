@@ -99,7 +99,7 @@ class VllmModel(ModelSettings):
 
 
 class LitServeModel(ModelSettings):
-    """Any other model, served by LitServe through a LitAPI."""
+    """Any other model, through a LitAPI."""
 
     rungs = ("model", "model-batched", "fastapi", "litserve", "litport")
     engine: Literal["litserve"] = Field(description="What runs the model.")
@@ -112,10 +112,11 @@ class LitServeModel(ModelSettings):
     init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
         {}, description="Further keyword arguments of the API's constructor."
     )
-    serving: Literal["litserve", "host"] = Field(
-        "litserve",
-        description="What runs the LitAPI: `litserve` is LitServe's own server, `host` is Litport's worker host, which "
-        "has a seventh of the overhead (a preview, see docs/plugins.md).",
+    serving: Literal["host", "litserve"] | None = Field(
+        None,
+        description="What runs the LitAPI: `host` is Litport's worker host, `litserve` LitServe's own server, with "
+        "more overhead and without cancelling; null for the host, or LitServe's where the host cannot (see "
+        "docs/plugins.md).",
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="Where the workers compute.")
     devices: Count | Literal["auto"] | list[Annotated[int, Field(ge=0)]] | None = Field(
@@ -127,13 +128,17 @@ class LitServeModel(ModelSettings):
         None, description="How long a batch waits to fill, in seconds; needs max_batch_size of 2 or more."
     )
     stream: bool | None = Field(None, description="Whether the API yields its answer in parts.")
-    timeout_s: Seconds | None = Field(None, description="How long a request may wait in LitServe's queue, in seconds.")
+    timeout_s: Seconds | None = Field(None, description="How long a request may wait for a worker, in seconds.")
     cancel_grace_s: Seconds = Field(
         5,
         description="How long cancelled work may go on before its worker is replaced, in seconds; work is cancelled "
         "when its client leaves or its time is over.",
     )
-    api_server_count: Count | None = Field(None, description="HTTP server processes in front of the workers.")
+    api_server_count: Count | None = Field(None, description="HTTP server processes of LitServe's own server.")
+    callbacks: list[Text] = Field(
+        [], description="LitServe callbacks: classes without arguments, `package.module:Class` or `./file.py:Class`."
+    )
+    loggers: list[Text] = Field([], description="LitServe loggers, which get what the API's `log` is given: classes.")
     example: JsonValue | None = Field(
         None, description="A JSON request used to test that the model answers; by default what the API declares."
     )

@@ -59,7 +59,8 @@ def test_the_environment_of_a_recipe_does_not_trouble_the_other_commands() -> No
 
 
 def test_check_show_and_schema_tell_what_serve_would_take() -> None:
-    assert litport("config", "check", "configs/recipes/echo.yaml").stdout == "all settings are valid; models: echo\n"
+    shown = litport("config", "check", "configs/recipes/echo.yaml").stdout
+    assert shown == "all settings are valid; models: echo\necho: the worker host, as far as its source shows\n"
     shown = litport(
         "config", "show", "configs/recipes/echo.yaml", environ={"LITPORT_AUTH__API_KEYS": "[hush-and-no-further]"}
     ).stdout

@@ -1,7 +1,7 @@
-"""LitServe as the harness sees it: its rungs, its steps as rows, and the causes of slowness with their settings.
+"""A LitAPI as the harness sees it: its rungs, its steps as rows, and the causes of slowness with their settings.
 
-The steps are counted by the child (`servers.engines.litserve.child.timing`). Of a batch every request counts the whole
-time, since that is what it waits for.
+The worker host counts the steps, and for plain LitServe the rung does; LitServe's own server behind Litport has no
+rows. Of a batch every request counts the whole time, since that is what it waits for.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,10 @@ _BUSY = 0.85
 
 
 class LitServeLayer(Layer):
-    """The steps of a request in LitServe. `decode` turns its body into inputs, so it is a cost of serving."""
+    """The steps of a request to a LitAPI. `decode` turns its body into inputs, so it is a cost of serving."""
 
     HTTP = "litserve.http", "HTTP and parsing in LitServe", Owner.ENGINE
+    RECEIVE = "litserve.receive", "hand-over and parsing", Owner.ENGINE
     QUEUE = "litserve.queue", "queue", Owner.ENGINE
     BATCH_WAIT = "litserve.batch_wait", "batch wait", Owner.ENGINE
     DECODE = "litserve.decode", "decode", Owner.ENGINE
@@ -37,7 +38,7 @@ class LitServeLayer(Layer):
 
 
 _STEPS = {
-    "receive": LitServeLayer.HTTP,
+    "receive": LitServeLayer.RECEIVE,
     "queue": LitServeLayer.QUEUE,
     "batch_wait": LitServeLayer.BATCH_WAIT,
     "decode": LitServeLayer.DECODE,
@@ -108,12 +109,13 @@ def _rows(counters: Counters, inner_s: float, hop: Layer) -> list[Row] | None:
         return counters.mean_s(f"litserve_step_seconds_total/{step}", f"litserve_step_requests_total/{step}")
 
     http_s = mean_s("http")
-    rows = [
-        Row(layer, mean_s(step)) for step, layer in _STEPS.items() if f"litserve_step_seconds_total/{step}" in counters
-    ]
     # Plain LitServe does not tell when a request leaves its queue.
-    has_queue = "litserve_step_seconds_total/queue" in counters
-    remainder = LitServeLayer.RETURN if has_queue else LitServeLayer.QUEUE_AND_RETURN
+    is_plain = "litserve_step_seconds_total/queue" not in counters
+    layers = {**_STEPS, "receive": LitServeLayer.HTTP} if is_plain else _STEPS
+    rows = [
+        Row(layer, mean_s(step)) for step, layer in layers.items() if f"litserve_step_seconds_total/{step}" in counters
+    ]
+    remainder = LitServeLayer.QUEUE_AND_RETURN if is_plain else LitServeLayer.RETURN
     return [Row(hop, inner_s - http_s), *rows, Row(remainder, http_s - sum(row.seconds for row in rows))]
 
 
@@ -134,14 +136,13 @@ def _explain_batch_wait(situation: Situation, share: float) -> Explanation:
 
 
 def _explain_http(situation: Situation, share: float) -> Explanation:
-    cause = f"LitServe's HTTP server takes {share:.0%} of the time"
-    model = _settings(situation)
-    if model is None:
-        return cause, None
-    servers = model.api_server_count or model.workers_per_device or 1
-    if servers >= situation.cores and situation.busy_share is not None and situation.busy_share >= _BUSY:
-        return f"{cause}, and the processors are all in use", None
-    return cause, Advice("api_server_count", servers + 1)
+    del situation
+    return f"LitServe's HTTP server takes {share:.0%} of the time", None
+
+
+def _explain_hand_over(situation: Situation, share: float) -> Explanation:
+    del situation
+    return f"the way between the front door and the API, with parsing and encoding, takes {share:.0%} of the time", None
 
 
 def _explain_predict(situation: Situation, share: float) -> Explanation:
@@ -176,7 +177,8 @@ CAUSES: Mapping[Layer, Cause] = {
     LitServeLayer.QUEUE: _explain_queue,
     LitServeLayer.BATCH_WAIT: _explain_batch_wait,
     LitServeLayer.HTTP: _explain_http,
-    LitServeLayer.RETURN: _explain_http,
+    LitServeLayer.RECEIVE: _explain_hand_over,
+    LitServeLayer.RETURN: _explain_hand_over,
     LitServeLayer.DECODE: _explain_decode,
     LitServeLayer.PREDICT: _explain_predict,
 }

@@ -44,11 +44,15 @@ class Constructor:
 
 @dataclass(frozen=True)
 class Source:
-    """A class as its source shows it: the texts that it declares and the arguments of its constructor."""
+    """A class as its source shows it: the texts that it declares and the arguments of its constructor.
+
+    `obstacle` is what it gives to LitAPI's constructor that only LitServe's own server runs.
+    """
 
     summary: str
     texts: dict[str, str]
     constructor: Constructor
+    obstacle: str | None = None
 
 
 def parse(text: str) -> Reference:
@@ -132,7 +136,25 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
             if isinstance(value, str):
                 texts[statement.targets[0].id] = value
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
-    return Source(summary, texts, _constructor(node, classes))
+    return Source(summary, texts, _constructor(node, classes), _obstacle(node, classes))
+
+
+_OBSTACLES = {"loop": "it has a loop of its own", "mcp": "it is an MCP tool"}
+
+
+def _obstacle(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> str | None:
+    arguments = [
+        keyword
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "__init__"
+        for keyword in call.keywords
+    ]
+    for argument in arguments:
+        is_default = isinstance(argument.value, ast.Constant) and argument.value.value in (None, "auto")
+        if argument.arg in _OBSTACLES and not is_default:
+            return _OBSTACLES[argument.arg]
+    base = _base_name(node)
+    return _obstacle(classes[base], classes) if base in classes and classes[base] is not node else None
 
 
 def _check_methods(node: ast.ClassDef) -> None:
@@ -150,10 +172,16 @@ def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constr
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _signature(statement.args)
-    base = node.bases[0].attr if isinstance(node.bases[0], ast.Attribute) else getattr(node.bases[0], "id", "")
+    base = _base_name(node)
     if base in classes and classes[base] is not node and classes[base].bases:
         return _constructor(classes[base], classes)
     return _litapi_constructor() if base == "LitAPI" else Constructor(is_open=True)
+
+
+def _base_name(node: ast.ClassDef) -> str:
+    if not node.bases:
+        return ""
+    return node.bases[0].attr if isinstance(node.bases[0], ast.Attribute) else getattr(node.bases[0], "id", "")
 
 
 @cache

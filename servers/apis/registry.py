@@ -60,10 +60,20 @@ def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
             raise UserError(f"api {name!r}: its constructor needs {argument!r}; {remedy}")
 
 
+def obstacle(name: str) -> str | None:
+    """What the API's source shows that the worker host cannot run; None where it shows nothing. Raises UserError."""
+    return reference.read(_resolve(name)).obstacle
+
+
 def load(name: str) -> type[Any]:
     """Import the API's class, a subclass of litserve.LitAPI. Raises UserError, or whatever its module raises."""
     import litserve
 
+    return load_class(name, litserve.LitAPI)
+
+
+def load_class(name: str, base: type[Any]) -> type[Any]:
+    """Import a class that is a subclass of `base`, one of LitServe's. Raises as `load` does."""
     target = _resolve(name)
     if target.file is not None:
         _make_importable(target)
@@ -74,10 +84,10 @@ def load(name: str) -> type[Any]:
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         near = reference.nearest(target.class_name, classes)
         raise UserError(f"api {name!r}: {target.module} has no class {target.class_name}{near}")
-    api = getattr(module, target.class_name)
-    if not (isinstance(api, type) and issubclass(api, litserve.LitAPI)):
-        raise UserError(f"api {name!r}: expected a subclass of litserve.LitAPI, got {api!r}")
-    return api
+    found = getattr(module, target.class_name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"api {name!r}: expected a subclass of litserve.{base.__name__}, got {found!r}")
+    return found
 
 
 def describe() -> list[ApiDescription]:

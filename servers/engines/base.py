@@ -38,7 +38,8 @@ class Card:
     `routes` are the paths that lead to it by the `model` of a request's body. `predict_path` is the child's path for
     `/predict/<model>` (None: not served). `listing` are its entries in `/v1/models`, `openapi` is the child's own
     document, `max_running` the number of requests that it can work on at a time, and `example` a request that it
-    accepts (None: unknown).
+    accepts (None: unknown). `serving` is how the engine serves it, where there are several ways, and `note` is what a
+    person should know of that.
     """
 
     routes: frozenset[str]
@@ -47,6 +48,8 @@ class Card:
     openapi: Mapping[str, Any] = field(default_factory=dict)
     max_running: int = 16
     example: Any = None
+    serving: str | None = None
+    note: str = ""
 
 
 class CanaryError(Exception):

@@ -34,7 +34,8 @@ class EngineKind:
 
     `settings` is the class of `models.NAME`; its field `engine` is a Literal of the name. `make` builds the engine of
     one model from its name, its settings and its site. `check_model` yields a field and a sentence for each problem of
-    one model's settings, without loading a model. `check_all` returns whole lines for the problems that are found for
+    one model's settings, without loading a model, and `describe_model` says of valid ones what a person should know of
+    how the model will run. `check_all` returns whole lines for the problems that are found for
     all models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is
     the import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
     are measured through Litport only.
@@ -44,6 +45,7 @@ class EngineKind:
     make: Callable[[str, Any, Site], Engine]
     check_model: Callable[[Any], Iterable[tuple[str, str]]] = lambda _: ()
     check_all: Callable[[Mapping[str, Any], Path, Mapping[TreePath, str]], Sequence[str]] = lambda *_: ()
+    describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
 
 

@@ -102,6 +102,7 @@ def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
         process_count=len(members) or None,
         memory_bytes=sum(member.resident_bytes for member in members) or None,
         paths=paths_of(model),
+        serving=None if instance.card is None else instance.card.serving,
         cpu_cores=cores,
         recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
     )

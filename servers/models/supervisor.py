@@ -103,7 +103,7 @@ class Supervisor:
                 await self._bring_up(model, instance, process)
                 ready_at_s = time.monotonic()
                 instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
-                self._move(model, instance, State.READY)
+                self._move(model, instance, State.READY, instance.card.note if instance.card else "")
                 await _until_broken(model, instance, process)
                 instance.deaths += 1
                 reason = process.cause()

@@ -93,6 +93,14 @@ def check(loaded: LoadedSettings) -> Keyring:
     return keyring
 
 
+def describe(loaded: LoadedSettings) -> Sequence[str]:
+    """The lines of `config check` for settings that were checked: the models, and what their engines say of them."""
+    models = loaded.settings.models
+    notes = {name: registry.kind_of(model).describe_model(model) for name, model in models.items()}
+    valid = f"all settings are valid; models: {', '.join(models) or 'none'}"
+    return [valid, *(f"{name}: {note}" for name, note in notes.items() if note)]
+
+
 def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:
     """The keys, None if they cannot be read, and the problems; an address that other machines reach needs keys."""
     try:

@@ -1,4 +1,4 @@
-"""The names of all series: of our own code by its collectors, of vLLM and LitServe's timing by their sources.
+"""The names of all series: of our own code by what it writes, of vLLM by its source.
 
 The collectors are those of an empty platform, so this needs no model and no GPU. Whether a series has data is tested on
 a running platform.
@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from servers.engines.litserve.host import metrics
+from servers.engines.litserve.host.answer import Totals
 from servers.gateway.request_metrics import RequestMetrics
 from servers.metrics.hardware import HardwareCollector
 from servers.metrics.models import ModelCollector
@@ -33,7 +35,7 @@ _KEYWORDS = {"and", "by", "group_left", "ignoring", "inf", "nan", "offset", "on"
 @functools.cache
 def _families() -> frozenset[tuple[str, str]]:
     families = {*_of_litport(), *_defined_in(_vllm() / "v1" / "metrics" / "loggers.py")}
-    families |= set(_defined_in(ROOT / "servers" / "engines" / "litserve" / "child" / "timing.py"))
+    families |= set(re.findall(r"^# TYPE (\w+?)(?:_total)? (\w+)$", metrics.page(Totals()).decode(), re.M))
     return frozenset(families | {("litport_model_scrape_success", "gauge")})  # as text, with the children's series
 
 

@@ -138,7 +138,7 @@ def test_as_process_1_it_serves_and_reaps_and_ends(tmp_path: Path) -> None:
     try:
         url = _url_in(log)
         inner = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()[0])
-        main_pid = _children(inner)["litserve.child"]
+        main_pid = _children(inner)["litserve.main"]
         os.kill(main_pid, signal.SIGKILL)  # its children become those of process 1
         wait_until(lambda: _restarts(url) == 1 and _is_ready(url), 30)
         assert not _zombies_of(inner)
@@ -163,10 +163,10 @@ def _is_ready(url: str) -> bool:
 
 
 def _children(pid: int) -> dict[str, int]:
-    """The main process of a LitServe child and the reaper, where they are children of this process."""
+    """The main process of a LitAPI and the reaper, where they are children of this process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     words = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
-    names = ("litserve.child", "processes.reaper")
+    names = ("litserve.main", "processes.reaper")
     return {name: child for child, line in words.items() for name in names if name in line}
 
 

@@ -24,7 +24,9 @@ CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
 _BACK_S = 180
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
-PROCESSES = ("main-process", "manager", "worker", "api-server")  # of a LitServe child
+# Each is a model of its own: a process of the worker host, or of LitServe's own server.
+HOST = ("main-process", "worker")
+FALLBACK = ("litserve-main-process", "litserve-manager", "litserve-worker", "litserve-api-server")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,8 @@ def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("sleepy")
     recipe = folder / "recipe.yaml"
     sleeps = {"engine": "litserve", "api": f"{REPOSITORY / 'tests/services/strangers/sleeps.py'}:SleepsAPI"}
-    recipe.write_text(json.dumps({"models": dict.fromkeys(PROCESSES, sleeps)}))
+    fallback = {**sleeps, "serving": "litserve"}
+    recipe.write_text(json.dumps({"models": dict.fromkeys(HOST, sleeps) | dict.fromkeys(FALLBACK, fallback)}))
     squares = "tests/services/strangers/squares.py:SquaresAPI"
     with serving(folder, str(recipe), squares, "--server.cache_dir", str(folder)) as platform:
         yield platform
@@ -119,22 +122,53 @@ def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.mark.parametrize(
     ("victim", "number"),
     [
-        *((process, KILL) for process in PROCESSES),
-        pytest.param("worker", STOP, marks=pytest.mark.long),
-        pytest.param("api-server", STOP, marks=pytest.mark.long),
+        ("main-process", KILL),
+        *((process, KILL) for process in FALLBACK),
+        pytest.param("litserve-worker", STOP, marks=pytest.mark.long),
+        pytest.param("litserve-api-server", STOP, marks=pytest.mark.long),
+        pytest.param("main-process", STOP, marks=pytest.mark.long),
     ],
 )
-def test_when_a_process_of_litserve_fails_requests_end_and_the_others_do_not_notice(
+def test_when_a_process_that_a_litapi_needs_fails_requests_end_and_the_others_do_not_notice(
     sleepy: Platform, victim: str, number: signal.Signals
 ) -> None:
     group_id = _group(sleepy, victim)
-    fault = Fault(sleepy, victim, _of_litserve(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
+    fault = Fault(sleepy, victim, _of_litapi(group_id)[victim], number, other=lambda: _ask(sleepy, "squares"))
     (answer,) = fault.strike([lambda: sleepy.http.post(f"/predict/{victim}", json={"input": 60}, timeout=120)])
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_died")
     fault.hold(bound_s=15 if number is STOP else 2)
     _wait_until_gone(group_id, timeout_s=5)
     fault.until_back()
     assert sleepy.http.post(f"/predict/{victim}", json={"input": 0}, timeout=30).json() == {"output": 0}
+
+
+@pytest.mark.parametrize("number", [KILL, pytest.param(STOP, marks=pytest.mark.long)])
+def test_when_a_worker_of_the_host_fails_only_its_request_ends_and_the_model_stays_ready(
+    sleepy: Platform, number: signal.Signals
+) -> None:
+    group_id = _group(sleepy, "worker")
+    restarts = sleepy.status()["worker"]["restarts"]
+    pid = _of_litapi(group_id)["worker"]
+
+    def ask(wait_s: int) -> httpx.Response:
+        return sleepy.http.post("/predict/worker", json={"input": wait_s}, timeout=120)
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        lost = threads.submit(ask, 60)
+        wait_until(lambda: sleepy.status()["worker"]["running"] == 1, 10)
+        time.sleep(0.5)  # so the worker has it
+        begin_s = time.monotonic()
+        os.kill(pid, number)
+        answer = lost.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_died")
+    assert time.monotonic() - begin_s < (15 if number is STOP else 2)
+    assert ask(0).json() == {"output": 0}, "it waits for the worker's successor"
+    status = sleepy.wait_for("worker", 20, state="ready")
+    wait_until(lambda: sleepy.status()["worker"]["restarts"] == restarts + 1, 20)  # type: ignore[operator]
+    assert status["group_id"] == group_id
+    assert pid not in [member.pid for member in ProcessGroup(group_id).members()]
+    assert sleepy.http.get("/ready").status_code == 200
+    assert _ask(sleepy, "squares").status_code == 200
 
 
 def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path) -> None:
@@ -163,7 +197,7 @@ def test_a_model_that_fails_to_start_again_and_again_is_given_up_with_its_cause(
     arguments += ["--models.dies.required", "false", "--server.cache_dir", str(tmp_path)]
     with serving(tmp_path, *arguments) as platform:
         flag.touch()
-        os.kill(_of_litserve(_group(platform, "dies"))["worker"], KILL)
+        os.kill(_of_litapi(_group(platform, "dies"))["worker"], KILL)
         status = platform.wait_for("dies", 60, state="failed")
         assert "failed again after 2 restarts" in str(status["detail"])
         assert "the weights are gone" in str(status["detail"])
@@ -251,11 +285,11 @@ class Fault:
         )
 
 
-def _of_litserve(group_id: int) -> dict[str, int]:
-    """The processes of a LitServe child by name; it starts them in this order."""
+def _of_litapi(group_id: int) -> dict[str, int]:
+    """The processes of a LitAPI by name, in the order in which they are started."""
     members = sorted(ProcessGroup(group_id).members(), key=lambda member: member.pid)
     children = [member.pid for member in members if "resource_tracker" not in member.title]
-    return dict(zip(PROCESSES, children, strict=True))
+    return dict(zip(HOST if len(children) == len(HOST) else FALLBACK, children, strict=True))
 
 
 def _group(platform: Platform, model: str) -> int:

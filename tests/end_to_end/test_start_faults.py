@@ -76,12 +76,12 @@ def test_a_model_that_cannot_be_pulled_into_its_folder_ends_the_platform_with_th
 def test_a_full_disk_costs_the_log_of_a_model_and_nothing_else(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         fill(disk)
-        _assert_echo_serves(tmp_path, disk, "No space left on device")
+        _assert_a_talker_serves(tmp_path, disk, "No space left on device")
 
 
 def test_a_log_folder_that_cannot_be_made_costs_the_log_of_a_model_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
-    _assert_echo_serves(tmp_path, tmp_path, "File exists")
+    _assert_a_talker_serves(tmp_path, tmp_path, "File exists")
 
 
 @pytest.mark.parametrize("api", ["embedding", "image_classification"])
@@ -123,10 +123,11 @@ class _Command:
         return os.system, (self._words,)
 
 
-def _assert_echo_serves(folder: Path, cache: Path, cause: str) -> None:
-    with serving(folder, "configs/recipes/echo.yaml", "--server.cache_dir", str(cache), timeout_s=60) as platform:
-        answer = platform.http.post("/predict/echo", json={"input": 1}, timeout=10)
-    assert answer.json() == {"output": 1}
+def _assert_a_talker_serves(folder: Path, cache: Path, cause: str) -> None:
+    talks = "tests/services/strangers/talks.py:TalkingAPI"
+    with serving(folder, talks, "--server.cache_dir", str(cache), timeout_s=60) as platform:
+        answer = platform.http.post("/predict/talks", json={"name": "n"}, timeout=10)
+    assert answer.json() == {"name": "n"}
     assert platform.process.returncode == 0
     said = platform.log.read_text()
     assert said.count("lines of its log are dropped") == 1

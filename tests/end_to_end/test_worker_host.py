@@ -33,14 +33,13 @@ _HOSTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Platform]:
-    """The APIs on the host; `NAME-plain` is the same API on LitServe's own server."""
+    """The APIs on the host, which is the default; `NAME-plain` is the same API on LitServe's own server."""
     folder = tmp_path_factory.mktemp("hosted")
-    plain = {f"{name}-plain": {"engine": "litserve", **settings} for name, settings in _TWINS.items()}
-    host = {
-        name: {"engine": "litserve", "serving": "host", **settings} for name, settings in (_TWINS | _HOSTED).items()
-    }
+    plain = {f"{name}-plain": {"engine": "litserve", "serving": "litserve", **_TWINS[name]} for name in _TWINS}
+    own = {"own-loop": {"engine": "litserve", "api": f"{_STRANGERS}/broken.py:OwnLoopAPI"}}
+    host = {name: {"engine": "litserve", **settings} for name, settings in (_TWINS | _HOSTED).items()}
     recipe = folder / "hosted.yaml"
-    recipe.write_text(json.dumps({"models": {**host, **plain}}))
+    recipe.write_text(json.dumps({"models": {**host, **plain, **own}}))
     with serving(folder, str(recipe), "--server.cache_dir", str(model_cache)) as platform:
         yield platform
 
@@ -169,17 +168,35 @@ def test_a_worker_that_dies_fails_only_what_it_had_and_its_killer_is_known(hoste
     assert "was killed by SIGKILL" in hosted.log.read_text()
 
 
-def test_the_metrics_count_steps_and_batches_under_the_names_of_litserve(hosted: Platform) -> None:
+def test_an_api_that_the_host_cannot_run_is_served_by_litserves_own_server_and_everybody_says_so(
+    hosted: Platform,
+) -> None:
+    assert hosted.http.post("/predict/own-loop", json={"a": 1}).json() == {"a": 1}
+    reason = "on LitServe's own server: its loop OwnLoop is not LitServe's"
+    status = hosted.status()
+    assert {name: (status[name]["serving"], status[name]["detail"]) for name in ("echo", "echo-plain", "own-loop")} == {
+        "echo": ("host", ""),
+        "echo-plain": ("litserve", "on LitServe's own server: serving: litserve"),
+        "own-loop": ("litserve", reason),
+    }
+    assert f"own-loop: ready {reason}" in hosted.log.read_text()
+
+
+def test_litserves_own_server_has_no_series_of_its_own_and_none_is_missed(hosted: Platform) -> None:
+    page = httpx.get(metrics_url(hosted)).text
+    assert not [line for line in page.splitlines() if line.startswith("litserve_") and 'model="echo-plain"' in line]
+    assert 'litport_model_scrape_success{model="echo-plain"} 1' in page
+
+
+def test_the_metrics_count_steps_and_batches(hosted: Platform) -> None:
     def read(model: str) -> dict[str, float]:
         page = values(httpx.get(metrics_url(hosted)).text)
         label = f"('model', '{model}')"
         names = {name: value for name, value in page.items() if label in name and name.startswith("litserve_")}
         return {name.replace(label, ""): value for name, value in names.items()}
 
-    for model in ("echo", "echo-plain"):
-        hosted.http.post(f"/predict/{model}", json={"input": 1})
-    ours, plain = read("echo"), read("echo-plain")
-    assert ours.keys() == plain.keys()
+    hosted.http.post("/predict/echo", json={"input": 1})
+    ours = read("echo")
     before = ours["litserve_step_requests_total[, ('step', 'http')]"]
     for _ in range(5):
         hosted.http.post("/predict/echo", json={"input": 1})

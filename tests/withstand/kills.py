@@ -142,16 +142,7 @@ class Killer:
             return  # it has ended by itself in the meantime
         if stops:
             self._let_go_on(member.pid)
-        self.kills.append(
-            Kill(
-                at_s,
-                time.monotonic(),
-                name,
-                restarts,
-                role(member.title, member.pid == self._watch.groups.get(name)),
-                number,
-            )
-        )
+        self.kills.append(Kill(at_s, time.monotonic(), name, restarts, role(member.title), number))
 
     def _let_go_on(self, pid: int) -> None:
         """Wait until the platform has done away with the process, or until it has had its time."""

@@ -72,13 +72,13 @@ def descendants(root_pid: int) -> list[Stat]:
     return family
 
 
-def role(title: str, leads: bool) -> str:
-    """What a process is, in a word or two, by its command line and whether it leads its group."""
+def role(title: str) -> str:
+    """What a process is, in a word or two, by its command line."""
     if title.startswith("VLLM::"):
         return title.split()[0]
     for word, meaning in _ROLES.items():
         if word in title:
-            return f"{meaning} main" if leads and meaning == "LitServe" else meaning
+            return meaning
     return Path(title.partition(" ")[0]).name or "nameless"  # just forked, or about to end
 
 
@@ -87,7 +87,7 @@ _ROLES = {
     "resource_tracker": "resource tracker",
     "spawn_main": "worker",
     "servers.engines.vllm.child.main": "API server",
-    "servers.engines.litserve.child.main": "LitServe",  # manager and API server are forks with one title
+    "servers.engines.litserve.main": "worker host",
     "litport": "front door",
 }
 
@@ -103,5 +103,5 @@ def _reading(process: Stat, root_pid: int, groups: Mapping[int, str]) -> Reading
     except (FileNotFoundError, ProcessLookupError):
         return None
     owner = groups.get(process.group_id, "litport")
-    name = "front door" if process.pid == root_pid else role(title, process.pid == process.group_id)
+    name = "front door" if process.pid == root_pid else role(title)
     return Reading(f"{owner}/{name} {process.pid}.{process.start_ticks}", memory_bytes, descriptors, threads)

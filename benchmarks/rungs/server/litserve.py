@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import litserve.server
+import litserve
 from litserve.callbacks import Callback
 
-from servers.engines.litserve.api import without_none
-from servers.engines.litserve.child import timing
-from servers.engines.litserve.child.main import ChildSpec, construct
+from benchmarks.rungs.server import timing
+from servers.engines.litserve.api import ApiSpec, construct_api, without_none
+from servers.engines.litserve.fallback import without_mcp
 
 _App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 _begin_s: ContextVar[float | None] = ContextVar("begin_s", default=None)
@@ -28,10 +28,10 @@ def main(spec_file: str) -> None:
     """Serve until ended."""
     document: dict[str, Any] = json.loads(Path(spec_file).read_text())
     port = document.pop("port")
-    spec = ChildSpec(**document)
-    litserve.server._MCP_AVAILABLE = False  # vLLM brings a release of mcp with which LitServe does not start
+    spec = ApiSpec(**document)
+    without_mcp()
     server = litserve.LitServer(
-        construct(spec),
+        construct_api(spec),
         callbacks=[_StepTiming()],
         middlewares=[_HttpTiming],
         timeout=False,

@@ -1,29 +1,37 @@
-"""The LitAPI that a child process serves: its specification, its construction, and the card that describes it."""
+"""The LitAPI that a process serves: its specification, its construction, and the card that describes it."""
 
 import inspect
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from configs.errors import UserError
 from servers.apis import registry
 from servers.engines.litserve.refusals import refuse
 
+EXIT_NOT_LOADED = 3
+Serving = Literal["host", "litserve"]
 OUT_OF_MEMORY = "the model's device is out of memory; try again later, or send less at a time"
 """What a client is told with status 503: another moment, or a smaller request, may find room."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiSpec:
-    """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds."""
+    """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds.
+
+    `serving` None is the worker host, or LitServe's own server for what the host cannot run. `uds` is the socket of
+    LitServe's server; worker number N of the host listens on it with `.N` behind. `log_level` and `num_api_servers` are
+    for LitServe's server only, `max_restarts` and `start_timeout_s` for the host.
+    """
 
     name: str
     api: str
     uds: str
     card: str
+    serving: Serving | None = None
     model_dir: str | None = None
     init: dict[str, Any] | None = None
     accelerator: str | None = None
@@ -34,6 +42,12 @@ class ApiSpec:
     stream: bool | None = None
     timeout: float | None = None
     traces: bool = False
+    log_level: str = "warning"
+    num_api_servers: int | None = None
+    callbacks: list[str] = field(default_factory=list)
+    loggers: list[str] = field(default_factory=list)
+    max_restarts: int = 5
+    start_timeout_s: float = 900.0
 
 
 def construct_api(spec: ApiSpec) -> Any:
@@ -55,13 +69,36 @@ def construct_api(spec: ApiSpec) -> Any:
     return api
 
 
+def construct_extras(spec: ApiSpec) -> tuple[list[Any], list[Any]]:
+    """LitServe's callbacks and loggers of the API. Raises UserError, and what their modules and constructors raise."""
+    import litserve
+
+    callbacks = [registry.load_class(name, litserve.Callback)() for name in spec.callbacks]
+    return callbacks, [registry.load_class(name, litserve.Logger)() for name in spec.loggers]
+
+
 def without_none(**options: Any) -> dict[str, Any]:
     """The options that are set; None is LitServe's own default and is not passed on."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def write_card(file: Path, card: Mapping[str, Any]) -> None:
-    """Write the card so that a reader finds all of it or no file."""
+def write_card(spec: ApiSpec, api: Any, serving: Serving, reason: str | None = None, **more: Any) -> None:
+    """Describe the API in the file of the card, so that a reader finds all of it or no file.
+
+    `reason` is why LitServe's server runs it although nobody has asked for that.
+    """
+    card: Mapping[str, Any] = {
+        "serving": serving,
+        "reason": reason,
+        "api_path": api.api_path,
+        "stream": bool(api.stream),
+        "max_batch_size": api.max_batch_size,
+        "batch_timeout_s": api.batch_timeout or None,
+        "is_async": bool(api.enable_async),
+        "example": getattr(api, "example_request", None),
+        **more,
+    }
+    file = Path(spec.card)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(card))
     part.replace(file)
@@ -76,3 +113,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 def first_paragraph(error: BaseException) -> str:
     """An error in one line: LitServe explains over many lines, and its first paragraph names the problem."""
     return " ".join(str(error).strip().partition("\n\n")[0].split())
+
+
+def fail(message: str) -> int:
+    """Say in one line why there is nothing to serve; returns the exit status."""
+    sys.stderr.write(f"litserve_main: error: {message}\n")
+    return EXIT_NOT_LOADED

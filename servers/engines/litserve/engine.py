@@ -1,13 +1,12 @@
-"""LitServe as a child process: one server for one generic model.
+"""A LitAPI as a child process: one process tree for one generic model.
 
-The child's module (`child.main`) loads the LitAPI and runs the LitServer. This side writes the child's specification
-into a file and reads its card. Neither LitServe nor the API is imported here, so that a plug-in that fails at its
-import affects its own process only.
+The child's module (`main`) loads the LitAPI and serves it, by the worker host or by LitServe's own server. This side
+writes the child's specification into a file and reads its card. Neither LitServe nor the API is imported here, so that
+a plug-in that fails at its import affects its own process only.
 """
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from configs.settings import LitServeModel
 from servers.engines import allocator
 from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
-from servers.engines.http_connection import HttpConnection
+from servers.engines.litserve.connection import ApiConnection
+from servers.engines.litserve.host.answer import Policy
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 
 _GIB = 1024**3
-# A worker that has imported torch and transformers, with LitServe's manager and API server.
+# A worker that has imported torch and transformers, and the process that keeps it.
 _OVERHEAD_BYTES = _GIB
 # With fewer, a quick model would idle while requests are on their way to it.
 _MIN_RUNNING = 16
@@ -34,7 +34,7 @@ _ASYNC_RUNNING = 256
 
 @dataclass(frozen=True)
 class LitServeEngine:
-    """LitServe for the model `name`; the child writes its card into `card_file`.
+    """The LitAPI of the model `name`; the child writes its card into `card_file`.
 
     `siblings` is the number of models that share the machine's cores.
     """
@@ -53,26 +53,31 @@ class LitServeEngine:
         spec = {
             **api_spec(settings, model_dir),
             "name": self.name,
-            "timeout": settings.timeout_s,
-            "cancel_grace_s": settings.cancel_grace_s,
-            "num_api_servers": settings.api_server_count,
+            "serving": settings.serving,
             "uds": str(socket),
             "card": str(self.card_file),
-            "log_level": self.log_level,
+            "timeout": settings.timeout_s,
             "traces": tracing.is_on(environ),
+            "log_level": self.log_level,
+            "num_api_servers": settings.api_server_count,
+            "callbacks": settings.callbacks,
+            "loggers": settings.loggers,
+            "max_restarts": settings.max_restarts,
+            "start_timeout_s": settings.start_timeout_s,
         }
         spec_file = socket.with_suffix(".json")
         spec_file.write_text(json.dumps(spec))
-        argv = module_argv("servers.engines.litserve.child.main", str(spec_file))
-        metrics_dir = socket.with_suffix(".metrics")
-        shutil.rmtree(metrics_dir, ignore_errors=True)  # a new child counts from 0
-        metrics_dir.mkdir()
-        defaults = {**self.environ(), "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
-        return Command(argv, {**defaults, **settings.env, **tracing.child_environ(self.name, environ)})
+        self.card_file.unlink(missing_ok=True)  # the connection waits for the new one
+        argv = module_argv("servers.engines.litserve.main", str(spec_file))
+        return Command(argv, {**self.environ(), **settings.env, **tracing.child_environ(self.name, environ)})
 
     def connect(self, socket: Path) -> Connection:
-        """LitServe's server speaks HTTP."""
-        return HttpConnection(socket)
+        """The connection reads from the card where the workers, or LitServe's server, listen."""
+        settings = self.settings
+        # A canary pings before it asks for a prediction, and has this time for both.
+        ping_timeout_s = settings.canary_timeout_s / 2
+        policy = Policy(self.name, settings.batch_timeout_s, settings.cancel_grace_s, ping_timeout_s)
+        return ApiConnection(self.card_file, socket, policy, settings.timeout_s)
 
     async def warm(self, connection: Connection) -> Card:
         """The canary, then the child's own description."""
@@ -86,24 +91,36 @@ class LitServeEngine:
             openapi=openapi,
             max_running=self._max_running(fields),
             example=self.settings.example if self.settings.example is not None else fields["example"],
+            serving=fields["serving"],
+            note=_note(fields),
         )
         await self.canary(connection, card)
         return card
 
     async def canary(self, connection: Connection, card: Card) -> None:
-        """One prediction on the example of the settings or of the API; without one, LitServe's health route."""
-        if card.example is not None:
+        """One prediction on the example of the settings or of the API; without one, the health route.
+
+        On the host a ping of each worker at rest comes first, and workers that are not at rest are not asked: work that
+        was cancelled has a limit of its own.
+        """
+        assert isinstance(connection, ApiConnection)
+        if card.serving == "host" or card.example is None:
+            await get(connection, "/health")
+        if card.example is not None and connection.is_at_rest:
             assert card.predict_path is not None
             await post(connection, card.predict_path, card.example)
-        else:
-            await get(connection, "/health")
 
     def answers_in_parts(self) -> bool:
         """False: a worker answers when it has predicted, however long that takes."""
         return False
 
     def is_vital(self, member: Member, main_pid: int) -> bool:
-        """True for the main process, workers, API servers and the manager; False for what a plug-in starts."""
+        """True for the main process, and for workers, API servers and the manager of LitServe's own server.
+
+        The host replaces its workers itself; what a plug-in starts is its own affair.
+        """
+        if json.loads(self.card_file.read_text())["serving"] == "host":
+            return member.pid == main_pid
         return main_pid in (member.pid, member.parent_pid) and "resource_tracker" not in member.title
 
     def needs(self, model_dir: Path | None) -> Needs:
@@ -112,8 +129,8 @@ class LitServeEngine:
         return Needs(1, workers * (2 * weight_bytes(model_dir) + _OVERHEAD_BYTES))
 
     def _max_running(self, card: Mapping[str, Any]) -> int:
-        # Twice what the workers work on, so that none waits for its next batch. LitServe's queue has no bound and does
-        # not distinguish callers, so further requests wait in the front door.
+        # Twice what the workers work on, so that none waits for its next batch. Behind admission nobody distinguishes
+        # callers, so further requests wait there.
         if card["is_async"]:
             return _ASYNC_RUNNING
         devices = self.settings.devices
@@ -131,6 +148,12 @@ class LitServeEngine:
             return {}
         sharing = (self.settings.workers_per_device or 1) * (2 if self.siblings > 1 else 1)
         return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // sharing))}
+
+
+def _note(card: Mapping[str, Any]) -> str:
+    if card["serving"] == "host":
+        return ""
+    return f"on LitServe's own server: {card['reason'] or 'serving: litserve'}"
 
 
 def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The kind of engine `litserve`: a LitAPI, served by LitServe's own server or by the worker host."""
+"""The kind of engine `litserve`: a LitAPI, served by the worker host or by LitServe's own server."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,11 @@ from configs.settings import LitServeModel
 from servers.apis import registry
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
-from servers.engines.litserve.host.engine import HostEngine
 
 
 def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
-    engine = HostEngine if settings.serving == "host" else LitServeEngine
     card_file = site.socket.with_suffix(".card.json")
-    return engine(name, settings, card_file, site.settings.telemetry.log_level, len(site.settings.models))
+    return LitServeEngine(name, settings, card_file, site.settings.telemetry.log_level, len(site.settings.models))
 
 
 def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
@@ -23,8 +21,29 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
         registry.check(settings.api, settings.init, has_source=settings.source is not None)
     except UserError as problem:
         yield "api", str(problem)
-    if settings.serving == "host" and settings.api_server_count is not None:
+        return
+    for field in ("callbacks", "loggers"):
+        for name in getattr(settings, field):
+            try:
+                registry.check(name, {}, has_source=False)
+            except UserError as problem:
+                yield field, str(problem)
+    if settings.serving == "host" and (obstacle := registry.obstacle(settings.api)):
+        yield "serving", f"the worker host cannot run api {settings.api!r}: {obstacle}; remove `serving: host`"
+    if settings.serving != "litserve" and settings.api_server_count is not None:
         yield "api_server_count", "the worker host has no HTTP servers; remove it, or set serving: litserve"
 
 
-LITSERVE = EngineKind(LitServeModel, _make, _check_model, harness="benchmarks.rungs.litserve:HARNESS")
+def _describe(settings: LitServeModel) -> str:
+    """How the API will be served, as far as its source shows it."""
+    lacks = "no cancelling, no spans of workers, no series of their own (see docs/plugins.md)"
+    if settings.serving == "litserve":
+        return f"LitServe's own server: {lacks}"
+    if obstacle := registry.obstacle(settings.api):
+        return f"LitServe's own server, since {obstacle}: {lacks}"
+    return "the worker host" if settings.serving else "the worker host, as far as its source shows"
+
+
+LITSERVE = EngineKind(
+    LitServeModel, _make, _check_model, describe_model=_describe, harness="benchmarks.rungs.litserve:HARNESS"
+)

@@ -65,14 +65,14 @@ SERVERS: dict[str, tuple[dict[str, float], dict[str, float] | None, dict[str, fl
         },
     ),
     "vLLM without a server": (series(**ENGINE), None, {"engine loop": 0.5, **ENGINE_ROWS}),
-    "LitServe behind the front door": (
+    "the worker host behind the front door": (
         steps(**LITSERVE, encode=0.0625),
         DOOR,
         {
             HOP: 0.05,
             "front door": 0.05,
             "hop to the model's process": 0.1,
-            "HTTP and parsing in LitServe": 0.1,
+            "hand-over and parsing": 0.1,
             "queue": 0.5,
             "batch wait": 0.2,
             "decode": 0.05,

@@ -1,5 +1,6 @@
 """Delays that are known, layer by layer: each must be found in its row, to a tenth (and a scheduler's milliseconds)."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.rungs.harness import row_readers
 from clients.record import Call
 from configs.bench import Workload
 from configs.settings import LitServeModel
+from servers.engines.base import get
 from servers.engines.litserve.engine import LitServeEngine
 from tests.benchmarks.layers import Layered, course
 from tests.services.front_door import Door, open_door
@@ -77,9 +79,15 @@ def rows_of(door: Door, asked: list[Call], read_as: str, users: int) -> dict[str
     """The rows of these calls through a front door, by its own series and those of the process behind it."""
     model = door.supervisor.models["m"]
 
+    async def page() -> bytes:
+        connection = model.choose().connection
+        assert connection is not None
+        return await get(connection, "/metrics")
+
     def read() -> list[dict[str, float]]:
         own = series.parse(generate_latest(door.app.metrics).decode())
-        return [series.read("http://model/metrics", model.choose().socket), own]
+        text = asyncio.run_coroutine_threadsafe(page(), door.loop).result(10).decode()
+        return [series.parse(text), own]
 
     before = read()
     result = generator.generate(str(door.client.base_url).rstrip("/"), read_as, asked, users, 30)
@@ -113,7 +121,7 @@ class SlowAPI(litserve.LitAPI):
 
 @pytest.fixture(scope="module")
 def slow_door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """A front door before LitServe with the slow API, in batches of the parameter's size."""
+    """A front door before a host with the slow API, in batches of the parameter's size."""
     folder, batch = tmp_path_factory.mktemp("slow"), request.param
     (folder / "slow_api.py").write_text(SLOW_API)
     batches: dict[str, Any] = {"max_batch_size": batch, "batch_timeout_s": 0.2} if batch > 1 else {}
@@ -124,7 +132,7 @@ def slow_door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize(("users", "batch", "slow_door"), [(1, 1, 1), (2, 1, 1), (2, 2, 2)], indirect=["slow_door"])
-def test_each_step_of_litserve_is_found_in_its_row(slow_door: Door, users: int, batch: int) -> None:
+def test_each_step_of_a_litapi_is_found_in_its_row(slow_door: Door, users: int, batch: int) -> None:
     items = [Item(index, body={"x": index}) for index in range(8)]
     rows = rows_of(slow_door, calls(items, Endpoint("json", "/predict/m"), "m"), "whole", users)
     own = {"decode": 0.05 * batch, "predict": 0.1, "encode": 0.03 * batch}

@@ -92,22 +92,9 @@ CAUSES = [
     ),
     (LitServeLayer.BATCH_WAIT, litserve(max_batch_size=8), {}, "batches wait 96%", None),
     (LitServeLayer.BATCH_WAIT, litserve(max_batch_size=8, batch_timeout_s=0.001), {}, "batches wait 96%", None),
-    (LitServeLayer.HTTP, litserve(), {}, "LitServe's HTTP server takes", Advice("api_server_count", 2)),
-    (
-        LitServeLayer.RETURN,
-        litserve(workers_per_device=2),
-        {},
-        "LitServe's HTTP server takes",
-        Advice("api_server_count", 3),
-    ),
-    (
-        LitServeLayer.RETURN,
-        litserve(api_server_count=4),
-        {},
-        "LitServe's HTTP server takes",
-        Advice("api_server_count", 5),
-    ),
-    (LitServeLayer.RETURN, litserve(api_server_count=4), {"busy_share": 0.9}, "processors are all in use", None),
+    (LitServeLayer.HTTP, litserve(), {}, "LitServe's HTTP server takes", None),
+    (LitServeLayer.RECEIVE, litserve(), {}, "between the front door and the API", None),
+    (LitServeLayer.RETURN, litserve(), {}, "between the front door and the API", None),
     (LitServeLayer.PREDICT, litserve(), {}, "processors are idle", Advice("workers_per_device", 2)),
     (LitServeLayer.PREDICT, litserve(workers_per_device=4, max_batch_size=16), {}, "the model itself: 96%", None),
     (LitServeLayer.PREDICT, litserve(), {"on_cpu": False}, "batches hold 1", Advice("max_batch_size", 2)),
@@ -169,11 +156,14 @@ def test_every_cause_explains_a_row_that_there_is() -> None:
     record = RequestRecord(index=0, scheduled_s=0, sent_s=0, end_s=1)
     door = {"litport_request_duration_seconds_sum": 1.0}
     steps = ("http", "receive", "queue", "batch_wait", "decode", "predict", "encode")
-    by_litserve = {f"litserve_step_seconds_total/{step}": 1.0 for step in steps}
+    by_host = {f"litserve_step_seconds_total/{step}": 1.0 for step in steps}
+    by_litserve = {name: value for name, value in by_host.items() if not name.endswith("/queue")}
     by_vllm = {"vllm:e2e_request_latency_seconds_sum": 1.0, "http_request_duration_seconds_sum": 1.0}
     readers = row_readers()
     layers = {
-        row.layer for series in (by_litserve, by_vllm) for row in break_down([record], series, door, readers).rows
+        row.layer
+        for series in (by_host, by_litserve, by_vllm)
+        for row in break_down([record], series, door, readers).rows
     }
     assert causes() <= layers
 
@@ -228,6 +218,7 @@ def test_even_rows_are_no_cause() -> None:
         LitServeLayer.QUEUE,
         LitServeLayer.BATCH_WAIT,
         LitServeLayer.RETURN,
+        LitServeLayer.RECEIVE,
         LitServeLayer.HTTP,
     ],
     ids=lambda layer: layer.label,
@@ -265,4 +256,4 @@ def test_a_label_may_change_and_the_advice_stays(monkeypatch: pytest.MonkeyPatch
 
 def test_no_two_layers_share_a_key() -> None:
     layers = [layer for enum in Layer.__subclasses__() if enum.__module__.startswith("benchmarks") for layer in enum]
-    assert len({layer.value for layer in layers}) == len(layers) == 24
+    assert len({layer.value for layer in layers}) == len(layers) == 25

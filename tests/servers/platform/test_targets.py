@@ -62,3 +62,32 @@ def test_a_check_tells_all_that_is_wrong_with_sources_and_apis(tmp_path: Path) -
         "models.no.api",
         "models.embedding.api",
     ]
+
+
+_OWN_LOOP = "tests/services/strangers/broken.py:OwnLoopAPI"
+
+
+def test_a_check_says_what_will_run_each_litapi() -> None:
+    lacks = "no cancelling, no spans of workers, no series of their own (see docs/plugins.md)"
+    for words, line in {
+        (): f"broken: LitServe's own server, since it has a loop of its own: {lacks}",
+        ("--models.broken.serving", "litserve"): f"broken: LitServe's own server: {lacks}",
+    }.items():
+        loaded = targets.load([_OWN_LOOP, "echo"], words)
+        targets.check(loaded)
+        assert targets.describe(loaded)[1:] == [line, "echo: the worker host, as far as its source shows"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "problem"),
+    [
+        ("serving", "host", "the worker host cannot run api .* it has a loop of its own; remove `serving: host`"),
+        ("api_server_count", "2", "the worker host has no HTTP servers; remove it, or set serving: litserve"),
+        ("callbacks", '["tests/services/strangers/listens.py:Missing"]', "listens.py has no class Missing"),
+        ("loggers", '["no_such_module:Logger"]', "no module 'no_such_module' is installed"),
+    ],
+)
+def test_what_cannot_run_a_litapi_is_told_before_anything_starts(setting: str, value: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem) as caught:
+        targets.check(targets.load([_OWN_LOOP], [f"--models.broken.{setting}={value}"]))
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [f"models.broken.{setting}"]

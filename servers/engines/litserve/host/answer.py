@@ -72,10 +72,14 @@ class Steps:
 
 
 class Totals:
-    """What all answers so far took, each step and the whole, and how many batches there were of each size."""
+    """What all answers so far took, each step and the whole, and how many batches there were of each size.
+
+    `retried` counts the requests that predict had alone after it had failed for their batch.
+    """
 
     def __init__(self) -> None:
         self.requests = 0
+        self.retried = 0
         self.whole_s = 0.0
         self.seconds = dict.fromkeys(STEPS, 0.0)
         self.batch_sizes: Counter[int] = Counter()

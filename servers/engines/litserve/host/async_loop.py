@@ -35,13 +35,21 @@ class AsyncLoop:
         """Answer one."""
         hooks = self._hooks
         work.begun_s = step_s = time.monotonic()
+        step = "decode_s"
         running = None if self._spans is None else self._spans.begin([work])
         try:
+            hooks.tell("on_before_decode_request")
             hooks.prepare((work,))
             work.input = await self._decode(work.value, work.context)
             work.decode_s, step_s = _since(step_s)
+            hooks.tell("on_after_decode_request")
+            hooks.tell("on_before_predict")
+            step = "predict_s"
             output = await self._predict(work.input, work.context)
             work.predict_s, step_s = _since(step_s)
+            hooks.tell("on_after_predict")
+            hooks.tell("on_before_encode_response")
+            step = "encode_s"
             response = await self._encode(output, work.context)
             if self._is_stream:
                 await self._parts(work, response)
@@ -51,10 +59,12 @@ class AsyncLoop:
                 work.encode_s, _ = _since(step_s)
                 work.reply.whole(response)
             work.is_over = True
+            hooks.tell("on_after_encode_response")
         except asyncio.CancelledError:
             fail(work, RefusalError(499, "cancelled"))
             raise
         except Exception as error:
+            setattr(work, step, _since(step_s)[0])
             fail(work, error)
         finally:
             work.reply.flush()

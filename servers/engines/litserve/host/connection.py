@@ -10,7 +10,7 @@ from typing import Any
 
 from servers.engines.connection import Reply
 from servers.engines.litserve.host import metrics
-from servers.engines.litserve.host.answer import HostRequest, Policy, QueueTimeoutError
+from servers.engines.litserve.host.answer import HostRequest, NoWorkerError, Policy, QueueTimeoutError
 from servers.engines.litserve.host.dispatcher import Dispatcher
 
 # As long as LitServe lets a request wait in its queue.
@@ -52,6 +52,8 @@ class HostConnection:
             case "GET", "/health":
                 is_healthy = await self._is_healthy(dispatcher)
                 return _reply(200 if is_healthy else 503, "text/plain", b"ok" if is_healthy else b"not ready")
+            case "GET", "/metrics" if dispatcher.is_gone:
+                raise NoWorkerError("the model's processes are gone")
             case "GET", "/metrics":
                 return _reply(200, metrics.CONTENT_TYPE, metrics.page(dispatcher.totals))
             case "GET", "/openapi.json":

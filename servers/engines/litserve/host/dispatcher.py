@@ -32,7 +32,10 @@ _ASYNC_RUNNING = 256
 
 
 class Dispatcher:
-    """Sends requests to the workers that listen on `sockets`. It is made and used on one loop."""
+    """Sends requests to the workers that listen on `sockets`. It is made and used on one loop.
+
+    `is_gone` is whether the host has ended, or the dispatcher is closed.
+    """
 
     def __init__(self, sockets: Sequence[Path], policy: Policy) -> None:
         self.totals = Totals()
@@ -43,7 +46,7 @@ class Dispatcher:
         self._is_scheduled = False
         self._batch_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._is_gone = False
+        self.is_gone = False
         self._tasks = [asyncio.get_running_loop().create_task(self._keep(link)) for link in self._links]
 
     @property
@@ -80,7 +83,7 @@ class Dispatcher:
 
     async def send(self, request: HostRequest) -> HostResponse:
         """The answer. Raises DispatchError. Cancelling it drops the request, or interrupts the work on it."""
-        if self._is_gone:
+        if self.is_gone:
             raise NoWorkerError("the model's processes are gone")
         self._next += 1
         entry = Entry(self._next, request, asyncio.get_running_loop().create_future())
@@ -109,14 +112,14 @@ class Dispatcher:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._is_gone = True
+        self.is_gone = True
         while self._waiting:
             self._waiting.popleft().fail(NoWorkerError("the model's processes are gone"))
 
     def _requeue(self, entries: list[Entry]) -> None:
         for entry in reversed(entries):
             entry.link = None
-            if self._is_gone:
+            if self.is_gone:
                 entry.fail(NoWorkerError("the model's processes are gone"))
             else:
                 self._waiting.appendleft(entry)
@@ -136,6 +139,7 @@ class Dispatcher:
         while self._waiting and (link := self._free()) is not None:
             if not self._give(link):
                 break
+        self._release()
         self._set_deadline_timer()
 
     def _give(self, link: Link) -> bool:
@@ -158,7 +162,19 @@ class Dispatcher:
 
     def _free(self) -> Link | None:
         ready = [link for link in self._links if link.is_ready and self._room(link) > 0]
-        return min(ready, key=_load, default=None)
+        staying = [link for link in ready if link.leaving_s is None]
+        return min(staying or filter(self._is_due, ready), key=_load, default=None)
+
+    def _is_due(self, link: Link) -> bool:
+        """Whether a worker that leaves must still take what waits: it has waited since before."""
+        return bool(self._waiting) and link.leaving_s is not None and self._waiting[0].queued_s < link.leaving_s
+
+    def _release(self) -> None:
+        """Let the workers go that were told to end, unless requests wait that no other could take."""
+        has_other = any(link.is_ready and link.leaving_s is None for link in self._links)
+        for link in self._links:
+            if link.leaving_s is not None and (has_other or not self._is_due(link)):
+                link.release()
 
     def _room(self, link: Link) -> int:
         """How many more batches it may be given."""

@@ -51,6 +51,22 @@ class Assignment:
         self.idle_since_s = idle_since_s
 
 
+def head_of(entry: Entry, size: int) -> wire.Request:
+    """The request as the wire has it, with the first `size` bytes of its body."""
+    request = entry.request
+    return wire.Request(
+        entry.number,
+        size,
+        len(request.body),
+        request.content_type,
+        request.request_id,
+        request.query,
+        request.method,
+        request.headers,
+        entry.queued_s,
+    )
+
+
 def steps_of(entry: Entry, reply: wire.Reply) -> Steps:
     """Where its time went, from what both ends measured."""
     batch = entry.batch

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from litserve.callbacks import CallbackRunner
+
 from servers.engines.litserve.host.work import Work
 
 Call = Callable[[Any, Any], Any]
@@ -15,14 +17,21 @@ Call = Callable[[Any, Any], Any]
 class Hooks:
     """decode_request, batch, predict, unbatch, encode_response of `api`; each takes its argument and the context."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, callbacks: CallbackRunner | None = None) -> None:
         self.decode = _with_context(api.decode_request)
         self.batch = _with_context(api.batch)
         self.predict = _with_context(api.predict)
         self.unbatch = _with_context(api.unbatch)
         self.encode = _with_context(api.encode_response)
         self.format_part: Callable[[Any], Any] = api.format_encoded_response
+        self._api = api
+        self._callbacks = callbacks
         self._populate = getattr(api.spec, "populate_context", None)
+
+    def tell(self, event: str) -> None:
+        """Call an event of LitServe's callbacks; what they raise is logged."""
+        if self._callbacks is not None:
+            self._callbacks.trigger_event(event, lit_api=self._api)
 
     def prepare(self, works: Sequence[Work]) -> None:
         """Give each work its context."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from litserve import LitAPI
+from litserve.callbacks import CallbackRunner
 from starlette.responses import Response
 
 from servers.engines.litserve.host import wire
@@ -37,7 +38,9 @@ class Service:
         execution: Execution,
         deliver: Callable[[Sequence[Work]], None],
         on_first_answer: Callable[[], None],
+        callbacks: CallbackRunner | None = None,
     ) -> None:
+        self._callbacks = callbacks
         self.loop = loop
         self.execution = execution
         self.deliver = deliver
@@ -51,10 +54,17 @@ class Service:
             self.route = Route(api, self._take)
             self.app = self.route.app
         else:
-            self.app = SpecServer(api, loop, _submit).app
+            self.app = SpecServer(api, loop, _submit, callbacks).app
+
+    def count_request(self) -> None:
+        """A request has come; a spec tells the callbacks itself."""
+        if self._callbacks is not None and self.route is not None:
+            self._callbacks.trigger_event("on_request", active_requests=None, litserver=None)
 
     def count_answer(self) -> None:
         """From either thread: a request is answered, or broken off."""
+        if self._callbacks is not None and self.route is not None:
+            self._callbacks.trigger_event("on_response", litserver=None)
         report, self._on_first_answer = self._on_first_answer, None
         if report is not None:
             report()
@@ -158,7 +168,8 @@ class Intake:
 
     def _close_if_over(self) -> None:
         if self._is_read and not self._tickets:
-            self._connection.close()
+            if not self._is_leaving:  # else the API's thread may be about to send the last answers; the process ends
+                self._connection.close()
             self._on_close(self)
 
     def _take(self, head: wire.Head, body: bytes) -> None:
@@ -213,6 +224,7 @@ class Intake:
     def _begin(self, request: wire.Request, body: bytes, batch: Batch) -> None:
         service = self._service
         ticket = self._tickets[request.id] = Ticket(request, self.outlet, self._forget)
+        service.count_request()
         if service.route is not None and request.method == "POST":
             value = service.route.parse(request.content_type.partition(";")[0].strip().lower(), body)
             if value is not LONG_WAY:

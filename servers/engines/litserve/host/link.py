@@ -22,7 +22,7 @@ from servers.engines.litserve.host.answer import (
     Totals,
     WorkerDiedError,
 )
-from servers.engines.litserve.host.entry import Assignment, Entry, steps_of
+from servers.engines.litserve.host.entry import Assignment, Entry, head_of, steps_of
 from servers.engines.stream import Stream
 from servers.processes.pause import pausable_timeout
 
@@ -31,7 +31,7 @@ _SMOOTHING = 0.2
 
 
 class Link(asyncio.Protocol):
-    """One worker. `batches` are in the order in which it works on them."""
+    """One worker. `batches` are in the order in which it works on them; `leaving_s` is when it was told to end."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Link(asyncio.Protocol):
         self.path = path
         self.batches: list[Assignment] = []
         self.is_ready = False
+        self.leaving_s: float | None = None
         self.is_async = False
         self.batch_size = 1
         self.pid = 0
@@ -94,13 +95,18 @@ class Link(asyncio.Protocol):
                 if len(body) > wire.CHUNK_BYTES:
                     body = body[: wire.CHUNK_BYTES]
                     large.append(entry)
-                heads.append(_head(entry, len(body)))
+                heads.append(head_of(entry, len(body)))
                 bodies.append(body)
         self._transport.write(wire.frame(wire.Requests(heads), bodies))
         if large:
             task = asyncio.get_running_loop().create_task(self._send_rest(large))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+
+    def release(self) -> None:
+        """The worker leaves, and gets no more requests; it ends once it has answered what it has."""
+        self.is_ready, self.leaving_s = False, None
+        self._transport.write_eof()
 
     def cancel(self, entry: Entry) -> None:
         """Nobody waits for this answer any more."""
@@ -167,8 +173,8 @@ class Link(asyncio.Protocol):
                             if not pong.done():
                                 pong.set_result(is_healthy)
                     case wire.Leaving():
-                        self.is_ready = False
-                        self._transport.write_eof()
+                        self.leaving_s = time.monotonic()
+                        self._on_change()
                     case _:
                         raise wire.WireError(f"expected a reply, got {type(head).__name__}")
         except wire.WireError as problem:
@@ -177,7 +183,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The worker has ended. What it had begun is lost; what only waited in it goes to another."""
-        self.is_ready = False
+        self.is_ready, self.leaving_s = False, None
         self._may_write.set()
         self._unwatch()
         if self._pidfd is not None:
@@ -242,6 +248,7 @@ class Link(asyncio.Protocol):
         del self._entries[entry.number]
         if entry.response is not None and entry.response.steps is not None:
             self._totals.add(entry.response.steps, time.monotonic() - entry.queued_s)
+        self._totals.retried += reply.is_retried
         batch = entry.batch
         assert batch is not None
         entry.batch = entry.response = None  # both refer to the entry: a cycle only the collector would free
@@ -283,18 +290,3 @@ class Link(asyncio.Protocol):
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-
-
-def _head(entry: Entry, size: int) -> wire.Request:
-    request = entry.request
-    return wire.Request(
-        entry.number,
-        size,
-        len(request.body),
-        request.content_type,
-        request.request_id,
-        request.query,
-        request.method,
-        request.headers,
-        entry.queued_s,
-    )

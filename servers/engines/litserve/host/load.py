@@ -1,31 +1,24 @@
-"""The LitAPI of a model, made and checked as LitServe would: `HostSpec` says which, with what settings."""
+"""The LitAPI of a model, checked as LitServe would, and whether the host can run it."""
 
-import inspect
-from dataclasses import dataclass
 from typing import Any
 
 from litserve.loops import BatchedLoop, BatchedStreamingLoop, SingleLoop, StreamingLoop
+from litserve.specs.openai import OpenAISpec
+from litserve.specs.openai_embedding import OpenAIEmbeddingSpec
 
-from configs.errors import UserError
 from servers.engines.litserve.api import ApiSpec, construct_api
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostSpec(ApiSpec):
-    """What to serve, and how the host serves it. Worker number N listens on `uds` with `.N` behind it."""
-
-    max_restarts: int = 5
-    start_timeout_s: float = 900.0
+def construct(spec: ApiSpec) -> Any:
+    """The LitAPI, ready for its setup. Raises as `construct_api` and `prepare` do."""
+    return prepare(construct_api(spec), spec)
 
 
-def construct(spec: HostSpec) -> Any:
-    """The LitAPI, checked as LitServe would. Raises UserError, also for one that the host cannot run."""
-    api = construct_api(spec)
-    if reason := unsupported(api):
-        raise UserError(f"api {spec.api!r}: {reason}; the worker host cannot run it, `serving: litserve` can")
+def prepare(api: Any, spec: ApiSpec) -> Any:
+    """The same API, ready for its setup. LitServe's checks raise ValueError."""
     api.request_timeout = 30.0 if spec.timeout is None else spec.timeout
     api.pre_setup()
-    api.loop.pre_setup(api)  # LitServe's checks of what must be a generator
+    api.loop.pre_setup(api)  # of what must be a generator
     return api
 
 
@@ -35,6 +28,6 @@ def unsupported(api: Any) -> str | None:
         return f"its loop {type(api.loop).__name__} is not LitServe's"
     if api.mcp is not None:
         return "it is an MCP tool"
-    if api.spec is None and "request" not in inspect.signature(api.decode_request).parameters:
-        return "the parameter of decode_request must be called `request`"
+    if api.spec is not None and not isinstance(api.spec, OpenAISpec | OpenAIEmbeddingSpec):
+        return f"its spec {type(api.spec).__name__} is not LitServe's"
     return None

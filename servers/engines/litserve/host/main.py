@@ -1,11 +1,10 @@
-"""The process that keeps a model's workers: `python -m servers.engines.litserve.host.main SPEC.json`.
+"""The worker host's main process, which keeps a model's workers.
 
-It loads the LitAPI, writes in a file (the card) what it offers, starts a worker for each device slot and replaces one
-that ends. It touches no request: the front door speaks to the workers. A mistake is one line on stderr and exit status
-3; so is a worker that does not come through its setup.
+It writes in a file (the card) what the LitAPI offers, starts a worker for each device slot and replaces one that ends.
+It touches no request: the front door speaks to the workers. A worker that does not come through its setup is one line
+on stderr and exit status 3.
 """
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -13,26 +12,28 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from configs.errors import UserError
-from servers.engines.litserve.api import first_paragraph, write_card
-from servers.engines.litserve.child.openapi import describe
+from litserve.callbacks import CallbackRunner
+
+from servers.engines.litserve.api import EXIT_NOT_LOADED, ApiSpec, construct_extras, write_card
 from servers.engines.litserve.host.devices import device_names
-from servers.engines.litserve.host.load import HostSpec, construct
+from servers.engines.litserve.host.log_entries import LogEntries
 from servers.engines.litserve.host.route import document_app
-from servers.engines.litserve.host.worker import ANSWERED, READY, start_worker
+from servers.engines.litserve.host.worker import ANSWERED, READY, Extras, start_worker
+from servers.engines.litserve.openapi import describe
+from servers.processes.proc import stopped_pids
 from servers.telemetry import memory
 
-_EXIT_NOT_LOADED = 3
 _BACKLOG = 16
-# How often a setup is held against its limit.
+# How often a setup, or a stop, is held against its limit.
 _CHECK_INTERVAL_S = 1.0
+# A worker may be stopped (SIGSTOP) for so long, as by a debugger, before it is replaced.
+_MOST_STOPPED_S = 4.0
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -52,9 +53,10 @@ class Slot:
         self._deaths = 0
         self._start_s = 0.0
         self._memory_kills: int | None = None
+        self._stopped_s: float | None = None
         self._reports: connection.Connection | None = None
 
-    def start(self, api: Any, spec: HostSpec) -> None:
+    def start(self, api: Any, spec: ApiSpec, extras: Extras) -> None:
         """Start a process here."""
         self.is_ready = False
         if self._reports is not None:
@@ -62,10 +64,10 @@ class Slot:
         self._reports, worker_end = _spawn.Pipe(duplex=False)
         place = (self.number, self.device, self.listener, worker_end)
         try:
-            self.process = _spawn.Process(target=start_worker, args=(api, spec, place), name="worker")
+            self.process = _spawn.Process(target=start_worker, args=(api, spec, place, extras), name="worker")
             self.process.start()
         except (TypeError, AttributeError, ValueError, pickle.PicklingError):
-            self.process = _spawn.Process(target=start_worker, args=(None, spec, place), name="worker")
+            self.process = _spawn.Process(target=start_worker, args=(None, spec, place, extras), name="worker")
             self.process.start()
         worker_end.close()
         self._start_s = time.monotonic()
@@ -74,6 +76,22 @@ class Slot:
     def is_overdue(self, start_timeout_s: float) -> bool:
         """Whether its setup takes too long."""
         return self.process is not None and not self.is_ready and time.monotonic() - self._start_s > start_timeout_s
+
+    def end(self) -> None:
+        """Let the worker answer what it has; one that is being set up has nothing to answer."""
+        if self.process is not None and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGTERM if self.is_ready else signal.SIGKILL)
+
+    def is_stopped(self) -> bool:
+        """Whether its process is stopped by a signal; one that is for too long is killed."""
+        if self.process is None or self.process.pid is None or not stopped_pids([self.process.pid]):
+            self._stopped_s = None
+            return False
+        self._stopped_s = self._stopped_s or time.monotonic()
+        if time.monotonic() - self._stopped_s > _MOST_STOPPED_S:
+            sys.stderr.write(f"worker_host: error: worker {self.number} was stopped by a signal\n")
+            self.process.kill()
+        return True
 
     def waits(self) -> list[Any]:
         """What becomes ready when something happens here."""
@@ -117,7 +135,7 @@ class Slot:
 class Host:
     """The workers of one model."""
 
-    def __init__(self, api: Any, spec: HostSpec) -> None:
+    def __init__(self, api: Any, spec: ApiSpec, extras: Extras) -> None:
         devices = device_names(spec.accelerator, spec.devices, bool(getattr(api, "uses_torch", False)))
         if devices == ["cpu"] and isinstance(spec.devices, int | list) and spec.devices not in (1, [0]):
             sys.stderr.write(f"warning: {spec.name}: devices={spec.devices} has no effect on a CPU\n")
@@ -125,16 +143,21 @@ class Host:
         self.slots = [Slot(number, device, Path(f"{spec.uds}.{number}")) for number, device in enumerate(places)]
         self._api = api
         self._spec = spec
+        self._extras = extras
         self._is_ending = False
+        signal.signal(signal.SIGTERM, self._end)
 
     def run(self) -> int:
         """Keep the workers until SIGTERM; returns the exit status."""
-        signal.signal(signal.SIGTERM, self._end)
         for slot in self.slots:
             self._start(slot)
+        # The kernel says when a child is stopped, so that nobody looks while nothing happens.
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: os.write(writer, b"."))
         while waits := [wait for slot in self.slots for wait in slot.waits()]:
-            is_complete = all(slot.is_ready for slot in self.slots)
-            connection.wait(waits, None if is_complete else _CHECK_INTERVAL_S)
+            limited = [slot for slot in self.slots if not slot.is_ready or slot.is_stopped()]
+            if reader in connection.wait([*waits, reader], _CHECK_INTERVAL_S if limited else None):
+                os.read(reader, 1024)
             for slot in self.slots:
                 slot.read_reports()
                 if slot.is_overdue(self._spec.start_timeout_s):
@@ -158,14 +181,14 @@ class Host:
 
     def _start(self, slot: Slot) -> None:
         if not self._is_ending:
-            slot.start(self._api, self._spec)
+            slot.start(self._api, self._spec, self._extras)
+        if self._is_ending:  # the signal may have come meanwhile
+            slot.end()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         self._is_ending = True
         for slot in self.slots:
-            if slot.process is not None and slot.process.pid is not None:
-                # One that is being set up has nothing to finish.
-                os.kill(slot.process.pid, signal.SIGTERM if slot.is_ready else signal.SIGKILL)
+            slot.end()
 
     def _kill(self) -> None:
         for slot in self.slots:
@@ -175,39 +198,25 @@ class Host:
             slot.path.unlink(missing_ok=True)
 
 
-def main(spec_file: str) -> int:
-    """Serve until SIGTERM; returns the exit status."""
-    spec = HostSpec(**json.loads(Path(spec_file).read_text()))
-    try:
-        api = construct(spec)
-        host = Host(api, spec)
-        write_card(Path(spec.card), _card(api, host))
-    except UserError as error:
-        return _fail(str(error))
-    except Exception as error:  # whatever a plug-in's module or constructor raises
-        traceback.print_exc()
-        return _fail(f"api {spec.api!r}: {type(error).__name__}: {first_paragraph(error)}")
-    return host.run()
-
-
-def _card(api: Any, host: Host) -> dict[str, Any]:
+def serve(api: Any, spec: ApiSpec) -> int:
+    """Serve until SIGTERM; returns the exit status. Raises UserError, and what FastAPI finds wrong with the API."""
+    callbacks, loggers = construct_extras(spec)
+    entries = LogEntries(loggers, _spawn) if loggers else None
+    host = Host(api, spec, (callbacks, None if entries is None else entries.queue))
     app = document_app(api)
     describe(app, api)
-    return {
-        "api_path": api.api_path,
-        "max_batch_size": api.max_batch_size,
-        "batch_timeout_s": api.batch_timeout or None,
-        "is_async": bool(api.enable_async),
-        "example": getattr(api, "example_request", None),
-        "openapi": app.openapi(),
-        "sockets": [str(slot.path) for slot in host.slots],
-    }
+    write_card(spec, api, "host", openapi=app.openapi(), sockets=[str(slot.path) for slot in host.slots])
+    runner = CallbackRunner(callbacks)
+    runner.trigger_event("on_server_start", litserver=None)
+    if entries is not None:
+        entries.start()
+    status = host.run()
+    if entries is not None:
+        entries.end()
+    runner.trigger_event("on_server_end", litserver=None)
+    return status
 
 
 def _fail(message: str) -> int:
     sys.stderr.write(f"worker_host: error: {message}\n")
-    return _EXIT_NOT_LOADED
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    return EXIT_NOT_LOADED

@@ -1,7 +1,6 @@
-"""The totals of a dispatcher in Prometheus' text format, under the names of the series of LitServe's child.
+"""The totals of a dispatcher in Prometheus' text format.
 
-`servers.engines.litserve.child.timing` counts the same there. The step `http` is the whole of a request, from its
-queue to the last of its answer.
+The step `http` is the whole of a request, from its queue to the last of its answer.
 """
 
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from servers.engines.litserve.host.answer import Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS, _REQUESTS, _BATCH = "litserve_step_seconds_total", "litserve_step_requests_total", "litserve_batch_size"
+_RETRIED = "litserve_retried_requests_total"
 _BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -26,6 +26,9 @@ def _lines(totals: Totals) -> Iterator[str]:
     yield f"# HELP {_REQUESTS} Requests that went through each step"
     yield f"# TYPE {_REQUESTS} counter"
     yield from (f'{_REQUESTS}{{step="{step}"}} {float(totals.requests)}' for step in seconds)
+    yield f"# HELP {_RETRIED} Requests that predict had alone after it had failed for their batch"
+    yield f"# TYPE {_RETRIED} counter"
+    yield f"{_RETRIED} {float(totals.retried)}"
     yield f"# HELP {_BATCH} Requests of a batch"
     yield f"# TYPE {_BATCH} histogram"
     sizes = totals.batch_sizes

@@ -77,11 +77,13 @@ class WorkSpans:
         work = running.pairs[0][0]
         above = trace.set_span_in_context(running.span)
         at_s = work.begun_s
-        for step, spent_s in _steps(work):
-            if spent_s:
-                child = self._tracer.start_span(f"litserve.{step}", above, start_time=_time_ns(at_s))
-                at_s += spent_s
-                child.end(_time_ns(at_s))
+        steps = [(step, spent_s) for step, spent_s in _steps(work) if spent_s]
+        for step, spent_s in steps:
+            child = self._tracer.start_span(f"litserve.{step}", above, start_time=_time_ns(at_s))
+            if step == steps[-1][0] and work.failure is not None and work.failure.status >= 500:
+                child.set_status(StatusCode.ERROR)
+            at_s += spent_s
+            child.end(_time_ns(at_s))
 
     def _span(self, work: Work, size: int) -> Span:
         parent = _W3C.extract(work.headers, context.Context())

@@ -31,9 +31,11 @@ class SpecServer:
 
     active_requests = None
 
-    def __init__(self, api: Any, loop: asyncio.AbstractEventLoop, submit: Submit) -> None:
+    def __init__(
+        self, api: Any, loop: asyncio.AbstractEventLoop, submit: Submit, callbacks: CallbackRunner | None = None
+    ) -> None:
         self.response_buffer: dict[Any, Any] = {}
-        self._callback_runner = CallbackRunner([])
+        self._callback_runner = callbacks or CallbackRunner([])
         self._is_stream = bool(api.stream)
         self._loop = loop
         self._submit = submit

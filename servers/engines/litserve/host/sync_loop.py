@@ -93,11 +93,14 @@ class SyncLoop:
         if len(works) == 1 or isinstance(error, BatchError):
             return False
         _log.warning("predict failed for a batch of %d (%s); each is tried alone", len(works), type(error).__name__)
+        for work in works:
+            work.is_retried = True
         return True
 
     def _decode(self, works: Sequence[Work]) -> list[Work]:
         hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
+        hooks.tell("on_before_decode_request")
         decoded = []
         for work in works:
             try:
@@ -109,6 +112,7 @@ class SyncLoop:
                 _fail(work, error)
             finally:
                 execution.is_interruptible = False
+        hooks.tell("on_after_decode_request")
         spent_s = time.monotonic() - begin_s
         for work in works:
             work.decode_s = spent_s
@@ -118,36 +122,49 @@ class SyncLoop:
         """One output for each. Raises what predict raises, and BatchError."""
         hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
+        hooks.tell("on_before_predict")
         try:
             execution.is_interruptible = True
-            if not self._is_batched:
-                outputs: Any = [hooks.predict(works[0].input, works[0].context)]
-                return outputs  # type: ignore[no-any-return]
-            contexts = [work.context for work in works]
-            batch = hooks.batch([work.input for work in works], contexts)
-            output = hooks.predict(batch, contexts)
-            _check_rows(output, len(works))
-            outputs = hooks.unbatch(output, contexts)
+            outputs: Any
+            if self._is_batched:
+                contexts = [work.context for work in works]
+                batch = hooks.batch([work.input for work in works], contexts)
+                output = hooks.predict(batch, contexts)
+                _check_rows(output, len(works))
+                outputs = hooks.unbatch(output, contexts)
+            else:
+                outputs = [hooks.predict(works[0].input, works[0].context)]
         finally:
             execution.is_interruptible = False
             spent_s = time.monotonic() - begin_s
             for work in works:
                 work.predict_s += spent_s
+        hooks.tell("on_after_predict")
         return _rows(outputs, len(works))
 
     def _encode(self, works: Sequence[Work], outputs: Iterable[Any]) -> None:
         hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
+        hooks.tell("on_before_encode_response")
+        responses: list[Any] = []
         for work, output in zip(works, outputs, strict=True):
             try:
                 execution.is_interruptible = True
-                response = hooks.encode(output, work.context)
+                responses.append(hooks.encode(output, work.context))
+            except Exception as error:
+                responses.append(error)
+            finally:
                 execution.is_interruptible = False
-                work.encode_s = time.monotonic() - begin_s
+        hooks.tell("on_after_encode_response")
+        spent_s = time.monotonic() - begin_s
+        for work, response in zip(works, responses, strict=True):
+            work.encode_s = spent_s  # each waits for all
+            try:
+                if isinstance(response, Exception):
+                    raise response
                 work.reply.whole(response)
                 work.is_over = True
             except Exception as error:
-                execution.is_interruptible = False
                 _fail(work, error)
 
     def _stream(self, works: Sequence[Work]) -> None:
@@ -170,6 +187,7 @@ class SyncLoop:
         hooks, execution = self._hooks, self._execution
         begin_s = time.monotonic()
         contexts: Any = [work.context for work in works]
+        hooks.tell("on_before_predict")
         execution.is_interruptible = True
         value: Any = [work.input for work in works]
         if self._is_batched:
@@ -179,6 +197,10 @@ class SyncLoop:
         output = hooks.predict(value, contexts)
         if self._is_batched:
             output = hooks.unbatch(output, contexts)
+        execution.is_interruptible = False
+        hooks.tell("on_after_predict")
+        hooks.tell("on_before_encode_response")
+        execution.is_interruptible = True
         steps = iter(hooks.encode(output, contexts))
         try:
             for step in steps:
@@ -195,6 +217,7 @@ class SyncLoop:
                 close()
             for work in works:
                 work.predict_s += time.monotonic() - begin_s
+        hooks.tell("on_after_encode_response")
         for work in works:
             if not work.is_over:
                 work.reply.finish()

@@ -37,16 +37,18 @@ class Ticket:
     ) -> tuple[wire.Reply, bytes]:
         """The reply, and the bytes of its body."""
         is_last = kind in (wire.Kind.WHOLE, wire.Kind.END)
-        times, batch_size = None, 0
+        times, batch_size, is_retried = None, 0, False
         if is_last:
             self.is_over = True
             self._close(self.request.id)
             if self._end is not None:
                 self._end.get_loop().call_soon_threadsafe(self._end.set_result, None)
             if self.works:
-                times, batch_size = self.works[0].times, self.works[0].batch_size
+                work = self.works[0]
+                times, batch_size, is_retried = work.times, work.batch_size, work.is_retried
                 self.works = []  # each refers to this ticket: a cycle only the collector would free
-        return wire.Reply(self.request.id, kind, len(body), status, headers, times, batch_size, failure), body
+        number, size = self.request.id, len(body)
+        return wire.Reply(number, kind, size, status, headers, times, batch_size, failure, is_retried), body
 
     async def wait_for_end(self) -> None:
         """On the loop, once: until the last of the answer is sent."""

@@ -91,7 +91,8 @@ class Reply(msgspec.Struct, array_like=True):
     """An answer or a part of one, with `size` bytes of the body.
 
     `times` are seconds, of the last reply of an answer: received and begun by CLOCK_MONOTONIC, which all processes
-    share, then the lengths of decode, predict and encode. `failure` says why an answer that has begun is not whole.
+    share, then the lengths of decode, predict and encode. `failure` says why an answer that has begun is not whole,
+    `is_retried` that predict failed for its batch and had it alone.
     """
 
     id: int
@@ -102,6 +103,7 @@ class Reply(msgspec.Struct, array_like=True):
     times: tuple[float, float, float, float, float] | None = None
     batch_size: int = 0
     failure: str | None = None
+    is_retried: bool = False
 
 
 class Replies(msgspec.Struct, tag=5, array_like=True):

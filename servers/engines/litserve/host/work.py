@@ -44,7 +44,8 @@ class Reply(Protocol):
 class Work:
     """One call of predict's for one request; times are `time.monotonic()`.
 
-    `value` is what decode_request gets, `input` what it returned. `is_over` is whether the last of its answer is sent.
+    `value` is what decode_request gets, `input` what it returned. `is_over` is whether the last of its answer is sent,
+    `is_retried` whether predict failed for its batch and had it alone.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Work:
         "input",
         "is_cancelled",
         "is_over",
+        "is_retried",
         "predict_s",
         "queued_s",
         "received_s",
@@ -78,6 +80,7 @@ class Work:
         self.input: Any = None
         self.is_cancelled = False
         self.is_over = False
+        self.is_retried = False
         self.has_parts = False
         self.batch_size = 1
         self.received_s = time.monotonic()

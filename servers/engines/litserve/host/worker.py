@@ -18,17 +18,20 @@ from contextvars import ContextVar
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import uvloop
+from litserve.callbacks import CallbackRunner
 
 from servers.engines import child_logging
+from servers.engines.litserve.api import ApiSpec
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.async_loop import AsyncLoop
 from servers.engines.litserve.host.hooks import Hooks
 from servers.engines.litserve.host.intake import Intake, Service
 from servers.engines.litserve.host.interrupt import Execution
-from servers.engines.litserve.host.load import HostSpec, construct
+from servers.engines.litserve.host.load import construct
+from servers.engines.litserve.host.log_entries import Entries
 from servers.engines.litserve.host.sync_loop import Inbox, SyncLoop
 from servers.engines.litserve.host.work import Work
 
@@ -41,9 +44,11 @@ _async_work: ContextVar[Work | None] = ContextVar("async_work", default=None)
 
 Place = tuple[int, str, socket.socket, Connection]
 """Number, device, listening socket, and the pipe for `READY` and `ANSWERED`."""
+Extras: TypeAlias = "tuple[list[Any], Entries | None]"
+"""LitServe's callbacks, and the queue to its loggers."""
 
 
-def start_worker(api: Any, spec: HostSpec, place: Place) -> None:
+def start_worker(api: Any, spec: ApiSpec, place: Place, extras: Extras) -> None:
     """Set the API up and serve it until SIGTERM: the body of the process. An API that did not pickle is made here."""
     number, device, listener, reports = place
     os.environ["LITSERVE_WORKER_ID"] = str(number)
@@ -52,19 +57,28 @@ def start_worker(api: Any, spec: HostSpec, place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if api is None:
         api = construct(spec)
-    worker = Worker(api, spec, lambda: reports.send_bytes(ANSWERED))
+    callbacks, entries = CallbackRunner(extras[0]) if extras[0] else None, extras[1]
+    if entries is not None:
+        api.set_logger_queue(entries)
+    worker = Worker(api, spec, lambda: reports.send_bytes(ANSWERED), callbacks)
+    hooks = worker.hooks
     try:
+        hooks.tell("on_before_setup")
         api.setup(device)
     except Exception:
         _log.exception("setup(%r) failed", device)
         _leave_process(EXIT_NOT_SET_UP)
     api.device = device
+    hooks.tell("on_after_setup")
     child_logging.mark_handlers()
     gc.collect()
     gc.freeze()  # a full collection among the objects of the start takes some 20 ms
     reports.send_bytes(READY)
     worker.serve(listener)
     worker.close()
+    if entries is not None:
+        entries.close()
+        entries.join_thread()
     _leave_process(0)
 
 
@@ -77,7 +91,11 @@ def _leave_process(status: int) -> NoReturn:
 class Worker:
     """The parts of the process, put together. `on_first_answer` is called once, from either thread."""
 
-    def __init__(self, api: Any, spec: HostSpec, on_first_answer: Callable[[], None]) -> None:
+    def __init__(
+        self, api: Any, spec: ApiSpec, on_first_answer: Callable[[], None], callbacks: CallbackRunner | None
+    ) -> None:
+        self.hooks = Hooks(api, callbacks)
+        self._callbacks = callbacks
         self._api = api
         self._spec = spec
         self._on_first_answer = on_first_answer
@@ -92,10 +110,9 @@ class Worker:
 
     def serve(self, listener: socket.socket) -> None:
         """Answer requests until SIGTERM, and then those that are here."""
-        api, loop = self._api, self._loop
-        hooks = Hooks(api)
+        api, loop, hooks = self._api, self._loop, self.hooks
         deliver = self._deliver_async if self._is_async else self._inbox.put
-        self._service = Service(api, loop, self._execution, deliver, self._on_first_answer)
+        self._service = Service(api, loop, self._execution, deliver, self._on_first_answer, self._callbacks)
         spans = self._make_spans()
         self._async_loop = AsyncLoop(api, hooks, spans) if self._is_async else None  # it wraps the spec
         self._listener = listener

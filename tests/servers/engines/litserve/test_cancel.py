@@ -1,16 +1,16 @@
 """Clients that leave: what they asked for is not done, and nobody else notices."""
 
 import json
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from servers.engines.litserve.connection import ApiConnection
+from servers.engines.litserve.host.answer import Policy
 from servers.processes.group import ProcessGroup
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import STRANGERS, Child, await_that, running
@@ -20,7 +20,7 @@ SLOW = f"{STRANGERS}/slow.py"
 SOON_S = 15
 
 
-@pytest.mark.parametrize("how", ["asleep", "busy"])
+@pytest.mark.parametrize("how", ["asleep", "busy", "deaf"])
 def test_a_predict_is_left_when_its_client_leaves_and_its_worker_goes_on(
     serve: Serve, tmp_path: Path, how: str
 ) -> None:
@@ -31,7 +31,7 @@ def test_a_predict_is_left_when_its_client_leaves_and_its_worker_goes_on(
     after = child.predict(**_request(tmp_path, "after")).json()
     assert time.monotonic() - begin_s < SOON_S
     assert after == {"pid": before["pid"], "seen": [*before["seen"], "left", "after"]}
-    _await_no_cancellations(child)
+    _await_rest(child)
 
 
 def test_a_queued_request_is_not_predicted_once_its_client_has_left(serve: Serve, tmp_path: Path) -> None:
@@ -40,15 +40,14 @@ def test_a_queued_request_is_not_predicted_once_its_client_has_left(serve: Serve
     with ThreadPoolExecutor() as pool:
         first = pool.submit(child.predict, **_request(tmp_path, "first", f"until {gate}"))
         _await((tmp_path / "first").exists, child)
-        with _asked(child, _request(tmp_path, "left")):
+        with child.asked(**_request(tmp_path, "left")):
             kept = pool.submit(child.predict, **_request(tmp_path, "kept"))
             time.sleep(0.5)  # so both are queued
-        _await(lambda: len(_cancellations(child)) == 1, child)
         gate.touch()
         assert first.result().status_code == 200
         names = kept.result().json()["seen"]
     assert names[-2:] == ["first", "kept"]
-    _await_no_cancellations(child)
+    _await_rest(child)
 
 
 @pytest.mark.parametrize("how", ["asleep", "busy", "endless"])
@@ -59,7 +58,7 @@ def test_a_stream_ends_when_its_client_leaves(serve: Serve, tmp_path: Path, how:
     begin_s = time.monotonic()
     assert json.loads(child.predict(**_request(tmp_path, "after")).text) == {"pid": pid}
     assert time.monotonic() - begin_s < SOON_S
-    _await_no_cancellations(child)
+    _await_rest(child)
 
 
 @pytest.mark.parametrize(("name", "stream"), [("SlowBatchesAPI", None), ("SlowStreamBatchesAPI", True)])
@@ -69,20 +68,19 @@ def test_a_batch_goes_on_for_those_that_stay_and_is_left_when_none_does(
     child = serve(api=f"{SLOW}:{name}", max_batch_size=2, batch_timeout=2, stream=stream)
     gate = tmp_path / "gate"
     with ThreadPoolExecutor() as pool:
-        with _asked(child, _request(tmp_path, "left")):
+        with child.asked(**_request(tmp_path, "left")):
             time.sleep(0.2)  # so it is the first of its batch
             stays = pool.submit(child.predict, **_request(tmp_path, "stays", f"until {gate}"))
             _await((tmp_path / "stays").exists, child)
-        _await(lambda: len(_cancellations(child)) == 1, child)
-        time.sleep(0.5)  # in which the main process has looked more than once
+        time.sleep(0.2)  # in which the worker has heard of it
         gate.touch()
         answer = stays.result().json()
     if not stream:
         assert (answer["name"], answer["size"]) == ("stays", 2)
-    with _asked(child, _request(tmp_path, "one")), _asked(child, _request(tmp_path, "two", "asleep")):
+    with child.asked(**_request(tmp_path, "one")), child.asked(**_request(tmp_path, "two", "asleep")):
         _await((tmp_path / "two").exists, child)
     begin_s = time.monotonic()
-    with _asked(child, _request(tmp_path, "beside")):  # so its batch is full, and waits for nobody
+    with child.asked(**_request(tmp_path, "beside")):  # so its batch is full, and waits for nobody
         assert child.predict(**_request(tmp_path, "after")).json()["pid"] == answer["pid"]
     assert time.monotonic() - begin_s < SOON_S
 
@@ -98,11 +96,11 @@ def test_an_embedding_is_left_when_its_client_leaves(serve: Serve, tmp_path: Pat
     begin_s = time.monotonic()
     assert child.predict(**body("after")).json()["data"] == before
     assert time.monotonic() - begin_s < SOON_S
-    _await_no_cancellations(child)
+    _await_rest(child)
 
 
-def test_several_workers_and_api_servers_leave_only_what_is_cancelled(serve: Serve, tmp_path: Path) -> None:
-    child = serve(api=f"{SLOW}:SlowAPI", workers_per_device=2, num_api_servers=2)
+def test_several_workers_leave_only_what_is_cancelled(serve: Serve, tmp_path: Path) -> None:
+    child = serve(api=f"{SLOW}:SlowAPI", workers_per_device=2)
     gate = tmp_path / "gate"
     with ThreadPoolExecutor() as pool:
         stays = pool.submit(child.predict, **_request(tmp_path, "stays", f"until {gate}"))
@@ -115,29 +113,34 @@ def test_several_workers_and_api_servers_leave_only_what_is_cancelled(serve: Ser
     assert stayed["seen"][-1] == "stays"
     assert after["seen"] == ["left 0", "left 1", "left 2", "after"]
     assert after["pid"] != stayed["pid"]
-    _await_no_cancellations(child)
+    _await_rest(child)
 
 
-def test_an_async_apis_running_work_is_left_alone(serve: Serve, tmp_path: Path) -> None:
+def test_an_async_apis_running_work_is_left_and_the_work_beside_it_goes_on(serve: Serve, tmp_path: Path) -> None:
     child = serve(api=f"{SLOW}:SlowAsyncAPI")
     gate = tmp_path / "gate"
-    _ask_and_leave(child, _request(tmp_path, "left", f"until {gate}"))
-    _await(lambda: len(_cancellations(child)) == 1, child)
-    time.sleep(0.5)  # in which the main process has looked more than once
-    assert child.predict(**_request(tmp_path, "beside")).json()["seen"] == ["beside"]
-    gate.touch()
-    _await_no_cancellations(child)
-    assert child.predict(**_request(tmp_path, "after")).json()["seen"] == ["beside", "left", "after"]
+    with ThreadPoolExecutor() as pool:
+        stays = pool.submit(child.predict, **_request(tmp_path, "stays", f"until {gate}"))
+        _await((tmp_path / "stays").exists, child)
+        _ask_and_leave(child, _request(tmp_path, "left", f"until {gate}"))
+        assert child.predict(**_request(tmp_path, "beside")).json()["seen"] == ["beside"]
+        gate.touch()
+        assert stays.result().json()["seen"] == ["beside", "stays"]
+    _await_rest(child)
+    assert child.predict(**_request(tmp_path, "after")).json()["seen"] == ["beside", "stays", "after"]
 
 
-@pytest.mark.parametrize("how", ["deaf", "native"])
-def test_work_that_does_not_yield_ends_its_worker_after_the_grace(tmp_path: Path, how: str) -> None:
-    with running(tmp_path, api=f"{SLOW}:SlowAPI", cancel_grace_s=0.5) as child:
+def test_work_that_does_not_yield_ends_its_worker_after_the_grace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(tmp_path, Policy("m", cancel_grace_s=0.5), api=f"{SLOW}:SlowAPI") as child:
         pid = child.predict(**_request(tmp_path, "before")).json()["pid"]
-        _ask_and_leave(child, _request(tmp_path, "left", how))
+        _ask_and_leave(child, _request(tmp_path, "left", "native"))
         _await(lambda: pid not in {member.pid for member in ProcessGroup(child.process.pid).members()}, child)
-        line = "litserve_main: error: work went on for 0.5 s after its request was cancelled; its worker is replaced"
-        assert line in child.log_file.read_text().splitlines()
+        assert child.predict(**_request(tmp_path, "after")).json()["seen"] == ["after"]
+        assert f"worker 0 (process {pid}) was killed by SIGKILL" in child.log_file.read_text()
+    line = f"m: worker process {pid} is killed: its work went on for 0.5 s after its request was cancelled"
+    assert f"{line} (cancel_grace_s)" in caplog.messages
 
 
 def _request(folder: Path, name: str, how: str = "") -> dict[str, Any]:
@@ -146,31 +149,14 @@ def _request(folder: Path, name: str, how: str = "") -> dict[str, Any]:
 
 def _ask_and_leave(child: Child, body: dict[str, Any]) -> None:
     """Leave once the predict has begun."""
-    with _asked(child, body):
+    with child.asked(**body):
         _await(Path(body["begun"]).exists, child)
 
 
-@contextmanager
-def _asked(child: Child, body: dict[str, Any]) -> Iterator[None]:
-    """Ask, and leave at the end of the block without an answer."""
-    content = json.dumps(body).encode()
-    head = f"POST {child.card['api_path']} HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(_folder(child) / "m.sock"))
-        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-        yield
-
-
-def _folder(child: Child) -> Path:
-    return child.log_file.parent
-
-
-def _cancellations(child: Child) -> list[Path]:
-    return list((_folder(child) / "m.cancelled").iterdir())
-
-
-def _await_no_cancellations(child: Child) -> None:
-    _await(lambda: not _cancellations(child), child)
+def _await_rest(child: Child) -> None:
+    connection = child.line.connection
+    assert isinstance(connection, ApiConnection)
+    _await(lambda: connection.is_at_rest, child)
 
 
 def _await(happened: Callable[[], bool], child: Child) -> None:

@@ -16,23 +16,27 @@ from tests.servers.engines.litserve.child import STRANGERS, await_that, end, lau
 def test_the_echo_is_served_and_says_what_it_takes(serve: Serve) -> None:
     child = serve(api="echo")
     assert child.predict(input=[1, "a"]).json() == {"output": [1, "a"]}
-    assert child.card == {
+    card = dict(child.card)
+    description = card.pop("openapi")["paths"]["/predict"]["post"]["description"]
+    assert len(card.pop("sockets")) == 1
+    assert card == {
+        "serving": "host",
+        "reason": None,
         "api_path": "/predict",
         "stream": False,
         "max_batch_size": 1,
+        "batch_timeout_s": None,
         "is_async": False,
-        "spec": None,
-        "input": '{"input": any JSON}',
-        "output": '{"output": the same}',
         "example": {"input": "canary"},
     }
-    assert child.predict(**child.card["example"]).json() == {"output": "canary"}
+    assert description == 'Takes: {"input": any JSON}\n\nAnswers: {"output": the same}'
+    assert child.predict(**card["example"]).json() == {"output": "canary"}
 
 
 def test_a_strangers_api_runs_from_its_file_with_its_own_arguments(serve: Serve) -> None:
     child = serve(api=f"{STRANGERS}/squares.py:SquaresAPI", init={"power": 3})
     assert child.predict(input=3).json() == {"output": 27}
-    assert child.card["input"] is None
+    assert "description" not in child.card["openapi"]["paths"]["/predict"]["post"]
     assert child.card["example"] is None
 
 
@@ -101,7 +105,7 @@ def test_a_queued_requests_answer_survives_sigterm_of_the_main_process_alone(tmp
 def test_sigterm_while_a_worker_is_still_loading_ends_everything(tmp_path: Path) -> None:
     process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:StubbornAPI")
     try:
-        await_that((tmp_path / "m.sock").exists, process, log_file)  # the workers start next
+        await_that((tmp_path / "card.json").exists, process, log_file)  # the workers start next
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(timeout=15) == 0
     finally:
@@ -118,8 +122,9 @@ def test_sigterm_while_a_worker_is_still_loading_ends_everything(tmp_path: Path)
             "its predict yields, so it needs `stream: true` (models.m.stream)",
         ),
         ({"api": "embedding", "model_dir": "x", "stream": True}, "EmbeddingSpec decides about streaming"),
-        ({"api": "echo", "accelerator": "tpu"}, "accelerator must be one of"),
-        ({"api": f"{STRANGERS}/broken.py:BrokenAPI"}, "workers failed to start"),
+        ({"api": "echo", "accelerator": "tpu"}, "accelerator: expected auto, cpu, cuda, gpu or mps, got 'tpu'"),
+        ({"api": f"{STRANGERS}/broken.py:BrokenAPI"}, "ended with status 3 in setup()"),
+        ({"api": f"{STRANGERS}/broken.py:BrokenAPI", "serving": "litserve"}, "workers failed to start"),
     ],
 )
 def test_what_cannot_be_loaded_ends_with_status_3_and_one_line(tmp_path: Path, spec: dict[str, Any], says: str) -> None:
@@ -129,5 +134,5 @@ def test_what_cannot_be_loaded_ends_with_status_3_and_one_line(tmp_path: Path, s
     finally:
         end(process)
     last = log_file.read_text().splitlines()[-1]
-    assert last.startswith("litserve_main: error: ")
+    assert last.startswith(("litserve_main: error: ", "worker_host: error: "))
     assert says in last

@@ -1,6 +1,6 @@
 """A worker host for each of several APIs: `python forked.py SPEC.json...`.
 
-Each is the host's own program, but started as a fork of this process, and so are its workers: none of them need import
+Each is the program of a LitAPI, but started as a fork of this process, and so are its workers: none of them need import
 LitServe anew.
 """
 
@@ -9,7 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from servers.engines.litserve.host import main
+from servers.engines.litserve import main
+from servers.engines.litserve.host import main as host
 
 
 def start(spec_file: Path) -> None:
@@ -21,7 +22,7 @@ def start(spec_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main._spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
+    host._spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
     files = [Path(file) for file in sys.argv[1:]]
     if any("model_dir" in file.read_text() for file in files):
         import transformers  # noqa: F401 # once, and not in each worker

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 
 from servers.engines.litserve.host.answer import DispatchError, HostRequest, HostResponse, Policy
 from servers.engines.litserve.host.dispatcher import Dispatcher
-from tests.servers.engines.litserve.child import REPOSITORY, await_that, end
+from tests.servers.engines.litserve.child import await_that, end, launch
 
 _START_TIMEOUT_S = 60
 _ANSWER_TIMEOUT_S = 20
@@ -104,23 +102,6 @@ def run_hosted(folder: Path, use: Callable[[Hosted], Awaitable[Any]], **spec: An
             return await use(host)
 
     return asyncio.run(run())
-
-
-def launch(folder: Path, **spec: Any) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start a host in a process group of its own; returns it and the file with its output."""
-    names = {"name": "m", "uds": str(folder / "m.sock"), "card": str(folder / "card.json")}
-    spec_file, log_file = folder / "spec.json", folder / "log"
-    spec_file.write_text(json.dumps({**names, **spec}))
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "servers.engines.litserve.host.main", str(spec_file)],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return process, log_file
 
 
 def _read_card(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 
 from servers.engines.litserve.host.answer import HostRequest
 from servers.processes.group import ProcessGroup
-from tests.servers.engines.litserve.child import STRANGERS, end
-from tests.servers.engines.litserve.host.hosted import Hosted, launch, run_hosted, whole
+from tests.servers.engines.litserve.child import STRANGERS, end, launch
+from tests.servers.engines.litserve.host.hosted import Hosted, run_hosted, whole
 from tests.services.polling import wait_until_async
 
 
@@ -54,18 +54,18 @@ def test_an_apis_own_health_is_that_of_its_worker_and_devices_without_effect_are
     run_hosted(tmp_path, use, api=f"{STRANGERS}/careless.py:StatefulHealthAPI", accelerator="cpu", devices=2)
 
 
-def test_an_api_that_the_host_cannot_run_is_one_line_that_says_what_can(tmp_path: Path) -> None:
-    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:OwnLoopAPI")
+def test_an_api_that_the_host_cannot_run_is_an_error_where_the_host_is_asked_for(tmp_path: Path) -> None:
+    process, log_file = launch(tmp_path, api=f"{STRANGERS}/broken.py:OwnLoopAPI", serving="host")
     assert process.wait(20) == 3
     (line,) = log_file.read_text().splitlines()
-    assert "its loop OwnLoop is not LitServe's" in line
-    assert line.endswith("the worker host cannot run it, `serving: litserve` can")
+    assert line.startswith("litserve_main: error: api ")
+    assert line.endswith("the worker host cannot run it: its loop OwnLoop is not LitServe's; remove `serving: host`")
 
 
 def test_a_broken_import_is_one_line_and_status_3(tmp_path: Path) -> None:
     process, log_file = launch(tmp_path, api="no_such_module:API")
     assert process.wait(20) == 3
-    assert log_file.read_text().splitlines()[-1].startswith("worker_host: error: api 'no_such_module:API'")
+    assert log_file.read_text().splitlines()[-1].startswith("litserve_main: error: api 'no_such_module:API'")
 
 
 def test_sigterm_lets_a_worker_finish_what_it_has(tmp_path: Path) -> None:
