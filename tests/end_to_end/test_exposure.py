@@ -126,6 +126,7 @@ def test_sigint_drains_like_sigterm(tmp_path: Path) -> None:
         assert platform.process.wait(timeout=30) == 0
 
 
+@pytest.mark.long
 def test_as_process_1_it_serves_and_reaps_and_ends(tmp_path: Path) -> None:
     """In a container nobody else takes note of orphans; here a process namespace stands for one."""
     namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]

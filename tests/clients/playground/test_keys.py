@@ -102,6 +102,7 @@ def test_the_key_of_who_started_it_is_not_for_visitors_from_elsewhere(visit: Vis
     assert "the API key is not used, as 0.0.0.0 lets others in" in playground.log.read_text()
 
 
+@pytest.mark.long
 def test_the_key_of_who_started_it_is_used_on_their_own_machine(visit: Visit, served: Platform, tmp_path: Path) -> None:
     with playing(tmp_path, served.url, key=ALICE) as local:
         page = visit(local.url)
@@ -113,6 +114,7 @@ def test_the_key_of_who_started_it_is_used_on_their_own_machine(visit: Visit, se
         page.context.close()
 
 
+@pytest.mark.long
 def test_a_platform_that_starts_later_is_found(visit: Visit, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -84,6 +84,7 @@ def test_a_conversation_goes_on_and_is_sent_whole(page: Page) -> None:
     expect(page.locator("#figures-left")).to_contain_text("3 tokens in")  # the parrot counts messages
 
 
+@pytest.mark.long
 def test_a_new_question_ends_the_answer_before(page: Page, served: Platform) -> None:
     ask(page, MANY_WORDS)
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
@@ -115,6 +116,7 @@ def test_a_broken_answer_is_told_in_words_and_keeps_what_came(page: Page) -> Non
     expect(page.locator("#chat-left .bot")).to_contain_text("so far")
 
 
+@pytest.mark.long
 def test_a_route_that_a_model_does_not_have_is_told_in_words(page: Page) -> None:
     open_parameters(page)
     page.get_by_label("Completion", exact=True).check()
@@ -131,6 +133,7 @@ def test_a_visitor_who_leaves_ends_the_request(visit: Visit, playground: Playgro
     wait_until(lambda: served.status()["parrot"]["running"] == 0, timeout_s=3)
 
 
+@pytest.mark.long
 def test_visitors_do_not_wait_for_each_other(page: Page, visit: Visit, playground: Playground) -> None:
     others = [visit(playground.url) for _ in range(2)]
     for other in (page, *others):
@@ -176,6 +179,7 @@ def test_a_form_follows_the_schema_and_its_mistakes_are_told(page: Page) -> None
     expect(page.locator("#predict-figures")).to_contain_text("expected JSON")
 
 
+@pytest.mark.long
 def test_lines_of_a_streamed_prediction_come_one_by_one(page: Page) -> None:
     tab(page, "Predict")
     choose(page, "Model", "second", "#tab-predict")
@@ -191,6 +195,7 @@ def test_lines_of_a_streamed_prediction_come_one_by_one(page: Page) -> None:
     expect(page.locator("#predict-figures")).to_contain_text("answered in")
 
 
+@pytest.mark.long
 def test_a_model_that_is_not_ready_is_told_with_its_state_and_detail(page: Page) -> None:
     tab(page, "Predict")
     choose(page, "Model", "broken", "#tab-predict")
@@ -259,6 +264,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.locator("#chat-left .bot")).to_contain_text("typed")
 
 
+@pytest.mark.long
 def test_a_picture_in_an_answer_is_fetched_from_nowhere(browser: Browser, playground: Playground) -> None:
     # Its own context, as the browser complains of what the page may not do.
     with browser.new_context() as context, socket.create_server(("127.0.0.1", 0)) as elsewhere:
@@ -275,6 +281,7 @@ def test_a_picture_in_an_answer_is_fetched_from_nowhere(browser: Browser, playgr
             elsewhere.accept()
 
 
+@pytest.mark.long
 def test_a_model_that_dies_is_told_in_words(page: Page) -> None:
     choose(page, "Model", "second", "#tab-chat")
     ask(page, "a b c die")

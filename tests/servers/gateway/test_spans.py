@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from servers.telemetry import tracing
 from tests.services.front_door import Door, open_door
 from tests.services.otlp_collector import Collector, GrpcCollector, Span
 from tests.services.polling import wait_until
@@ -150,10 +149,17 @@ def test_readiness_is_asked_for_without_spans(door: Door, collector: Collector) 
     assert not [span for span in collector.spans if span.attributes.get("url.path") in ("/ready", "/health")]
 
 
-@pytest.mark.parametrize("protocol", tracing.PROTOCOLS)
-@pytest.mark.parametrize("how", ["refuses", "is deaf"])
+@pytest.mark.parametrize(
+    ("how", "protocol"),
+    [
+        ("refuses", "grpc"),
+        ("is deaf", "http/protobuf"),
+        pytest.param("refuses", "http/protobuf", marks=pytest.mark.long),
+        pytest.param("is deaf", "grpc", marks=pytest.mark.long),
+    ],
+)
 def test_a_collector_that_is_away_costs_one_line_and_no_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, protocol: str, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str, protocol: str
 ) -> None:
     with port_in_use() if how == "is deaf" else refusing_port() as port:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.conftest import litport, serving
 from tests.services.page_reader import Reader, metrics_url, state, values
@@ -49,8 +48,10 @@ def test_no_reading_fails_or_is_stale_while_a_model_dies_comes_back_and_drains(t
     assert {"ready", "draining", "stopped"} <= {state(page, "echo") for _, page in reader.pages} | {"stopped"}
 
 
-def test_the_port_of_the_page_is_taken(tmp_path: Path) -> None:
+def test_the_port_of_the_page_is_taken_and_has_nothing_else(tmp_path: Path) -> None:
     with serving(tmp_path, *ECHO) as platform:
+        for path in ("/", "/status", "/metrics/x"):
+            assert httpx.get(metrics_url(platform).removesuffix("/metrics") + path).status_code == 404
         port = metrics_url(platform).removesuffix("/metrics").rpartition(":")[2]
         ended = litport("serve", *ECHO, "--server.port", "0", "--telemetry.metrics_port", port)
         assert ended.returncode == 2
@@ -66,9 +67,3 @@ def test_nothing_listens_where_the_settings_want_no_page(tmp_path: Path) -> None
         assert status["metrics_address"] is None
         assert status["hardware"] is None
         assert httpx.get(f"{platform.url}/metrics").status_code == 404
-
-
-@pytest.mark.parametrize("path", ["/", "/status", "/metrics/x"])
-def test_there_is_nothing_else_on_the_port_of_the_page(tmp_path: Path, path: str) -> None:
-    with serving(tmp_path, *ECHO) as platform:
-        assert httpx.get(metrics_url(platform).removesuffix("/metrics") + path).status_code == 404

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Platform
 from tests.servers.gateway.openapi.merging import chatting, merged
 from tests.services import generated
@@ -34,6 +36,7 @@ with openapi_client.ApiClient(openapi_client.Configuration(host=sys.argv[1])) as
 """
 
 
+@pytest.mark.long
 def test_a_client_that_is_generated_from_it_works(
     small: Platform, live: dict[str, Any], of_vllm: dict[str, Any], tmp_path: Path
 ) -> None:
