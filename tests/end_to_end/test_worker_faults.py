@@ -21,6 +21,7 @@ _MIB = 1024**2
 _MODELS: dict[str, dict[str, Any]] = {
     "greedy": {"api": f"{_STRANGERS}/greedy.py:GreedyAPI", "workers_per_device": 2},
     "slow": {"api": f"{_STRANGERS}/slow.py:SlowAPI", "workers_per_device": 2, "cancel_grace_s": 1},
+    "fragile": {"api": f"{_STRANGERS}/dies.py:DiesAPI", "max_restarts": 1, "required": False},
     "stream": {"api": f"{_STRANGERS}/documented.py:StreamAPI", "stream": True},
 }
 
@@ -98,6 +99,23 @@ def test_a_worker_stuck_in_native_code_is_replaced_and_the_other_answers_meanwhi
         wait_until(lambda: faulty.status()["slow"]["restarts"] == 1, 30)
         assert ask("last", "now").status_code == 200
     print(f"stuck: 504 after {spent_s:.2f} s of a limit of 1 s, {answered} others answered meanwhile")
+
+
+def test_a_request_that_only_waited_when_the_model_ended_is_no_suspect(faulty: Platform) -> None:
+    def ask(**body: Any) -> httpx.Response:
+        return faulty.http.post("/predict/fragile", json=body, timeout=60)
+
+    with ThreadPoolExecutor() as pool:
+        fatal = []
+        for number in range(2):
+            fatal.append(pool.submit(ask, input="out of memory", number=number))
+            time.sleep(0.1)
+        waiting = pool.submit(ask, input=1)
+        assert [answer.result().status_code for answer in fatal] == [503, 503]
+        assert waiting.result().status_code == 503
+        assert "ended before it had this request" in waiting.result().json()["error"]["message"]
+    answer = wait_until(lambda: again if (again := ask(input=1)).status_code != 503 else None, 60)
+    assert answer.status_code == 200, "not 422, request_quarantined"
 
 
 def test_a_broken_stream_is_an_error_of_the_command_line_and_of_the_books(faulty: Platform) -> None:

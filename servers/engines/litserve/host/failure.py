@@ -84,16 +84,19 @@ def _failure(
 def _missing_key(error: KeyError, request: Any) -> str | None:
     """The field that the API's code asked the request for, if that is what failed, and not a table of its own.
 
-    The place where it was raised tells the expression: a mapping of the request must be what it was looked up in.
+    The places that it went through tell the expressions: a mapping of the request must be what one looked it up in. Of
+    a form, which is no dict, that is not the last place.
     """
     trace = error.__traceback__
-    if trace is None or len(error.args) != 1 or not isinstance(error.args[0], str):
+    if len(error.args) != 1 or not isinstance(error.args[0], str):
         return None
-    while trace.tb_next is not None:
+    mappings = _mappings(request)
+    while trace is not None:
+        container = _container(trace)
+        if any(container is value for value in mappings):
+            return error.args[0]
         trace = trace.tb_next
-    container = _container(trace)
-    is_of_request = any(container is value for value in _mappings(request))
-    return error.args[0] if is_of_request else None
+    return None
 
 
 def _container(trace: TracebackType) -> Any:

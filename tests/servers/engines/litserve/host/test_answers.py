@@ -110,6 +110,16 @@ def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> 
     assert answers["large"] == (200, "x" * 2_000_000)
 
 
+@pytest.mark.long
+def test_tensors_are_numbers_and_lists(tmp_path: Path) -> None:
+    async def use(host: Hosted) -> dict[str, Any]:
+        answer: dict[str, Any] = (await host.predict(value="tensors")).json()
+        return answer
+
+    answer, _ = _with_host(tmp_path, "ValuesAPI", use)
+    assert answer == {"score": 0.5, "vector": [1, 2], "graph": [1.0]}
+
+
 def test_an_exception_of_any_kind_is_that_requests_only(tmp_path: Path) -> None:
     async def use(host: Hosted) -> list[tuple[int, Any]]:
         bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "memory", "local", "key", "predict"))]

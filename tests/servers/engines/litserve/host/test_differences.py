@@ -70,6 +70,12 @@ LIGHT = {
     "a missing field within one": _row(
         "careless:NestedAPI", {"image": {}}, _FAILED, Expected(422, {"detail": "the request has no field 'data'"})
     ),
+    "a missing field of a form": _row(
+        "documented:FormAPI",
+        Raw(FIELDS, b"a=1"),
+        _FAILED,
+        Expected(422, {"detail": "the request has no field 'content'"}),
+    ),
     "an exception's headers": _row("careless:BusyAPI", {}, Expected(503, "busy"), Expected(503, "busy")),
     "numpy": _row(
         "careless:SendsAPI",
