@@ -41,7 +41,7 @@ OUTPUT_TOKENS = 32
 # Token ids below this are ordinary text in every vocabulary of some size; the first few hundred are often special.
 _TOKEN_IDS = range(1000, 20_000)
 # Streams at a time, events of each, and seconds between them: about 2,000 events a second.
-_PACES = ((16, 150, 0.01), (64, 60, 0.035), (256, 25, 0.12), (1000, 12, 0.5))
+_PACES = ((16, 200, 0.01), (64, 150, 0.035), (256, 50, 0.12), (1000, 20, 0.5))
 
 
 @dataclass(frozen=True)
