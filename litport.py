@@ -8,11 +8,12 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from benchmarks.arguments import add_bench
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from configs.sources import split_overrides
 
             arguments, overrides = split_overrides(arguments)
+            _refuse_habits(arguments)
         options = _parser().parse_args(arguments)
         options.overrides = overrides
         return int(options.run(options) or 0)
@@ -51,8 +53,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest command where there is none of the name that came."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and exit with status 2."""
+        if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            from configs.names import nearest
+
+            if suggestion := nearest(match[1], re.findall(r"[\w-]+", match[2])):
+                message = f"{match[1]}: no such command; did you mean {suggestion}?"
+        super().error(message)
+
+
+# What users of `vllm serve` write, and the setting here; any other option of vLLM's belongs to a model.
+_HABITS = {"--host": "--server.host", "--port": "--server.port", "--api-key": "--auth.api_keys"}
+
+
+def _refuse_habits(arguments: Sequence[str]) -> None:
+    """Raises UserError for an option of `vllm serve` that is a setting here."""
+    from configs.errors import UserError
+
+    if arguments[:1] != ["serve"]:
+        return
+    for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+        if name != "--help":
+            setting = _HABITS.get(name, f"--models.NAME.args.{name.removeprefix('--')}")
+            raise UserError(f"{name}: no such option; did you mean {setting}?")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="litport",
         description="Every model on one port: LLMs through vLLM, everything else through LitServe.",
         allow_abbrev=False,
@@ -84,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="send a file or JSON to a model")
     predict.add_argument("model", metavar="MODEL")
-    predict.add_argument("input", metavar="FILE|JSON", help="a file to upload, or a .json file or JSON text to send")
+    predict.add_argument(
+        "input", metavar="FILE|JSON|-", help="a file to upload, or JSON to send: a .json file, text, or - (input)"
+    )
     _add_connection(predict)
     predict.set_defaults(run=_predict)
 
@@ -98,7 +131,8 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", help="the model store: list, pull, rm, path")
     actions = models.add_subparsers(metavar="ACTION", required=True)
-    actions.add_parser("list", help="what is here, and the catalog").set_defaults(run=_models, action="list")
+    listing = actions.add_parser("list", aliases=["ls"], help="what is here, and the catalog")
+    listing.set_defaults(run=_models, action="list")
     for action, summary in (
         ("pull", "fetch a model into the store"),
         ("rm", "remove a model from the store"),
@@ -209,7 +243,8 @@ def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
     server = _settings_without_models().server
     url = arguments.url or address.url_of(server.host, server.port, server.tls_cert_file is not None)
-    return url.rstrip("/"), arguments.key or os.environ.get("OPENAI_API_KEY")
+    url = url if "://" in url else f"http://{url}"
+    return url.rstrip("/").removesuffix("/v1"), arguments.key or os.environ.get("OPENAI_API_KEY")
 
 
 def _models(arguments: argparse.Namespace) -> None:

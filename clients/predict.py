@@ -37,7 +37,9 @@ def run(url: str, key: str | None, model: str, text: str) -> int:
 
 
 def _request(text: str) -> dict[str, Any]:
-    """The body: JSON from a text or a .json file, a form with the field `file` from any other file."""
+    """The body: JSON from a text, standard input (-) or a .json file; any other file is a form's field `file`."""
+    if text == "-":
+        text = sys.stdin.read()
     path = Path(text)
     if text.lstrip()[:1] not in ("{", "[", '"') and path.is_file():
         if path.suffix == ".json":

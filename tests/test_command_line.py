@@ -1,13 +1,16 @@
 """The command line as a stranger meets it."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from configs.errors import UserError
 from configs.settings import Auth
 from servers.gateway.keys import Keyring
-from tests.conftest import litport
+from servers.platform.targets import load
+from tests.conftest import LITPORT, litport
 from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
 from tests.services.tiny_engine import TinyEngine
@@ -106,3 +109,44 @@ def test_commands_without_a_key_say_how_to_give_one(tmp_path: Path) -> None:
             assert ended.stderr.startswith("401: ")
             assert ended.stderr.endswith("; --key, or OPENAI_API_KEY, gives a key\n")
             assert "{" not in ended.stderr, "the message and not the JSON around it"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("serv", "echo"), "litport: error: serv: no such command; did you mean serve?"),
+        (("models", "pul", "x"), "litport models: error: pul: no such command; did you mean pull?"),
+        (("serve", "m", "--port", "80"), "litport: --port: no such option; did you mean --server.port?"),
+        (
+            ("serve", "m", "--max-model-len=9"),
+            "litport: --max-model-len: no such option; did you mean --models.NAME.args.max-model-len?",
+        ),
+    ],
+)
+def test_a_near_miss_is_told_what_was_meant(words: tuple[str, ...], line: str) -> None:
+    ended = litport(*words)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, line)
+
+
+def test_an_address_needs_no_scheme_and_may_be_that_of_openais_sdk(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one")) as door:
+        for url in (f"127.0.0.1:{door.port}", f"http://127.0.0.1:{door.port}/v1"):
+            assert litport("status", "--url", url).returncode == 0
+
+
+def test_a_prediction_is_read_from_standard_input(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one")) as door:
+        command = [*LITPORT, "predict", "one", "-", "--url", f"127.0.0.1:{door.port}"]
+        ended = subprocess.run(command, input='{"x": 1}', capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(ended.stdout)["bytes"] == len('{"x":1}')
+
+
+def test_the_class_of_a_file_with_one_litapi_may_be_left_off(tmp_path: Path) -> None:
+    squares = load(["tests/services/strangers/squares.py"], []).settings.models["squares"]
+    assert squares.model_dump()["api"] == "tests/services/strangers/squares.py:SquaresAPI"
+    two = tmp_path / "two.py"
+    two.write_text("import litserve as ls\nclass A(ls.LitAPI): ...\nclass B(A): ...\nclass C: ...\n")
+    with pytest.raises(UserError, match=r"expected the class behind a colon, .*: A, B$"):
+        load([str(two)], [])
+    with pytest.raises(UserError, match="No such file"):
+        load([str(tmp_path / "gone.py")], [])

@@ -145,9 +145,9 @@ class Supervisor:
                 raise StartError(f"not ready within {limit_s:g} s (start_timeout_s); {process.cause()}") from None
 
     def _give_up(self, model: Model, instance: Instance, reason: str) -> None:
-        self._move(model, instance, State.FAILED, reason)
         if model.settings.required:
             self.fatal.set()
+        self._move(model, instance, State.FAILED, reason)
 
     def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
         instance.move(state, detail)

@@ -70,6 +70,8 @@ class Progress:
         _log.log(level, "%s", line, extra={"model": model.name})
 
     def _announce(self, supervisor: "Supervisor") -> None:
+        if supervisor.fatal.is_set():
+            return  # it ends
         ready = [model for model in supervisor.models.values() if model.state is State.READY]
         start_s = time.perf_counter() - self._begin_s
         message = "serving %d of %d models at %s after %.1f s"

@@ -21,6 +21,7 @@ from configs.settings import Telemetry
 from servers.gateway.address import address_of, bind
 from servers.gateway.keys import Keyring
 from servers.gateway.status import About
+from servers.models.instance import State
 from servers.platform.platform import Platform
 from servers.platform.progress import Progress
 from servers.platform.reload import Reload
@@ -76,6 +77,10 @@ async def _run(
         await platform.drain()
     finally:
         await platform.stop()
+    for model in platform.models.values():
+        if model.state is State.FAILED and model.settings.required:
+            advice = f"models.{model.name}.required=false keeps the rest"
+            _log.error("ending: %s is required and failed: %s; %s", model.name, model.choose().detail, advice)
     return 1 if platform.failed else 0
 
 

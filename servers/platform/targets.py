@@ -3,6 +3,7 @@
 `litport serve`, `config` and `bench` share this module, so that what is checked is what is started.
 """
 
+import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def _model(target: str) -> tuple[str, Mapping[str, Any]]:
     """The name and the settings of a model or an API named on the command line."""
     if target in apis.BUILT_IN:
         return target, {"engine": "litserve", "api": target}
+    if target.endswith(".py"):
+        target = f"{target}:{_only_api(Path(target))}"
     module, colon, class_name = target.rpartition(":")
     if colon and class_name.isidentifier() and not target.startswith("pypi:"):
         stem = Path(module).stem if module.endswith(".py") else module.rpartition(".")[2]
@@ -57,6 +60,24 @@ def _model(target: str) -> tuple[str, Mapping[str, Any]]:
             return target, {"engine": "litserve", "api": entry.api, "source": target}
         return target, {"engine": "vllm", "source": target}
     return _name_of(sources.parse(target)), {"engine": "vllm", "source": target}
+
+
+def _only_api(file: Path) -> str:
+    """The LitAPI of a file that has one, as its text says; the file is not run. Raises UserError."""
+    try:
+        module = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError) as problem:
+        raise UserError(f"{file}: expected a Python file with a LitAPI, got {problem}") from None
+    apis_of_file: list[str] = []
+    for statement in module.body:
+        if isinstance(statement, ast.ClassDef):
+            bases = [ast.unparse(base).rpartition(".")[2] for base in statement.bases]
+            if "LitAPI" in bases or any(base in apis_of_file for base in bases):
+                apis_of_file.append(statement.name)
+    if len(apis_of_file) != 1:
+        names = ", ".join(apis_of_file) or "none"
+        raise UserError(f"{file}: expected the class behind a colon, as in {file}:MyAPI; its LitAPIs are: {names}")
+    return apis_of_file[0]
 
 
 def _name_of(source: sources.Source) -> str:

@@ -1,6 +1,8 @@
 """How the platform ends: with streams in flight, by force, by a kill, and before it has begun."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -92,6 +94,10 @@ def test_a_required_model_that_cannot_start_ends_the_platform_with_its_cause(tmp
     )
     assert ended.returncode == 1
     assert "broken: failed" in ended.stderr
+    assert "serving 0 of 1" not in ended.stderr
+    last = json.loads(ended.stderr.splitlines()[-1])["message"]
+    assert last.startswith("ending: broken is required and failed: ")
+    assert re.search(r"\w+Error: .*; models.broken.required=false keeps the rest$", last), "the exception's class, too"
 
 
 def _ask_and_ignore(url: str) -> None:
