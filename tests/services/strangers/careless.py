@@ -1,5 +1,6 @@
 """What people write without a thought for what LitServe does with it: each fails there, or is quietly wrong."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from io import BytesIO
@@ -135,6 +136,7 @@ class FailingChatAPI(ls.LitAPI):
         if x[-1]["content"] == "early":
             raise HTTPException(429, "not now", {"retry-after": "7"})
         yield "one"
+        time.sleep(0.5)  # until it is on its way
         raise ValueError("a secret")
 
     def decode_request(self, request):
