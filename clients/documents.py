@@ -146,12 +146,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request failed. A `code` of vLLM is a number; errors in Anthropic's shape have no `param` and no `code`."""
+    """Why a request failed. A `code` of vLLM is a number; errors in Anthropic's shape have no `param` and no `code`.
+
+    Errors of the front door name the request, those of a model's process do not.
+    """
 
     message: str
     type: str
     param: str | None = None
     code: str | int | None = None
+    request_id: str | None = None
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,11 @@ class ModelSettings(Section):
     canary_timeout_s: Seconds = Field(
         8, description="How long a model may give no answer before it counts as stuck and is restarted, in seconds."
     )
+    embeds_token_ids: bool = Field(
+        False,
+        description="Whether /v1/embeddings takes token ids beside text, for callers who use the model's tokenizer; "
+        "ids of another one are embedded as other words.",
+    )
     env: dict[Annotated[str, AfterValidator(_variable_name)], Annotated[str, Field(pattern=r"^[^\x00]*$")]] = Field(
         {}, description="Environment variables added for this model's process."
     )
@@ -92,6 +97,11 @@ class VllmModel(ModelSettings):
         None,
         description="Most tokens of all requests that run or wait: prompts, estimated as a quarter of their bytes, and "
         "`max_tokens`; null for no limit.",
+    )
+    on_overflow: Literal["cut", "refuse"] = Field(
+        "cut",
+        description="What happens where `max_tokens` does not fit beside the prompt: vLLM cuts the answer, which its "
+        "header X-Litport-Cut-Answer tells unless it is a stream; or the request is a 400, as vLLM counts the prompt.",
     )
     args: Annotated[dict[Annotated[str, AfterValidator(option_name)], JsonValue], Keys(option_name)] = Field(
         {}, description="vLLM's own options by their names without the dashes, such as `max-model-len: 4096`."

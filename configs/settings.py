@@ -98,6 +98,11 @@ class Limits(Section):
     max_json_depth: int = Field(64, ge=1, le=500, description="Deepest nesting of a JSON body.")
     max_choices: int = Field(128, ge=1, description="Largest `n` and `best_of` of a request to an LLM.")
     max_stop_sequences: int = Field(64, ge=1, description="Longest list of `stop` sequences of a request.")
+    unknown_fields: Literal["tell", "refuse"] = Field(
+        "tell",
+        description="What happens to a request with a field that vLLM does not read: the answer names it in its header "
+        "X-Litport-Ignored-Fields, or the request is a 400. Fields whose loss changes the answer are always a 400.",
+    )
     request_timeout_s: Seconds | None = Field(
         600,
         description="Longest a whole request may take, in seconds; null for no limit. A request may ask for less in "

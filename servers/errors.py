@@ -1,6 +1,6 @@
 """The error that a request is answered with, in OpenAI's shape.
 
-    {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+    {"error": {"message": ..., "type": ..., "param": ..., "code": ..., "request_id": ...}}
 
 An error never holds the content of a request or a key.
 """
@@ -31,11 +31,15 @@ class ApiError(Exception):
         self.param = param
         self.headers = dict(headers or {})
 
-    def body(self) -> bytes:
+    def body(self, request_id: str | None = None) -> bytes:
         """The JSON document of the error."""
+        return msgspec.json.encode({"error": self.detail(request_id)})
+
+    def detail(self, request_id: str | None = None) -> dict[str, str | None]:
+        """The `error` object of the document; without a request id where the request had none yet."""
         kind = _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": error})
+        detail = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return detail if request_id is None else {**detail, "request_id": request_id}
 
 
 class BystanderError(ApiError):

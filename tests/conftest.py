@@ -1,6 +1,7 @@
 """What all tests share: the folder of pulled models, and one running platform with real models."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,16 @@ class Platform:
         """The status of each model, by name."""
         document = self.http.get("/status", timeout=10).json()
         return {model["name"]: model for model in document["models"]}
+
+    def audited(self, request_id: str) -> dict[str, object]:
+        """The line of the audit log about a request, which is written just after its answer."""
+        file = self.log.with_name("audit.jsonl")
+
+        def line() -> dict[str, object] | None:
+            lines = map(json.loads, file.read_text().splitlines())
+            return next((line for line in lines if line["request_id"] == request_id), None)
+
+        return wait_until(line, problem=lambda: f"{request_id} is not in the audit log")
 
     def wait_for(self, model: str, timeout_s: float = 20, **expected: object) -> dict[str, object]:
         """Wait until the model's status has these values, and return it."""
@@ -120,13 +131,16 @@ def platform(
     """The demo recipe with real models and an API of a stranger's, served once for all tests that only call it.
 
     The demo's language model runs in float32, in which greedy decoding must equal transformers' to the token. The
-    machine seems to have two GPUs, with the language model on the first one, and requests are traced.
+    machine seems to have two GPUs, with the language model on the first one, and requests are traced and audited. Keys
+    of the engines' own are left in the environment.
     """
     folder = tmp_path_factory.mktemp("platform")
     two = gpus.TwoGpus(library, folder)
     served = ("configs/recipes/demo.yaml", "tests/services/strangers/squares.py:SquaresAPI")
-    environ = {**collector.environ, **two.environ}
-    with serving(folder, *served, "--server.cache_dir", str(model_cache), environ=environ) as platform:
+    left_over = {"VLLM_API_KEY": "left-over", "VLLM_HOST_IP": "192.0.2.1", "LIT_SERVER_API_KEY": "left-over"}
+    environ = {**collector.environ, **two.environ, **left_over}
+    arguments = ("--server.cache_dir", str(model_cache), "--telemetry.audit_file", str(folder / "audit.jsonl"))
+    with serving(folder, *served, *arguments, environ=environ) as platform:
         [group_id] = [model["group_id"] for model in platform.status().values() if model["kind"] == "vllm"]
         assert isinstance(group_id, int)
         two.give(group_id)

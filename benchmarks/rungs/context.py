@@ -111,6 +111,7 @@ class RungContext:
             section, _, option = key.rpartition(".")
             (model.setdefault(section, {}) if section else model)[option] = value
         model.setdefault("canary_interval_s", None)  # it would be counted as one of our requests
+        model.setdefault("embeds_token_ids", True)  # a workload's ids are the model's own
         return {
             "server": {"port": port, "cache_dir": str(self.settings.server.cache_dir)},
             "models": {self.name: model},

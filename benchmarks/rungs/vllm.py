@@ -17,7 +17,7 @@ from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.harness import EngineHarness
 from benchmarks.rungs.process import free_port
 from configs.settings import LitServeModel, VllmModel
-from servers.engines.vllm.engine import VllmEngine
+from servers.engines.vllm.engine import MIDDLEWARE_WORDS, VllmEngine
 
 
 class VllmLayer(Layer):
@@ -54,10 +54,12 @@ def _make(context: RungContext, rung: str) -> Rung:
 
 
 def _make_engine(context: RungContext, rung: str, model: VllmModel) -> Rung:
-    """vLLM itself, with the arguments that Litport would give it but its socket."""
+    """vLLM itself, with the arguments that Litport would give it but its socket and Litport's middlewares."""
     command = VllmEngine(context.name, model).command(context.model_dir, Path("unused"))
-    at = command.argv.index("--uds")
-    argv = command.argv[:at] + command.argv[at + 2 :]
+    argv = list(command.argv)
+    for first, count in (("--uds", 2), ("--middleware", len(MIDDLEWARE_WORDS))):
+        at = argv.index(first)
+        del argv[at : at + count]
     if rung == "vllm-offline":
         return context.bare(rung, {"argv": argv[argv.index("--model") :]}, {}, command.environ)
     port = free_port()

@@ -31,6 +31,22 @@ class Needs:
     memory_bytes: int
 
 
+class Rules(Protocol):
+    """What an engine does with a request without a word, or in words that its callers cannot follow."""
+
+    def review(self, path: str, document: Mapping[str, Any], *, refuse_unknown: bool) -> Mapping[str, str]:
+        """Headers for the answer that tell the caller what the engine ignores of this body.
+
+        Raises ApiError for a request that the engine would answer as another one; with `refuse_unknown` for every field
+        that it ignores.
+        """
+        ...
+
+    def explain(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The `error` object of one of the engine's own answers, clearer where it can be."""
+        ...
+
+
 @dataclass(frozen=True)
 class Card:
     """What a ready instance offers.
@@ -38,8 +54,8 @@ class Card:
     `routes` are the paths that lead to it by the `model` of a request's body. `predict_path` is the child's path for
     `/predict/<model>` (None: not served). `listing` are its entries in `/v1/models`, `openapi` is the child's own
     document, `max_running` the number of requests that it can work on at a time, and `example` a request that it
-    accepts (None: unknown). `serving` is how the engine serves it, where there are several ways, and `note` is what a
-    person should know of that.
+    accepts (None: unknown). `rules` reviews the bodies of requests (None: none is reviewed). `serving` is how the
+    engine serves it, where there are several ways, and `note` is what a person should know of that.
     """
 
     routes: frozenset[str]
@@ -48,6 +64,7 @@ class Card:
     openapi: Mapping[str, Any] = field(default_factory=dict)
     max_running: int = 16
     example: Any = None
+    rules: Rules | None = None
     serving: str | None = None
     note: str = ""
 

@@ -16,12 +16,26 @@ class AnswerBrokenError(Exception):
     """An answer that has begun breaks off although the process lives; the message says why."""
 
 
+@dataclass(slots=True)
+class TokenCount:
+    """The tokens that a process counted for a request; None until it says so.
+
+    `cut_at` is the number of output tokens that the request allowed, where the end of the context came before.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cut_at: int | None = None
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer as it comes: headers as they were sent, and the chunks of the body. `close` it, read or not.
 
     `body` is the whole body where it is there already; the chunks are the same bytes. Reading the chunks raises
     CONNECTION_LOST or AnswerBrokenError. Chunks that are a `servers.engines.stream.Stream` cost the front door least.
+    `tokens` is the process's own count, where it has one beside the answer; in a stream it is complete with the last
+    chunk.
     """
 
     status: int
@@ -29,6 +43,7 @@ class Reply:
     chunks: AsyncIterator[bytes]
     close: Callable[[], None]
     body: bytes | None = None
+    tokens: TokenCount | None = None
 
     async def read(self) -> bytes:
         """The whole body; closes the reply. Raises as the chunks do."""

@@ -12,7 +12,7 @@ from configs.errors import UserError
 from configs.settings import LitportSettings, ModelSettings
 from configs.shape import TreePath
 from servers.engines.base import Engine
-from servers.store import sources, weights
+from servers.store import damage, sources, weights
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def _check_source(source: sources.Source, needs_config: bool, refuses_pickled: b
             raise UserError(f"expected a model that vLLM can load, but {source.path} has no config.json")
         if refuses_pickled:
             _refuse_pickled(source.path)
+        if problem := damage.two_models(source.path):
+            raise UserError(f"{source.path}: {problem}")
     elif isinstance(source, sources.GgufSource) and not source.path.is_file():
         raise UserError(f"expected a GGUF file at {source.path}, there is none")
 

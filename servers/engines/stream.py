@@ -22,6 +22,18 @@ class Sink(Protocol):
         ...
 
 
+class Editor(Protocol):
+    """Changes the chunks of an answer on their way; it may hold back a part until the next chunk."""
+
+    def edit(self, chunk: bytes) -> bytes:
+        """What is passed on now."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was held back, at the end."""
+        ...
+
+
 class Stream:
     """The chunks of one body; for one reader, which either iterates or relays.
 
@@ -40,6 +52,7 @@ class Stream:
         self._sink: Sink | None = None
         self._is_over = False
         self._error: Exception | None = None
+        self._editor: Editor | None = None
 
     def __aiter__(self) -> "Stream":
         return self
@@ -82,8 +95,18 @@ class Stream:
             self._is_over = True
             self._on_close()
 
+    def edit(self, editor: Editor) -> None:
+        """Pass on what the editor makes of the chunks: of those that are there, and of those that come."""
+        self._editor = editor
+        if self._chunks:
+            chunk = editor.edit(b"".join(self._chunks)) + (editor.rest() if self._is_over else b"")
+            self._chunks = deque([chunk] if chunk else [])
+
     def push(self, chunk: bytes) -> None:
         """A chunk has come; an empty one tells nothing."""
+        self._push(chunk if self._editor is None else self._editor.edit(chunk))
+
+    def _push(self, chunk: bytes) -> None:
         if not chunk:
             return
         if self._sink is None:
@@ -104,6 +127,8 @@ class Stream:
     def end(self, error: Exception | None = None) -> None:
         """The body is whole, or breaks off."""
         if not self._is_over:
+            if self._editor is not None and error is None:
+                self._push(self._editor.rest())
             self._is_over, self._error = True, error
             self._wake()
 

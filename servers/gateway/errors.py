@@ -4,30 +4,36 @@ from typing import Any
 
 import msgspec
 
+from servers.engines.base import Rules
 from servers.errors import ApiError
+from servers.gateway.exchange import Exchange
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
 
 
-def translate(status: int, body: bytes, request_type: str, request_body: bytes) -> ApiError | None:
-    """The error that the client gets for a response of a model's process with this status and body.
+def translate(status: int, body: bytes, exchange: Exchange, rules: Rules | None = None) -> ApiError | bytes:
+    """What the client gets for a response of a model's process with this status and body: an error, or this body.
 
-    None where the response is sent on as it is: it has an `error` object already, vLLM's or Anthropic's. LitServe
-    answers 422 or 500 to a request that is not the JSON that it claims to be, which is the client's mistake. It is
-    looked for here, after the fact, so that requests that succeed pay nothing for it.
+    A body that has an `error` object already, in a shape that the route's clients take, is sent on; `rules` may make
+    its message clearer. LitServe answers 422 or 500 to a request that is not the JSON that it claims to be, which is
+    the client's mistake. It is looked for here, after the fact, so that requests that succeed pay nothing for it.
     """
-    if status in (422, 500) and not request_type.startswith(_FORMS) and (problem := _json_problem(request_body)):
+    is_form = exchange.request.content_type.startswith(_FORMS)
+    if status in (422, 500) and not is_form and (problem := _json_problem(exchange.body)):
         return ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         document = body.decode(errors="replace")[:500]
-    if isinstance(document, dict) and isinstance(document.get("error"), dict):
-        if status != 501:
-            return None
-        document = document["error"].get("message", document)
-    message, param = _message_and_param(document)
+    detail = document.get("error") if isinstance(document, dict) else None
+    if isinstance(detail, dict):
+        error = detail if rules is None else rules.explain(detail)
+        if status != 501 and exchange.response.errors.is_openai:
+            return body if error is detail else msgspec.json.encode({**document, "error": error})
+        message, param = str(error.get("message", error)), error.get("param")
+    else:
+        message, param = _message_and_param(document)
     if status == 501:  # vLLM has routes that are for other models than this one
         return ApiError(400, message, code="unsupported_route", param="model")
     return ApiError(status, message, code=_CODES.get(status, "model_error"), param=param)

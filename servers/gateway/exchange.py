@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clients.documents import Readiness, Status
 from configs.settings import Limits
+from servers.engines.connection import TokenCount
 from servers.gateway.body.content import NO_CONTENT, Content
 from servers.gateway.cycle import Cycle
 from servers.gateway.directory import Directory
@@ -66,7 +67,8 @@ class Exchange:
     `cycle` is the connection's side of it.
 
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
-    `usage` that the answer names, and `queued_s`, when it began to wait for its turn.
+    `tokens` that the model's process counts, the `usage` by that count or by the answer, and `queued_s`, when it began
+    to wait for its turn.
     """
 
     request: Request
@@ -81,6 +83,7 @@ class Exchange:
     body: bytes = b""
     content: Content = NO_CONTENT
     model: Model | None = None
+    tokens: TokenCount | None = None
     usage: Usage = NO_USAGE
     span: "RequestSpan | None" = None
     queued_s: float = 0.0

@@ -56,6 +56,7 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         reply = await instance.connection.send(
             request.method, path, exchange.body, request.upstream_headers(trace), query
         )
+        exchange.tokens = reply.tokens
         try:
             if reply.status == 500 and await _is_dying(instance, deaths):
                 raise _model_died(model)
@@ -80,11 +81,11 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
     if reply.status >= 400:
         body = await reply.read()
         headers = [pair for pair in headers if pair[0].lower() not in _ERROR_HEADERS]
-        error = translate(reply.status, body, exchange.request.content_type, exchange.body)
-        if error is None:
-            await response.send_body(reply.status, body, headers)
-        else:
+        error = translate(reply.status, body, exchange, instance.card.rules if instance.card else None)
+        if isinstance(error, ApiError):
             await response.send_error(error, headers)
+        else:
+            await response.send_body(reply.status, error, headers)
         return
     chunks = reply.chunks
     whole = chunks.whole() if reply.body is None and isinstance(chunks, Stream) else reply.body

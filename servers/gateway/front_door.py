@@ -13,7 +13,7 @@ from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
 from servers.errors import ApiError
 from servers.gateway import cycle
-from servers.gateway.body.content import BodyKind, read_content
+from servers.gateway.body.content import BodyKind, Content, read_content
 from servers.gateway.deadline import Deadline
 from servers.gateway.directory import Directory
 from servers.gateway.exchange import Exchange
@@ -66,7 +66,7 @@ class FrontDoor:
         match = self._table.match(request.method, request.path)
         route = match.route
         own_cycle = cycle.take(scope)
-        response = Response(send, own_cycle, request.id, route.encode_error)
+        response = Response(send, own_cycle, request.id, route.errors)
         exchange = Exchange(
             request, response, self, own_cycle, self._limits, route.label or route.template, match.parameters, begin_s
         )
@@ -116,12 +116,13 @@ class FrontDoor:
         assert key is not None, "a route that reaches a model needs a key"
         exchange.model = model
         key.check_model(model.name)
+        _review(exchange, model, path)
         deadline = _deadline(exchange, model)
         key.enter(tokens)
         try:
             await deadline.limit_answer(exchange.cycle, self._run(exchange, model, path))
         finally:
-            exchange.usage = read_usage(exchange.response.tail)
+            exchange.usage = read_usage(exchange.tokens, exchange.response.tail)
             key.leave(tokens, _count_tokens(exchange))
             self._request_ended.set()
 
@@ -187,6 +188,18 @@ def _deadline(exchange: Exchange, model: Model | None = None) -> Deadline:
     if model is not None and model.settings.request_timeout_s is not None:
         limit_s, name = model.settings.request_timeout_s, f"models.{model.name}.request_timeout_s"
     return Deadline.of_request(exchange.request, exchange.begin_s, limit_s, name)
+
+
+def _review(exchange: Exchange, model: Model, path: str) -> None:
+    """Let the engine's rules refuse the body, or note what the engine ignores of it; the parsed body is not kept."""
+    card, content = model.card, exchange.content
+    if content.document is None:
+        return
+    if card is not None and card.rules is not None:
+        refuse_unknown = exchange.limits.unknown_fields == "refuse"
+        notes = card.rules.review(path, content.document, refuse_unknown=refuse_unknown)
+        exchange.response.notes += [(name.encode(), value.encode()) for name, value in notes.items()]
+    exchange.content = Content(content.model, content.tokens)
 
 
 def _count_tokens(exchange: Exchange) -> int:

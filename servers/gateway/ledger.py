@@ -90,6 +90,8 @@ class Ledger:
             if ttft_s is not None:
                 times.first_token_s.observe(ttft_s)
             self.metrics.count_tokens(model, key, exchange.usage)
+            if exchange.tokens is not None and exchange.tokens.cut_at is not None:
+                self.metrics.cut_answers.labels(model).inc()
             outcome = error_status or status or 0  # 0: the client left before it had an answer
             exchange.model.recent.note(
                 now_s,

@@ -44,6 +44,7 @@ class RequestMetrics:
             "rejections", "Requests that the front door itself refused or failed, by the error's code", "code"
         )
         self.tokens = self._counter("tokens", "Tokens, as the answers' usage says", "direction", "key")
+        self.cut_answers = self._counter("cut_answers", "Answers that the end of the context cut before max_tokens did")
         self.queue_s = self._histogram("queue_duration", "Waiting at the front door for the model to have room")
         self.request_s = self._histogram("request_duration", "From the request's head to the end of the answer")
         self.upstream_s = self._histogram(

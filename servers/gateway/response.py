@@ -12,29 +12,30 @@ import msgspec
 
 from servers.errors import ApiError
 from servers.gateway.cycle import Cycle
+from servers.gateway.error_shapes import OPENAI, ErrorShape
 from servers.gateway.request import Send
 
 Headers = Iterable[tuple[bytes, bytes]]
-EncodeError = Callable[[ApiError], bytes]
 
 
 class Response:
     """Wraps ASGI's `send` and the cycle for one request; every response carries the request id.
 
-    `encode_error` makes the JSON body of an error. `status` is None until the response has begun. For an event stream,
+    `errors` is the shape of errors. `status` is None until the response has begun. For an event stream,
     `events` counts the events, `first_event_s` is when the first came (`time.monotonic()`), and `on_gap` is called with
-    the seconds between one chunk and the next.
+    the seconds between one chunk and the next. `notes` are headers that go out beside those of the answer.
     """
 
-    def __init__(self, send: Send, cycle: Cycle, request_id: str, encode_error: EncodeError = ApiError.body) -> None:
+    def __init__(self, send: Send, cycle: Cycle, request_id: str, errors: ErrorShape = OPENAI) -> None:
+        self.errors = errors
         self._send = send
         self._cycle = cycle
         self._request_id = request_id.encode()
-        self._encode_error = encode_error
         self.status: int | None = None
         self.events = 0
         self.first_event_s: float | None = None
         self.on_gap: Callable[[float], None] | None = None
+        self.notes: list[tuple[bytes, bytes]] = []
         self._chunk_s = 0.0
         self._is_event_stream = False
         self._last_chunk = b""
@@ -42,7 +43,7 @@ class Response:
 
     async def start(self, status: int, headers: Headers, *, is_whole: bool = False) -> None:
         """Send status and headers; with `is_whole`, they wait for the body, which `finish` sends at once."""
-        fields = [*headers, (b"x-request-id", self._request_id)]
+        fields = [*headers, (b"x-request-id", self._request_id), *self.notes]
         self.status = status
         self._is_event_stream = any(
             name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in fields
@@ -93,9 +94,11 @@ class Response:
         """Report the error in whatever way is still possible; `headers` are sent beside the error's own."""
         if self.status is None:
             fields = [*headers, *((name.encode(), value.encode()) for name, value in error.headers.items())]
-            await self.send_body(error.status, self._encode_error(error), fields)
+            await self.send_body(error.status, self.errors.body(error, self._request_id.decode()), fields)
         elif self._is_event_stream:
-            await self.finish(b"data: " + self._encode_error(error) + b"\n\n")
+            event = self.errors.event(error, self._request_id.decode(), self.tail)
+            is_at_boundary = not self._last_chunk or self._last_chunk.endswith(b"\n\n")
+            await self.finish(event if is_at_boundary else b"\n\n" + event)  # else half an event would swallow it
 
     def _count_events(self, chunk: bytes, now_s: float) -> None:
         if self.first_event_s is None:

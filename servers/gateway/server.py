@@ -15,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from configs.errors import UserError
 from configs.settings import Limits, LitportSettings
-from servers.gateway.deadline import HEADER
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.protocol import Protocol
 
@@ -77,8 +76,8 @@ def _with_cors(front_door: FrontDoor, origins: list[str]) -> Any:
         front_door,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", HEADER],
-        expose_headers=["retry-after", "x-request-id"],
+        allow_headers=["*"],  # whatever a page asks for: official SDKs send headers of their own
+        expose_headers=["retry-after", "x-litport-cut-answer", "x-litport-ignored-fields", "x-request-id"],
     )
 
 

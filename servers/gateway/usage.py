@@ -1,4 +1,4 @@
-"""How many tokens an answer says that it took, read from its end without decoding it.
+"""How many tokens a request took, by its process's own count, or read from the end of its answer without decoding it.
 
 OpenAI's `usage` stands at the end of a JSON answer, and in one of the last events of a stream if the request asked for
 it; Anthropic's has other names. Text in the answer cannot be mistaken for it: within a JSON string, quotes are escaped.
@@ -6,6 +6,8 @@ it; Anthropic's has other names. Text in the answer cannot be mistaken for it: w
 
 import re
 from dataclasses import dataclass
+
+from servers.engines.connection import TokenCount
 
 _INPUT = re.compile(rb'"(?:prompt|input)_tokens": ?(\d+)')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens": ?(\d+)')
@@ -29,7 +31,9 @@ class Usage:
 NO_USAGE = Usage()
 
 
-def read_usage(tail: bytes) -> Usage:
-    """The usage in the last bytes of an answer."""
+def read_usage(tokens: TokenCount | None, tail: bytes) -> Usage:
+    """The usage by the count of the model's process, if there is one, else by the last bytes of the answer."""
+    if tokens is not None and tokens.input_tokens is not None:
+        return Usage(tokens.input_tokens, tokens.output_tokens)
     inputs, outputs = _INPUT.findall(tail), _OUTPUT.findall(tail)
     return Usage(int(inputs[-1]) if inputs else None, int(outputs[-1]) if outputs else None)

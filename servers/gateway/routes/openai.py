@@ -9,9 +9,11 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
+from servers.errors import ApiError
 from servers.gateway.body.content import BodyKind
+from servers.gateway.error_shapes import ANTHROPIC, OPENAI, RESPONSES
 from servers.gateway.exchange import Exchange
-from servers.gateway.routes.route import Route
+from servers.gateway.routes.route import Handler, Route
 
 _QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 _DOCUMENTS = ["Paris is the capital of France.", "Cats sleep most of the day."]
@@ -27,6 +29,23 @@ async def _infer(exchange: Exchange) -> None:
     await exchange.gateway.dispatch(exchange, model, path)
 
 
+async def _embed(exchange: Exchange) -> None:
+    """Embed texts; token ids only where the model's settings say that callers have its own tokenizer."""
+    path, content = exchange.request.path, exchange.content
+    model = exchange.gateway.directory.serving(path, content.model)
+    inputs = content.document.get("input") if content.document is not None else None
+    if not model.settings.embeds_token_ids and isinstance(inputs, list):
+        first = inputs[0] if inputs else None
+        if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
+            message = (
+                "input: expected text, got token ids, which are other words in this model's vocabulary unless its own "
+                "tokenizer made them; send text (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)), or "
+                f"set models.{model.name}.embeds_token_ids"
+            )
+            raise ApiError(400, message, code="token_ids_not_taken", param="input")
+    await exchange.gateway.dispatch(exchange, model, path)
+
+
 async def _use_response(exchange: Exchange) -> None:
     """Read or cancel a response that vLLM has stored; the query may name the model."""
     names = parse_qs(exchange.request.query.decode("latin-1")).get("model")
@@ -35,13 +54,22 @@ async def _use_response(exchange: Exchange) -> None:
 
 
 def _route(
-    path: str, body: BodyKind, protocol: str = "openai", example: Any = None, operation_id: str | None = None
+    path: str,
+    body: BodyKind,
+    protocol: str = "openai",
+    example: Any = None,
+    operation_id: str | None = None,
+    handler: Handler = _infer,
 ) -> Route:
-    return Route(path, ("POST",), protocol, _infer, body=body, example=example, operation_id=operation_id)
+    errors = ANTHROPIC if protocol == "anthropic" else RESPONSES if path == _RESPONSES else OPENAI
+    return Route(
+        path, ("POST",), protocol, handler, body=body, errors=errors, example=example, operation_id=operation_id
+    )
 
 
 def _stored_response(path: str) -> Route:
-    return Route(path, ("POST", "GET"), "openai", _use_response, body=BodyKind.OPAQUE, label=f"{_RESPONSES}/{{id}}")
+    label = f"{_RESPONSES}/{{id}}"
+    return Route(path, ("POST", "GET"), "openai", _use_response, body=BodyKind.OPAQUE, errors=RESPONSES, label=label)
 
 
 # The OpenAPI document has those with an example first, in this order. The engines call chat and embeddings differently,
@@ -54,7 +82,13 @@ _BY_MODEL = (
         operation_id="create_chat_completion",
     ),
     _route("/v1/completions", _GENERATION, example={"prompt": "The capital of France is", "max_tokens": 16}),
-    _route("/v1/embeddings", _OBJECT, example={"input": ["a cat", "a kitten"]}, operation_id="create_embedding"),
+    _route(
+        "/v1/embeddings",
+        _OBJECT,
+        example={"input": ["a cat", "a kitten"]},
+        operation_id="create_embedding",
+        handler=_embed,
+    ),
     _route(_RESPONSES, _GENERATION, example={"input": "What is the capital of France?", "max_output_tokens": 32}),
     _route("/v1/messages", _GENERATION, "anthropic", {"messages": _QUESTION, "max_tokens": 32}),
     _route("/v1/messages/count_tokens", _OBJECT, "anthropic", {"messages": _QUESTION}),

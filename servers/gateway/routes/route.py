@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from servers.errors import ApiError
 from servers.gateway.body.content import BodyKind
+from servers.gateway.error_shapes import OPENAI, ErrorShape
 from servers.gateway.exchange import Exchange
-from servers.gateway.response import EncodeError
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -27,7 +26,7 @@ class Route:
     the whole rest. Paths are compared as they are sent, so each has one spelling. `methods` are those that are served;
     a 405 names the first one. `protocol` groups routes in the OpenAPI document. `handler` answers the exchange.
 
-    `encode_error` makes the JSON body of an error, `label` is the route's name in metrics (default: the template), and
+    `errors` is the shape of errors, `label` is the route's name in metrics (default: the template), and
     `is_recorded` says whether its requests are counted, audited and traced.
 
     The OpenAPI document has a route that names its `operation_id` and its `answer`, the type of its JSON; `outcomes`
@@ -41,7 +40,7 @@ class Route:
     handler: Handler
     needs_key: bool = True
     body: BodyKind = BodyKind.UNREAD
-    encode_error: EncodeError = ApiError.body
+    errors: ErrorShape = OPENAI
     label: str | None = None
     is_recorded: bool = True
     operation_id: str | None = None

@@ -34,7 +34,8 @@ def error_of(response: httpx.Response, status: int) -> dict[str, object]:
     assert response.status_code == status, response.text
     assert set(response.json()) == {"error"}
     error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
+    assert set(error) - {"request_id"} == {"message", "type", "param", "code"}
+    assert error.get("request_id") == response.headers.get("x-request-id")
     return dict(error)
 
 

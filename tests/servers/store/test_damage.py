@@ -1,6 +1,7 @@
 """Weights that are cut, flipped or gone are named before anything loads them, and mended on demand."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,46 @@ def test_a_missing_shard_is_named(store: Store, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     (tmp_path / "model-1-of-2.safetensors").write_bytes(weights(200))
     with pytest.raises(UserError, match=r"it lists model-2-of-2\.safetensors, which is missing"):
+        store.pull(str(tmp_path))
+
+
+def _shard(folder: Path, name: str, *tensors: str) -> None:
+    header = json.dumps({tensor: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for tensor in tensors}).encode()
+    (folder / name).write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def _sharded(folder: Path) -> None:
+    """A whole model in two shards."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text("{}")
+    _shard(folder, names[0], "a")
+    _shard(folder, names[1], "b")
+
+
+def test_a_model_beside_another_in_shards_is_refused_by_the_store_and_by_config_check(
+    store: Store, tmp_path: Path
+) -> None:
+    _sharded(tmp_path)
+    check = ("config", "check", "--models.m.engine=vllm", f"--models.m.source={tmp_path}")
+    assert store.find(str(tmp_path)) == tmp_path
+    (tmp_path / "model.safetensors").write_bytes(weights(5000))
+    problem = r"model\.safetensors and model-00001-of-00002\.safetensors are two models"
+    with pytest.raises(UserError, match=problem):
+        store.pull(str(tmp_path))
+    result = litport(*check)
+    assert result.returncode == 2
+    assert re.search(problem, result.stdout + result.stderr)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(UserError, match=problem):
+        store.pull(str(tmp_path))
+
+
+def test_a_tensor_in_two_shards_is_refused(store: Store, tmp_path: Path) -> None:
+    _sharded(tmp_path)
+    _shard(tmp_path, "model-00002-of-00002.safetensors", "a", "b")
+    with pytest.raises(UserError, match=r"model-00002-of-00002\.safetensors has a, for which .* names model-00001"):
         store.pull(str(tmp_path))
 
 

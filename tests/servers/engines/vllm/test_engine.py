@@ -72,6 +72,33 @@ def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest
     assert VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ["LD_PRELOAD"] == "mine.so"
 
 
+def test_variables_that_would_shut_the_front_door_out_do_not_reach_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VLLM_API_KEY", "VLLM_HOST_IP"):
+        monkeypatch.setenv(name, "left-over")
+    model = VllmModel(engine="vllm", source="org/name", env={"VLLM_HOST_IP": "192.0.2.1"})
+    environ = VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ
+    assert (environ["VLLM_API_KEY"], environ["VLLM_HOST_IP"]) == ("", "192.0.2.1"), "what the settings say, counts"
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_cpu", "field"),
+    [
+        ({"args": {"enable-lora": True}}, True, "args.enable-lora"),
+        ({"args": {"lora-modules": ["a=/b"]}}, True, "args.enable-lora"),
+        ({"args": {"enable-lora": True}}, False, None),
+        ({"args": {"enable-lora": False}}, True, None),
+        ({"env": {"VLLM_API_KEY": "x"}}, True, "env.VLLM_API_KEY"),
+    ],
+)
+def test_what_vllm_would_do_wrong_is_refused_by_the_check(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], on_cpu: bool, field: str | None
+) -> None:
+    monkeypatch.setattr(vllm, "on_cpu", lambda: on_cpu)
+    model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", **settings})
+    problems = dict(registry.kind_of(model).check_model(model))
+    assert list(problems) == ([field] if field else [])
+
+
 class StandInForVllm:
     """A connection to a vLLM that has more paths than clients may reach."""
 
@@ -79,7 +106,7 @@ class StandInForVllm:
 
     async def send(self, method: str, path: str, *_: object) -> Reply:
         answers = {
-            "/openapi.json": {"paths": dict.fromkeys(["/v1/embeddings", "/sleep", "/v1/load_lora_adapter"])},
+            "/openapi.json": {"paths": {path: {} for path in ("/v1/embeddings", "/sleep", "/v1/load_lora_adapter")}},
             "/v1/models": {"data": []},
             "/v1/embeddings": {"data": [{"embedding": [1.0]}]},
         }

@@ -35,7 +35,7 @@ asyncio.run(main())
 
 
 def test_lines_of_a_request_end_in_its_id_and_others_do_not() -> None:
-    program = PROGRAM.format(middleware=vllm._MIDDLEWARE)
+    program = PROGRAM.format(middleware=vllm.MIDDLEWARE_WORDS[1])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     lines = (done.stdout + done.stderr).splitlines()
     for path, words in (("/slow", " request_id=r-1"), ("/quick", " request_id=r-2"), ("/none", "")):
@@ -52,5 +52,6 @@ def test_lines_of_a_request_end_in_its_id_and_others_do_not() -> None:
 def test_a_middleware_of_the_users_own_stands_beside_it() -> None:
     model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": {"middleware": "mine.Own"}})
     argv = vllm.VllmEngine("chat", model).command(Path("/models/x"), Path("/run/0.sock")).argv
-    assert argv[argv.index("--middleware") + 1] == vllm._MIDDLEWARE
+    at = argv.index("--middleware")
+    assert tuple(argv[at : at + 4]) == vllm.MIDDLEWARE_WORDS
     assert "--middleware=mine.Own" in argv

@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 
 from configs.errors import UserError
 from servers.errors import ApiError
+from servers.gateway import error_shapes
 from servers.gateway.body.content import BodyKind
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes import registry
@@ -31,8 +32,8 @@ async def _greet(exchange: Exchange) -> None:
     await exchange.response.send_json(Greeting(text=f"{exchange.parameters['word']} {guest}"))
 
 
-def _error(error: ApiError) -> bytes:
-    return msgspec.json.encode({"error": error.message})
+def _error(error: ApiError, request_id: str) -> bytes:
+    return msgspec.json.encode({"error": error.message, "of": request_id})
 
 
 GREET = Route(
@@ -41,7 +42,7 @@ GREET = Route(
     "greetings",
     _greet,
     body=BodyKind.OBJECT,
-    encode_error=_error,
+    errors=error_shapes.plain(_error),
     operation_id="greet",
     summary="Greet a guest",
     example={"guest": "Ann"},
@@ -61,7 +62,8 @@ def test_a_registered_route_is_served_counted_and_documented_with_errors_of_its_
         assert door.client.post("/greet/hello", json={"guest": "Ann"}).status_code == 401
         door.client.headers["x-api-key"] = "a-key-of-16-or-more"
         assert door.client.post("/greet/hello", json={"guest": "Ann"}).json() == {"text": "hello Ann"}
-        assert door.client.get("/greet/hello").json() == {"error": "/greet/hello takes POST, not GET"}
+        wrong = door.client.get("/greet/hello")
+        assert wrong.json() == {"error": "/greet/hello takes POST, not GET", "of": wrong.headers["x-request-id"]}
         assert door.client.post("/greet/hello", content=b"[]").status_code == 400
         document = door.client.get("/openapi.json").json()
         page = generate_latest(door.app.metrics).decode()

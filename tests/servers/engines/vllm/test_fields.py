@@ -1,0 +1,88 @@
+"""Fields that vLLM does not read: those that would change the answer are refused, the others are named."""
+
+from typing import Any
+
+import pytest
+
+from servers.engines.vllm.fields import HEADER, Fields
+from servers.errors import ApiError
+
+CHAT, RESPONSES, TOKENIZE = "/v1/chat/completions", "/v1/responses", "/tokenize"
+
+
+def _post(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"post": {"requestBody": {"content": {"application/json": {"schema": schema}}}}}
+
+
+def _schema(*names: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {} for name in names}}
+
+
+OPENAPI = {
+    "paths": {
+        CHAT: _post({"$ref": "#/components/schemas/Chat"}),
+        RESPONSES: _post(_schema("model", "input", "store")),
+        TOKENIZE: _post({"anyOf": [{"$ref": "#/components/schemas/Chat"}, _schema("prompt")]}),
+        "/free": _post({"type": "object"}),
+        "/health": {"get": {}},
+    },
+    "components": {"schemas": {"Chat": _schema("model", "messages", "temperature", "structured_outputs")}},
+}
+FIELDS = Fields(OPENAPI, stores_responses=False)
+
+
+def _review(path: str, document: dict[str, Any], fields: Fields = FIELDS) -> Any:
+    return dict(fields.review(path, document, refuse_unknown=False))
+
+
+def _refuse(path: str, document: dict[str, Any], *, refuse_unknown: bool = False) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        FIELDS.review(path, document, refuse_unknown=refuse_unknown)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "successor"),
+    [
+        (CHAT, "guided_json", "structured_outputs"),
+        (CHAT, "guided_choice", "structured_outputs"),
+        (CHAT, "guided_regex", "structured_outputs"),
+        (CHAT, "guided_grammar", "structured_outputs"),
+        (CHAT, "functions", "tools"),
+        (RESPONSES, "conversation", "input"),
+    ],
+)
+def test_a_field_whose_loss_changes_the_answer_is_a_400_that_names_its_successor(
+    path: str, field: str, successor: str
+) -> None:
+    error = _refuse(path, {"model": "m", field: "x"})
+    assert (error.code, error.param) == ("unsupported_field", field)
+    assert successor in error.message
+
+
+def test_a_response_is_to_be_stored_only_where_responses_are_stored() -> None:
+    assert _refuse(RESPONSES, {"store": True}).param == "store"
+    assert _review(RESPONSES, {"store": False}) == {}
+    assert _review(RESPONSES, {"store": True}, Fields(OPENAPI, stores_responses=True)) == {}
+
+
+def test_any_other_unknown_field_is_named_with_the_nearest_known_one() -> None:
+    assert _review(CHAT, {"model": "m", "tempereture": 1, "zeal": 2}) == {
+        HEADER: "tempereture (did you mean temperature?), zeal"
+    }
+    assert _review(CHAT, {"a,b\r\nc: \N{SNOWMAN}": 1, "x" * 100: 1}) == {HEADER: r"a;b\r\nc: \u2603, " + "x" * 64}
+
+
+def test_what_is_known_or_null_or_of_a_route_without_a_list_of_fields_is_not_named() -> None:
+    assert _review(CHAT, {"model": "m", "temperature": 0, "guided_json": None}) == {}
+    assert _review(TOKENIZE, {"prompt": "a", "messages": []}) == {}
+    assert _review("/free", {"x": 1}) == {}
+    assert _review("/elsewhere", {"x": 1}) == {}
+
+
+def test_unknown_fields_are_refused_where_the_settings_say_so() -> None:
+    error = _refuse(CHAT, {"tempereture": 1}, refuse_unknown=True)
+    assert (error.code, error.param) == ("unknown_field", "tempereture")
+    assert "did you mean temperature?" in error.message
+    assert "limits.unknown_fields" in error.message
