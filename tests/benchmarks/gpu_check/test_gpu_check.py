@@ -19,6 +19,8 @@ WITHOUT_A_CARD = pytest.mark.skipif(
     Path("/proc/driver/nvidia/version").exists(), reason="this machine has an NVIDIA driver"
 )
 
+_TO_ITS_END = "the part runs to its end"
+
 
 @WITHOUT_A_CARD
 def test_without_a_card_every_part_says_so_and_nothing_has_failed(tmp_path: Path) -> None:
@@ -37,11 +39,8 @@ def test_a_rehearsal_runs_the_models_on_the_processor(tmp_path: Path) -> None:
     document = _run(tmp_path, "--rehearse")
     outcomes = {part["name"]: part["outcome"] for part in document["parts"]}
     assert outcomes["LitServe on the card"] == "passed", document
-    checks = {check["name"]: check for part in document["parts"] for check in part["checks"]}
-    # Ratios of rates, and sums of times, are a matter of this machine, which may be busy.
-    broken = [check for check in checks.values() if check["outcome"] == "failed" and check["value"] is None]
-    assert broken == []
-    assert checks["language model of 0.0042 billion parameters, litport: requests/s"]["outcome"] == "passed"
+    broken = [check for part in document["parts"] for check in part["checks"] if check["name"] == _TO_ITS_END]
+    assert broken == []  # ratios of rates, and whether a part is in time, are a matter of this machine
 
 
 def test_a_part_that_does_not_end_is_ended_and_has_failed(tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ class FullAPI(ls.LitAPI):
         return request["gib"]
 
     def predict(self, x):
-        largest = max(x) if isinstance(x, list) else x
-        if largest > 1:
-            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {largest:.2f} GiB.")
+        if max(x) > 1:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {max(x):.2f} GiB.")
         return x
 
     def encode_response(self, output):

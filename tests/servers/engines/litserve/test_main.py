@@ -48,9 +48,8 @@ def test_a_strangers_api_gets_batches_by_settings_alone(serve: Serve) -> None:
     assert max(answer["batch"] for answer in answers) == 4
 
 
-@pytest.mark.parametrize("settings", [{}, {"max_batch_size": 2, "batch_timeout": 0.05}], ids=["single", "batched"])
-def test_a_full_device_is_a_503_and_the_worker_goes_on(serve: Serve, settings: dict[str, Any]) -> None:
-    child = serve(api=f"{STRANGERS}/full.py:FullAPI", **settings)
+def test_a_full_device_is_a_503_and_the_worker_goes_on(serve: Serve) -> None:
+    child = serve(api=f"{STRANGERS}/full.py:FullAPI", max_batch_size=2, batch_timeout=0.05)
     full = child.predict(gib=9313)
     assert (full.status_code, full.json()) == (503, {"detail": OUT_OF_MEMORY})
     assert child.predict(gib=0).json() == {"gib": 0}

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from servers.engines.litserve.api import OUT_OF_MEMORY
+from servers.engines.litserve.host.failure import failure_of
 from tests.servers.engines.litserve.child import STRANGERS
 from tests.servers.engines.litserve.host.hosted import Answer, Hosted, hosting
 
@@ -122,14 +124,19 @@ def test_tensors_are_numbers_and_lists(tmp_path: Path) -> None:
 
 def test_an_exception_of_any_kind_is_that_requests_only(tmp_path: Path) -> None:
     async def use(host: Hosted) -> list[tuple[int, Any]]:
-        bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "memory", "local", "key", "predict"))]
+        bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "local", "key", "predict"))]
         return _details([await host.post(body) for body in bodies])
 
     answers, log = _with_host(tmp_path, "FailingAPI", use)
     failed = (500, "Internal server error")
     missing = (422, "the request has no field 'text'")
-    assert answers == [missing, (200, None), (429, "slower"), (503, OUT_OF_MEMORY), failed, failed, failed]
+    assert answers == [missing, (200, None), (429, "slower"), failed, failed, failed]
     assert "a secret" in log
+
+
+def test_a_full_device_is_a_503() -> None:
+    failure = failure_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9313.23 GiB."))
+    assert (failure.status, failure.detail, failure.is_expected) == (503, OUT_OF_MEMORY, False)
 
 
 def test_forms_are_known_by_their_type_without_case_and_parameters(tmp_path: Path) -> None:
