@@ -18,6 +18,8 @@ CHAOS_S ?= 300
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
+# Each of the many processes would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
 	image test-containers clean
 
@@ -45,7 +47,7 @@ playground: ## a page to try the models of a running platform on
 	@exec .venv/bin/litport playground $(ARGS)
 
 # Tests whose figures another load would spoil come first and alone; the others run in two halves, one for each core.
-test: lint types ## lint, types and tests, in about fifteen minutes on two cores
+test: lint types ## lint, types and tests, in about twelve minutes on two cores
 	.venv/bin/pytest -m "not long" tests/benchmarks $(ARGS)
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT && \
 	{ .venv/bin/pytest -m "not long" tests/servers $(ARGS) >$$log 2>&1 & half=$$!; \

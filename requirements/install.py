@@ -76,6 +76,7 @@ def set_up(flavour: str | None, extras: tuple[str, ...], turn: int) -> None:
     pyproject = ROOT / "pyproject.toml"
     runtime = {"root": str(ROOT), "flavour": flavour, "lock": _digest(lock)}
 
+    before = dict(stamp)
     if not PYTHON.exists() or any(stamp.get(key) != value for key, value in runtime.items()):
         _build(flavour, lock, turn)
         stamp = _write_stamp(runtime)
@@ -87,7 +88,9 @@ def set_up(flavour: str | None, extras: tuple[str, ...], turn: int) -> None:
             stamp = _write_stamp({**stamp, extra: _digest(extra_lock)})
     if stamp.get("project") != _digest(pyproject):
         _pip("litport itself", turn, "--no-build-isolation", "-e", ".")
-        _write_stamp({**stamp, "project": _digest(pyproject)})
+        stamp = _write_stamp({**stamp, "project": _digest(pyproject)})
+    if stamp != before:
+        _compile()
 
 
 def detected_flavour() -> str:
@@ -178,8 +181,9 @@ def _pip(label: str, turn: int, *arguments: str) -> None:
     output = []
     package_count = 0
     _show(label)
+    options = ("--no-deps", "--no-compile", "--no-input", "--progress-bar=off")
     with subprocess.Popen(
-        [str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar=off", *arguments],
+        [str(PYTHON), "-m", "pip", "install", *options, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -204,6 +208,15 @@ def _pip(label: str, turn: int, *arguments: str) -> None:
         _show(f"{label}: failed\n")
         raise SetupError(f"pip failed on {label}:\n{''.join(output)}")
     _show(f"{label}: {time.perf_counter() - start_s:.0f} s\n")
+
+
+def _compile() -> None:
+    """Write the byte code of all packages. pip would on one core, and that of their tests, too."""
+    start_s = time.perf_counter()
+    _show("byte code")
+    packages = next((VENV / "lib").glob("python3.*")) / "site-packages"
+    _quiet(str(PYTHON), "-m", "compileall", "-qq", "-j0", "-x", "/tests?/", str(packages))  # fails for templates
+    _show(f"byte code: {time.perf_counter() - start_s:.0f} s\n")
 
 
 def _show(text: str) -> None:
