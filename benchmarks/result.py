@@ -109,9 +109,10 @@ def write_requests(folder: Path, results: Sequence[RungResult]) -> None:
     with (folder / "requests.jsonl").open("wb") as file:
         for result in results:
             for number, measurement in enumerate(result.measurements, start=1):
+                begin_s = measurement.begin_s
                 for record in measurement.records:
                     line = {"rung": result.rung, "users": result.users, "pass": number}
-                    line |= _from_start(msgspec.to_builtins(record), measurement.begin_s)
+                    line |= _from_start(msgspec.to_builtins(record), begin_s)
                     file.write(json.dumps(line).encode() + b"\n")
 
 
