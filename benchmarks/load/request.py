@@ -47,6 +47,7 @@ def endpoint_of(url: str, workload: str | None) -> tuple[str, Endpoint]:
         _refuse(path, workload, ("chat", "file"), "sends messages", "tokens, or shared-prefix")
         return address, Endpoint("completions", path, "events")
     if path.endswith("/embeddings"):
+        _refuse(path, workload, ("chat",), "sends messages", "tokens, or file")
         return address, Endpoint("embeddings", path)
     if workload == "images":
         return address, Endpoint("image", path)
@@ -83,8 +84,7 @@ def _call(item: Item, endpoint: Endpoint, model: str) -> Call:
 
 def _body(item: Item, form: Form, model: str) -> dict[str, Any]:
     if form == "embeddings":
-        assert item.token_ids is not None
-        return {"model": model, "input": item.token_ids}
+        return {**(item.body or {"input": item.token_ids}), "model": model}
     if form == "json" or (item.body is not None and form == "causal_lm"):
         assert item.body is not None
         return item.body

@@ -19,7 +19,7 @@ from servers.errors import ApiError, BystanderError
 _log = logging.getLogger("litport.gateway")
 _MAX_SUSPECTS = 1024
 _SUSPECT_TTL_S = 3600.0
-# Requests that end within this time end by the same death: no process is up again so soon.
+# Requests that end by the same death end within this time.
 _SAME_DEATH_S = 1.0
 
 
@@ -53,7 +53,7 @@ class Quarantine:
         async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
             if suspect:
                 suspect.in_flight += 1
-            has_company, deaths = self._has_company(suspect), self._deaths()
+            has_company, deaths, begin_s = self._has_company(suspect), self._deaths(), time.monotonic()
             failed, died, is_bystander = True, False, False
             try:
                 yield
@@ -68,7 +68,7 @@ class Quarantine:
                     pass
                 elif died or self._deaths() != deaths:
                     has_company = has_company or self._has_company(suspect)
-                    self._blame(digest or _digest(path, body), has_company, request_id)
+                    self._blame(digest or _digest(path, body), has_company, begin_s, request_id)
                 elif digest and suspect and not failed:
                     self._suspects.pop(digest, None)
                 if suspect:
@@ -79,11 +79,11 @@ class Quarantine:
         """Whether another suspect is in flight."""
         return any(entry.in_flight and entry is not suspect for entry in self._suspects.values())
 
-    def _blame(self, digest: bytes, has_company: bool, request_id: str) -> None:
+    def _blame(self, digest: bytes, has_company: bool, begin_s: float, request_id: str) -> None:
         suspect = self._suspects.pop(digest, None)
         now_s = time.monotonic()
-        if suspect and now_s - suspect.died_at_s < _SAME_DEATH_S:
-            pass  # two copies of the request were in flight
+        if suspect and begin_s < suspect.died_at_s:
+            pass  # two copies of the request were in flight at one death
         elif suspect is None:
             suspect = _Suspect(now_s)
         elif has_company:

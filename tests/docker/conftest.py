@@ -77,7 +77,7 @@ def _load(platform: Platform, model: dict[str, Any], folder: Path) -> Load:
     if model["kind"] == "vllm":
         path, many = "", ("--bench.workload.requests", "24", "--bench.workload.output_tokens", "16")
     elif "/v1/embeddings" in model["paths"]:
-        path = "/v1/embeddings"
+        path, many = "/v1/embeddings", (*many, "--body", '{"input": "The cat sat on the mat."}')
     else:
         path, many = f"/predict/{name}", ("--bench.workload.kind", "images", "--bench.workload.requests", "100")
     command = ("bench", "load", platform.url + path, "--model", name, "--out", str(out), *QUIET, *SHORT, *many)

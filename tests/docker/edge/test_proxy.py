@@ -20,6 +20,7 @@ def test_keys_are_litports_and_its_errors_are_left_as_they_are(edge: Edge, litpo
     with httpx.Client(verify=edge.trust, timeout=10) as client:
         for path in ("/v1/models", "/metrics", "/predict/none", "/v1/%6dodels"):
             for headers in ({}, BEARER):
+                headers = {**headers, "x-request-id": "the-same-in-both"}
                 through = client.get(edge.url + path, headers=headers)
                 direct = client.get(litport.url + path, headers=headers)
                 assert (through.status_code, through.json()) == (direct.status_code, direct.json()), path
