@@ -9,6 +9,7 @@ import pytest
 from tests.docker import queries, series
 from tests.docker.conftest import Watched
 
+pytestmark = pytest.mark.long
 QUERIES = queries.queries()
 RECORDED = sorted(series.recorded())
 # Series that not every machine has, and why; a query of theirs may be without data only where the page has none.

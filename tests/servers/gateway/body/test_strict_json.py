@@ -78,7 +78,7 @@ def test_the_depth_may_be_set_up_to_its_bound() -> None:
     assert "nested 501" in refusal(nested(501), limits=deepest).message
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(6, 20))])
 def test_whatever_python_writes_is_read(seed: int) -> None:
     chance = random.Random(seed)
 

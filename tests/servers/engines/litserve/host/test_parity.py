@@ -23,7 +23,7 @@ _OWN = [
     (rb'"embedding":\[\d+\.0\]', b'"embedding":[0.0]'),
 ]
 # Of the front door's own connection: aiohttp prefers files to long bodies.
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:Sending a large body")]
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,11 @@ def test_an_api_answers_as_on_plain_litserve(case: Case, light: Twins) -> None:
     _compare(case, light)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", cases.BATCHES, ids=lambda case: str(case.name))
 def test_an_api_with_batches_answers_as_on_plain_litserve(case: Case, batched: Twins) -> None:
     _compare(case, batched)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", cases.BUILT_IN, ids=lambda case: str(case.name))
 def test_a_built_in_api_answers_as_on_plain_litserve(case: Case, built_in: Twins) -> None:
     _compare(case, built_in)
