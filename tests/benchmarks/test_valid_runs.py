@@ -78,16 +78,16 @@ def test_a_run_counts_unless_a_rule_says_otherwise(
 
 
 @pytest.fixture
-def a_fifth_of_a_core() -> Iterator[Path]:
+def a_tenth_of_a_core() -> Iterator[Path]:
     """The file that takes a process into a control group with a CPU quota."""
     folder = next((part for part in (CGROUPS / "cpu", CGROUPS) if part.is_dir()), CGROUPS) / f"litport-{os.getpid()}"
     try:
         folder.mkdir()
         if (folder / "cpu.max").exists():
-            (folder / "cpu.max").write_text("20000 100000")
+            (folder / "cpu.max").write_text("10000 100000")
         else:
             (folder / "cpu.cfs_period_us").write_text("100000")
-            (folder / "cpu.cfs_quota_us").write_text("20000")
+            (folder / "cpu.cfs_quota_us").write_text("10000")
     except OSError as problem:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -97,7 +97,7 @@ def a_fifth_of_a_core() -> Iterator[Path]:
 
 
 @pytest.mark.long
-def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_fifth_of_a_core: Path) -> None:
+def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_tenth_of_a_core: Path) -> None:
     # Sampling without a pause keeps the harness at its quota all the time. It begins after the warm-up, in the group.
     busy = {**GOOD, "bench.sample_interval_s": "0.001", "bench.warmup_requests": "2"}
     overrides = [word for name, value in busy.items() for word in (f"--{name}", value)]
@@ -106,7 +106,7 @@ def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_f
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as harness:
         assert harness.stderr is not None
         assert any("measuring" in line for line in harness.stderr)
-        a_fifth_of_a_core.write_text(str(harness.pid))  # its start took long enough without
+        a_tenth_of_a_core.write_text(str(harness.pid))  # its start took long enough without
         output, errors = harness.communicate(timeout=120)
     assert harness.returncode == 1, output + errors
     assert f"{rung.url}: cpu_throttled" in json.loads(output.splitlines()[-1])["findings"]
