@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 
 MOST_BYTES = 2_500_000_000
 # That the search finds what is there.
-IN_ONE_FILE = b"it refuses to guess those that a recipe or an option sets"
+IN_ONE_FILE = b"it does not know those of a recipe or an option"
 BAKED = "all-minilm-l6-v2"
 WITH_MODEL = "litport-tests:with-model"
 
