@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,8 @@ from tests.services.polling import wait_until
 _HERE = Path(__file__).parent
 # Several models with torch load at once, on a machine that may have other work.
 _START_TIMEOUT_S = 240
+# Requests of one batch are sent in their order, the next once the one before has surely arrived.
+_APART_S = 0.1
 # What a server writes about itself, and how it frames a body, which `Outcome.is_sized` says.
 _OF_SERVER = frozenset({"date", "server", "transfer-encoding", "content-length"})
 
@@ -105,7 +107,7 @@ class Twins:
         try:
             ways = (partial(_send, host, path), partial(self._ask_plain, case.path))
             if is_together:
-                hosted, plain = [list(await asyncio.gather(*map(send, requests))) for send in ways]
+                hosted, plain = [await _send_together(send, requests) for send in ways]
             else:
                 hosted, plain = [[await send(request) for request in requests] for send in ways]
             return hosted, plain
@@ -212,6 +214,15 @@ async def _await_health_on(connection: Connection) -> None:
     async with asyncio.timeout(_START_TIMEOUT_S):
         while not await is_healthy():  # noqa: ASYNC110 # another process does it
             await asyncio.sleep(0.01)
+
+
+async def _send_together(send: Callable[[Any], Awaitable[Outcome]], requests: Sequence[Any]) -> list[Outcome]:
+    """Within one wait for a batch, and in their order."""
+    tasks = []
+    for request in requests:
+        tasks.append(asyncio.ensure_future(send(request)))
+        await asyncio.sleep(_APART_S)
+    return list(await asyncio.gather(*tasks))
 
 
 async def _send(connection: Connection, path: str, request: Any) -> Outcome:
