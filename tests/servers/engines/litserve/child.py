@@ -118,7 +118,9 @@ class Child:
         try:
             yield
         finally:
-            if not reply.cancel():
+            if reply.cancel():
+                self.line.run(asyncio.sleep(0.05))  # the connection's loop cancels it in its next turns
+            else:
                 _Chunks(self.line, reply.result()).close()
 
     def is_gone(self) -> bool:
