@@ -52,9 +52,7 @@ class Response:
 
     def write_now(self, chunk: bytes, now_s: float) -> bool:
         """Send a piece of the body as it is, at `now_s`; False when `drain` must come before the next one."""
-        self._previous_chunk, self._last_chunk = self._last_chunk, chunk
-        if self._is_event_stream:
-            self._count_events(chunk, now_s)
+        self._note(chunk, now_s)
         return self._cycle.write(chunk)
 
     async def drain(self) -> None:
@@ -69,9 +67,7 @@ class Response:
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last piece of the body."""
         if chunk:
-            self._previous_chunk, self._last_chunk = self._last_chunk, chunk
-            if self._is_event_stream:
-                self._count_events(chunk, time.monotonic())
+            self._note(chunk, time.monotonic())
         await self._send({"type": "http.response.body", "body": chunk})
 
     @property
@@ -99,6 +95,11 @@ class Response:
             event = self.errors.event(error, self._request_id.decode(), self.tail)
             is_at_boundary = not self._last_chunk or self._last_chunk.endswith(b"\n\n")
             await self.finish(event if is_at_boundary else b"\n\n" + event)  # else half an event would swallow it
+
+    def _note(self, chunk: bytes, now_s: float) -> None:
+        self._previous_chunk, self._last_chunk = self._last_chunk, chunk
+        if self._is_event_stream:
+            self._count_events(chunk, now_s)
 
     def _count_events(self, chunk: bytes, now_s: float) -> None:
         if self.first_event_s is None:
