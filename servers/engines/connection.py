@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 # What `Connection.send` and the chunks of a reply raise when there is no answer, or no whole one.
 CONNECTION_LOST = (OSError,)
@@ -45,12 +45,21 @@ class Reply:
     body: bytes | None = None
     tokens: TokenCount | None = None
 
+    @classmethod
+    def whole(cls, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Self:
+        """An answer whose body is there; it holds nothing open."""
+        return cls(status, headers, _once(body), lambda: None, body)
+
     async def read(self) -> bytes:
         """The whole body; closes the reply. Raises as the chunks do."""
         try:
             return b"".join([chunk async for chunk in self.chunks])
         finally:
             self.close()
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class Connection(Protocol):

@@ -1,7 +1,7 @@
 """The connection to a LitAPI's processes: to the workers of the host, or to LitServe's own server."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from servers.engines.connection import Reply
@@ -41,7 +41,7 @@ class ApiConnection:
         reply = await chosen.send(method, path, body, headers, query)
         if path == "/metrics" and reply.status == 404:
             reply.close()
-            return Reply(200, [(b"content-type", b"text/plain")], _nothing(), lambda: None, b"")
+            return Reply.whole(200, [(b"content-type", b"text/plain")], b"")
         return reply
 
     async def close(self) -> None:
@@ -55,8 +55,3 @@ class ApiConnection:
         else:
             self._chosen = HttpConnection(self._socket)
         return self._chosen
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""  # which makes it an iterator

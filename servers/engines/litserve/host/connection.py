@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -101,7 +101,7 @@ class HostConnection:
             return Reply(response.status, fields, response.parts, response.parts.close)
         if response.status != HTTPStatus.NO_CONTENT:
             fields.append((b"content-length", str(len(response.body)).encode()))
-        return Reply(response.status, fields, _once(response.body), _close_whole, response.body)
+        return Reply.whole(response.status, fields, response.body)
 
 
 def _reply(status: int, content_type: str, body: bytes) -> Reply:
@@ -109,12 +109,4 @@ def _reply(status: int, content_type: str, body: bytes) -> Reply:
         (b"content-type", content_type.encode()),
         (b"content-length", str(len(body)).encode()),
     )
-    return Reply(status, headers, _once(body), _close_whole, body)
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-def _close_whole() -> None:
-    """A whole answer holds nothing open."""
+    return Reply.whole(status, headers, body)
