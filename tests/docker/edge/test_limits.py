@@ -144,7 +144,7 @@ def test_a_body_of_no_stated_length_is_cut_off_at_the_limit(
     edge: Edge, litport: Platform, version: str, tmp_path: Path
 ) -> None:
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(LARGE_BYTES)
+        file.truncate(4 * Limits().max_body_bytes)
     sent = [version, "-T", "-", "-X", "POST", "-o", "/dev/null", "-w", "%{http_code} %{size_upload}"]
     assert CURL is not None
     common = ["-sS", "--cacert", str(edge.certificate), "-H", f"Authorization: Bearer {KEY}"]
@@ -153,7 +153,7 @@ def test_a_body_of_no_stated_length_is_cut_off_at_the_limit(
         done = subprocess.run(words, stdin=body, capture_output=True, check=False, timeout=120)
     status, size = done.stdout.split()
     assert status == b"413"
-    assert int(size) <= Limits().max_body_bytes + 2**22
+    assert int(size) < 2 * Limits().max_body_bytes  # what the kernel buffers on its way, curl counts as sent
     assert httpx.get(f"{litport.url}/health", timeout=10).status_code == 200
 
 
