@@ -67,7 +67,17 @@ def serving(
     timeout_s: float = 300,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Platform]:
-    """Run `litport serve` on a free port until the block ends; it must then end cleanly on SIGTERM."""
+    """Run `litport serve` on a free port until the block ends, which begins when the platform is ready."""
+    with starting(folder, *arguments, cwd=cwd, environ=environ) as platform:
+        wait_until(lambda: _is_ready(platform), timeout_s, every_s=0.05, problem=lambda: platform.log.read_text())
+        yield platform
+
+
+@contextlib.contextmanager
+def starting(
+    folder: Path, *arguments: str, cwd: Path = REPOSITORY, environ: Mapping[str, str] | None = None
+) -> Iterator[Platform]:
+    """Start `litport serve` on a free port; at the end of the block it must end cleanly on SIGTERM."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = folder / "litport.log"
@@ -77,7 +87,6 @@ def serving(
         process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
     try:
         with httpx.Client(base_url=url, timeout=10) as client:
-            wait_until(lambda: _is_ready(client, process, log), timeout_s, every_s=0.05, problem=log.read_text)
             yield Platform(url, client, process, log)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -87,10 +96,10 @@ def serving(
             process.kill()
 
 
-def _is_ready(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
+def _is_ready(platform: Platform) -> bool:
+    assert platform.process.poll() is None, platform.log.read_text()
     with contextlib.suppress(httpx.TransportError):
-        return client.get("/ready").status_code == 200
+        return platform.http.get("/ready").status_code == 200
     return False
 
 
@@ -124,24 +133,43 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _early_start(request: pytest.FixtureRequest) -> None:
+    """Start the shared platform before the first test, so that no test waits for all of its start."""
+    if any("platform" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("starting_platform")
+
+
 @pytest.fixture(scope="session")
-def platform(
-    model_cache: Path, library: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+def two_gpus(library: Path, tmp_path_factory: pytest.TempPathFactory) -> gpus.TwoGpus:
+    """The GPUs that the shared platform seems to have."""
+    return gpus.TwoGpus(library, tmp_path_factory.mktemp("gpus"))
+
+
+@pytest.fixture(scope="session")
+def starting_platform(
+    model_cache: Path, two_gpus: gpus.TwoGpus, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
+    """The shared platform, which may not be ready yet."""
+    folder = tmp_path_factory.mktemp("platform")
+    served = ("configs/recipes/demo.yaml", "tests/services/strangers/squares.py:SquaresAPI")
+    left_over = {"VLLM_API_KEY": "left-over", "VLLM_HOST_IP": "192.0.2.1", "LIT_SERVER_API_KEY": "left-over"}
+    environ = {**collector.environ, **two_gpus.environ, **left_over}
+    arguments = ("--server.cache_dir", str(model_cache), "--telemetry.audit_file", str(folder / "audit.jsonl"))
+    with starting(folder, *served, *arguments, environ=environ) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="session")
+def platform(starting_platform: Platform, two_gpus: gpus.TwoGpus) -> Platform:
     """The demo recipe with real models and an API of a stranger's, served once for all tests that only call it.
 
     The demo's language model runs in float32, in which greedy decoding must equal transformers' to the token. The
     machine seems to have two GPUs, with the language model on the first one, and requests are traced and audited. Keys
     of the engines' own are left in the environment.
     """
-    folder = tmp_path_factory.mktemp("platform")
-    two = gpus.TwoGpus(library, folder)
-    served = ("configs/recipes/demo.yaml", "tests/services/strangers/squares.py:SquaresAPI")
-    left_over = {"VLLM_API_KEY": "left-over", "VLLM_HOST_IP": "192.0.2.1", "LIT_SERVER_API_KEY": "left-over"}
-    environ = {**collector.environ, **two.environ, **left_over}
-    arguments = ("--server.cache_dir", str(model_cache), "--telemetry.audit_file", str(folder / "audit.jsonl"))
-    with serving(folder, *served, *arguments, environ=environ) as platform:
-        [group_id] = [model["group_id"] for model in platform.status().values() if model["kind"] == "vllm"]
-        assert isinstance(group_id, int)
-        two.give(group_id)
-        yield platform
+    wait_until(lambda: _is_ready(starting_platform), 300, every_s=0.05, problem=starting_platform.log.read_text)
+    [group_id] = [model["group_id"] for model in starting_platform.status().values() if model["kind"] == "vllm"]
+    assert isinstance(group_id, int)
+    two_gpus.give(group_id)
+    return starting_platform

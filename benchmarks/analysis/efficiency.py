@@ -4,7 +4,6 @@ Computed from the measurements and from the model's own configuration; None wher
 without a GPU.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import msgspec
 from benchmarks.analysis.hardware import GpuWindow
 from benchmarks.analysis.measurement import RungResult
 from clients.record import RequestRecord
-from servers.engines.base import weight_bytes
+from servers.engines.vllm.decoder import Decoder
 from servers.telemetry.peaks import cost_per_million_tokens, mbu, mfu, tokens_per_joule
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Efficiency(msgspec.Struct, frozen=True):
@@ -39,7 +36,7 @@ def assess(result: RungResult, model_dir: Path | None, dtype: str | None, price_
     energy_j = sum(energies) if energies and len(energies) == len(gpus) else None
     rate = output_tokens / spent_s if output_tokens else None
     shares: tuple[float | None, float | None] = (None, None)
-    if gpus and model_dir and (model := _Decoder.read(model_dir, dtype)):
+    if gpus and model_dir and (model := Decoder.read(model_dir, dtype)):
         shares = _shares(records, result.users, spent_s, model, gpus)
     return Efficiency(
         *shares,
@@ -49,37 +46,8 @@ def assess(result: RungResult, model_dir: Path | None, dtype: str | None, price_
     )
 
 
-class _Decoder(msgspec.Struct, frozen=True):
-    """The sizes of a decoder; `width_bytes` is what one of its numbers takes in memory."""
-
-    parameters: float
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    width_bytes: int
-
-    @classmethod
-    def read(cls, model_dir: Path, dtype: str | None) -> "_Decoder | None":
-        """From the configuration beside the weights; None for a model that is no decoder."""
-        file = model_dir / "config.json"
-        config = json.loads(file.read_text()) if file.is_file() else {}
-        if "num_attention_heads" not in config or "num_hidden_layers" not in config:
-            return None
-        heads = config["num_attention_heads"]
-        file_dtype = str(config.get("torch_dtype") or config.get("dtype"))
-        return cls(
-            parameters=weight_bytes(model_dir) / _BYTES.get(file_dtype, 2),
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            width_bytes=_BYTES.get(file_dtype if dtype in (None, "auto") else str(dtype), 2),
-        )
-
-
 def _shares(
-    records: Sequence[RequestRecord], users: int, spent_s: float, model: _Decoder, gpus: Sequence[GpuWindow]
+    records: Sequence[RequestRecord], users: int, spent_s: float, model: Decoder, gpus: Sequence[GpuWindow]
 ) -> tuple[float | None, float | None]:
     """MFU over the measured time and MBU of the mean decoding step."""
     lengths = [(record.prompt_tokens or 0, record.output_tokens or 0) for record in records]
@@ -103,7 +71,7 @@ def _shares(
     bandwidth_share = mbu(
         name,
         weight_bytes=model.parameters * model.width_bytes,
-        kv_bytes=users * context * 2 * model.layers * model.kv_heads * model.head_dim * model.width_bytes,
+        kv_bytes=users * context * model.kv_bytes_per_token,
         step_s=sum(steps_s) / len(steps_s) if steps_s else None,
         devices=devices,
     )

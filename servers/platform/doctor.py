@@ -18,7 +18,8 @@ from rich.table import Table
 
 from configs.errors import UserError
 from configs.settings import LitportSettings
-from servers.engines.vllm import engine as vllm
+from servers.engines.vllm import cpu
+from servers.engines.vllm.engine import on_cpu
 from servers.gateway.address import bind
 from servers.store import Store
 from servers.telemetry.machine import Hardware, detect
@@ -86,10 +87,11 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
 
 
 def _choice() -> str:
-    if not vllm.on_cpu():
+    if not on_cpu():
         return "vLLM's own defaults on the GPU"
-    libraries = ", ".join(file.name for file in vllm.preloads()) or "nothing"
-    return f"vLLM on the CPU: eager mode, all cores but one for its worker, preloading {libraries}"
+    libraries = ", ".join(file.name for file in cpu.preloads()) or "nothing"
+    cores = "all cores" if cpu.has_few_cores() else "all cores but one"
+    return f"vLLM on the CPU: eager mode, {cores} for its worker, preloading {libraries}"
 
 
 def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:

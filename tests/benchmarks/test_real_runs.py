@@ -9,6 +9,8 @@ import pytest
 from tests.benchmarks.documents import read_document
 from tests.conftest import litport
 
+pytestmark = pytest.mark.alone
+
 # In a second or two, one hiccup of the machine is the whole of the generator's lag.
 VALID = ("--bench.validity.max_drift", "1", "--bench.validity.max_lag_s", "0.5")
 SMALL = ("--bench.passes", "1", "--bench.percentiles", "[50]", *VALID)

@@ -5,6 +5,7 @@ test_validity.py has the rule's known answers.
 """
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -20,6 +21,9 @@ from tests.benchmarks.layers import Layered
 from tests.conftest import LITPORT, litport
 
 CGROUPS = Path("/sys/fs/cgroup")
+pytestmark = pytest.mark.alone
+long = functools.partial(pytest.param, marks=pytest.mark.long)
+
 GOOD: dict[str, str] = {
     "bench.passes": "1",
     "bench.warmup_requests": "0",
@@ -36,19 +40,19 @@ GOOD: dict[str, str] = {
     ("rule", "times", "settings"),
     [
         (None, {}, {"bench.warmup_requests": "2"}),
-        (None, {}, {"bench.load.shape": "constant", "bench.load.rate_per_s": "20"}),
+        long(None, {}, {"bench.load.shape": "constant", "bench.load.rate_per_s": "20"}),
         ("failed_requests", {"fail_every": 5}, {}),
-        ("generator_ceiling", {}, {"bench.validity.max_generator_load": "0.000001"}),
+        long("generator_ceiling", {}, {"bench.validity.max_generator_load": "0.000001"}),
         ("generator_lag", {}, {"bench.validity.max_lag_s": "0.000000001"}),
-        (
+        long(
             "offered_rate",
             {},
             {"bench.load.shape": "constant", "bench.load.rate_per_s": "200", "bench.load.max_in_flight": "1"},
         ),
         ("output_length", {"tokens": 2}, {}),
-        ("warm_cache", {"hit_share": 0.5}, {}),
+        long("warm_cache", {"hit_share": 0.5}, {}),
         ("steady_state", {"slower_after": 12, "slow_s": 0.5}, {}),
-        ("steady_state", {}, {"bench.workload.requests": "7"}),
+        long("steady_state", {}, {"bench.workload.requests": "7"}),
         ("sample_size", {}, {"bench.percentiles": "[99]"}),
     ],
 )

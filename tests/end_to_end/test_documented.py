@@ -85,6 +85,7 @@ with openapi_client.ApiClient(openapi_client.Configuration(host=url)) as client:
 """
 
 
+@pytest.mark.long
 def test_a_client_that_a_generator_makes_calls_all_three_models(
     platform: Platform, document: dict[str, Any], tmp_path: Path
 ) -> None:

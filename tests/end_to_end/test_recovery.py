@@ -123,7 +123,10 @@ def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     ("victim", "number"),
     [
         ("main-process", KILL),
-        *((process, KILL) for process in FALLBACK),
+        ("litserve-worker", KILL),
+        ("litserve-api-server", KILL),
+        pytest.param("litserve-main-process", KILL, marks=pytest.mark.long),
+        pytest.param("litserve-manager", KILL, marks=pytest.mark.long),
         pytest.param("litserve-worker", STOP, marks=pytest.mark.long),
         pytest.param("litserve-api-server", STOP, marks=pytest.mark.long),
         pytest.param("main-process", STOP, marks=pytest.mark.long),
@@ -190,6 +193,7 @@ def test_a_request_that_kills_its_worker_twice_is_not_tried_again(tmp_path: Path
     assert "out of memory" not in log, "what a request says stays out of the log"
 
 
+@pytest.mark.long
 def test_a_model_that_fails_to_start_again_and_again_is_given_up_with_its_cause(tmp_path: Path) -> None:
     flag = tmp_path / "broken"
     arguments = ["tests/services/strangers/dies.py:DiesAPI", "tests/services/strangers/squares.py:SquaresAPI"]

@@ -96,7 +96,7 @@ def test_a_folder_of_pickled_weights_is_refused_and_not_run(api: str, tmp_path: 
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("api", ["embedding", "image_classification"])
+@pytest.mark.parametrize("api", ["embedding", pytest.param("image_classification", marks=pytest.mark.long)])
 def test_code_in_a_models_folder_is_not_run(api: str, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -107,6 +107,7 @@ def test_a_package_that_cannot_be_imported_is_named(installed: Mapping[str, str]
     assert "engine 'reverse' (reverse_engine:KIND): ModuleNotFoundError" in outcome.stderr
 
 
+@pytest.mark.long
 def test_bench_climbs_its_ladder(installed: Mapping[str, str], recipe: Path, tmp_path: Path) -> None:
     words = ("--bench.workload.requests", "60", "--bench.load.users", "2", "--bench.passes", "1")
     outcome = litport(

@@ -6,26 +6,23 @@ on a GPU vLLM's own defaults apply.
 
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.settings import VllmModel
-from servers.engines import allocator
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
+from servers.engines.vllm import cpu
 from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.engines.vllm.rules import VllmRules
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
-from servers.telemetry.memory import memory
 
-_PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
 _CHILD = "servers.engines.vllm.child"
 # The option may be repeated, so these do not replace a middleware of the user's.
 MIDDLEWARE_WORDS = (
@@ -66,8 +63,8 @@ class VllmEngine:
         options |= self.settings.args  # in vLLM's spelling
         environ = {**_CLEARED, "VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
-            options = self._cpu_options() | options
-            environ |= _cpu_environ()
+            options = cpu.options(self.settings, model_dir, self.siblings) | options
+            environ |= cpu.environ(self.settings)
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
         argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
         argv += to_argv(options)
@@ -118,7 +115,10 @@ class VllmEngine:
 
         Two cores: on two, another model's start beside it delays the first token by what that start takes.
         """
-        return Needs(2, 2 * weight_bytes(model_dir) + self._kv_cache_bytes() + _OVERHEAD_BYTES)
+        return Needs(
+            2,
+            2 * weight_bytes(model_dir) + cpu.kv_cache_bytes(self.settings, model_dir, self.siblings) + _OVERHEAD_BYTES,
+        )
 
     def _is_traced(self) -> bool:
         return tracing.is_on(os.environ | self.settings.env)
@@ -131,40 +131,10 @@ class VllmEngine:
         seqs, replicas = (int(size) if isinstance(size, int | str) and str(size).isdigit() else None for size in sizes)
         return (seqs or default) * (replicas or 1)
 
-    def _cpu_options(self) -> dict[str, Any]:
-        # Eager: torch.compile takes 70-110 s more to start on two cores, for models of a size that suits a CPU.
-        options: dict[str, Any] = {"enforce-eager": True}
-        size_options = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
-        environ = os.environ | self.settings.env
-        if not size_options & self.settings.args.keys() and "VLLM_CPU_KVCACHE_SPACE" not in environ:
-            options["kv-cache-memory-bytes"] = self._kv_cache_bytes()
-        return options
-
-    def _kv_cache_bytes(self) -> int:
-        # A quarter of the memory, shared by the vLLM models, leaves room for weights and for other models.
-        share = memory().total_bytes // 4 // self.siblings
-        return min(4 * _GIB, max(_GIB // 2, share))
-
 
 def on_cpu() -> bool:
     """Whether the installed vLLM is the CPU build."""
     return (vllm_version() or "").startswith("vllm-cpu ")
-
-
-def preloads() -> list[Path]:
-    """The libraries tcmalloc and Intel's OpenMP, where present; vLLM's CPU guide recommends both."""
-    library_dirs = [Path(sys.prefix, "lib"), *Path("/usr/lib").glob("*-linux-gnu"), Path("/usr/lib64")]
-    places = ([folder / library for folder in library_dirs] for library in _PRELOADED)
-    return [file for files in places if (file := next(filter(Path.exists, files), None))]
-
-
-def _cpu_environ() -> Mapping[str, str]:
-    # vLLM binds its worker's threads to all cores but one, which is for the API server and the front door.
-    if preload := os.environ.get("LD_PRELOAD"):
-        return {"LD_PRELOAD": preload}
-    libraries = preloads()
-    has_tcmalloc = any("tcmalloc" in library.name for library in libraries)
-    return {"LD_PRELOAD": ":".join(map(str, libraries)), **({} if has_tcmalloc else allocator.environ())}
 
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:

@@ -25,6 +25,8 @@ from tests.benchmarks.layers import Layered, course
 from tests.services.front_door import Door, open_door
 from tests.services.tiny_engine import TinyEngine
 
+pytestmark = pytest.mark.alone
+
 DELAYS = {"http_s": 0.06, "template_s": 0.08, "queue_s": 0.1, "prefill_s": 0.12, "decode_s": 0.2, "tail_s": 0.05}
 ROWS = {
     "HTTP, JSON, SSE in vLLM": 0.06 + 0.05,

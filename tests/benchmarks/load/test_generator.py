@@ -18,6 +18,8 @@ from clients.record import Call, RequestRecord
 from configs.bench import Load, Workload
 from tests.benchmarks.layers import Layered, course
 
+pytestmark = pytest.mark.alone
+
 REPOSITORY = Path(__file__).parents[3]
 
 

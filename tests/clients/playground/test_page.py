@@ -220,6 +220,7 @@ def test_sentences_are_compared(page: Page) -> None:
     expect(page.locator("#similarity-told")).to_contain_text("Enter 2 to 30 sentences")
 
 
+@pytest.mark.long
 def test_the_live_page_moves_and_what_is_unknown_is_a_dash(page: Page) -> None:
     ask(page, MANY_WORDS)
     tab(page, "Live")

@@ -153,7 +153,7 @@ def test_readiness_is_asked_for_without_spans(door: Door, collector: Collector) 
     ("how", "protocol"),
     [
         ("refuses", "grpc"),
-        ("is deaf", "http/protobuf"),
+        pytest.param("is deaf", "http/protobuf", marks=pytest.mark.long),
         pytest.param("refuses", "http/protobuf", marks=pytest.mark.long),
         pytest.param("is deaf", "grpc", marks=pytest.mark.long),
     ],

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.conftest import litport, serving
 from tests.services.page_reader import Reader, metrics_url, state, values
@@ -13,6 +14,7 @@ from tests.services.page_reader import Reader, metrics_url, state, values
 ECHO = ("configs/recipes/echo.yaml", "--models.echo.canary_interval_s", "0.5")
 
 
+@pytest.mark.long
 def test_no_reading_fails_or_is_stale_while_a_model_dies_comes_back_and_drains(tmp_path: Path) -> None:
     with serving(tmp_path, *ECHO) as platform:
         reader = Reader(metrics_url(platform))
@@ -60,6 +62,7 @@ def test_the_port_of_the_page_is_taken_and_has_nothing_else(tmp_path: Path) -> N
         )
 
 
+@pytest.mark.long
 def test_nothing_listens_where_the_settings_want_no_page(tmp_path: Path) -> None:
     off = ("--telemetry.metrics_port", "null", "--telemetry.sample_interval_s", "null")
     with serving(tmp_path, *ECHO, *off) as platform:

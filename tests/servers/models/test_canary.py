@@ -63,6 +63,7 @@ def test_a_model_that_does_not_answer_its_canary_is_replaced(tmp_path: Path) -> 
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path) -> None:
     async def run() -> None:
         engine = MuteEngine("one")
@@ -79,6 +80,7 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_a_pause_of_the_supervisor_is_not_taken_for_a_silence_of_the_model(tmp_path: Path) -> None:
     class SlowEngine(TinyEngine):
         asked = 0

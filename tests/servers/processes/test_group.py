@@ -29,6 +29,8 @@ def leader() -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def test_a_group_lists_its_processes_with_parent_title_and_memory(leader: "subprocess.Popen[bytes]") -> None:
+    # A process has no title while it replaces its program.
+    wait_until(lambda: all(member.title for member in ProcessGroup(leader.pid).members()), 5)
     first, second = sorted(ProcessGroup(leader.pid).members(), key=lambda member: member.pid)
     assert (first.pid, first.parent_pid) == (leader.pid, os.getpid())
     assert (second.parent_pid, second.title) == (leader.pid, "sleep 60")

@@ -46,6 +46,7 @@ def test_a_killed_pull_leaves_no_model(hub: Hub, tmp_path: Path) -> None:
     assert not (tmp_path / "models" / ".partial" / "org--big").exists()
 
 
+@pytest.mark.long
 def test_a_killed_conversion_ends_with_its_parent_and_the_next_pull_succeeds(tmp_path: Path) -> None:
     with Pull("efficientnet-lite0", tmp_path, HF_ENDPOINT=CLOSED) as running:
         while running.until("phase")["phase"] != "converting":

@@ -99,6 +99,7 @@ def test_an_embedding_is_left_when_its_client_leaves(serve: Serve, tmp_path: Pat
     _await_rest(child)
 
 
+@pytest.mark.long
 def test_several_workers_leave_only_what_is_cancelled(serve: Serve, tmp_path: Path) -> None:
     child = serve(api=f"{SLOW}:SlowAPI", workers_per_device=2)
     gate = tmp_path / "gate"

@@ -48,6 +48,7 @@ def test_a_strangers_api_gets_batches_by_settings_alone(serve: Serve) -> None:
     assert max(answer["batch"] for answer in answers) == 4
 
 
+@pytest.mark.long
 def test_a_full_device_is_a_503_and_the_worker_goes_on(serve: Serve) -> None:
     child = serve(api=f"{STRANGERS}/full.py:FullAPI", max_batch_size=2, batch_timeout=0.05)
     full = child.predict(gib=9313)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,11 @@ from configs.settings import LitportSettings, VllmModel
 from servers.engines import registry
 from servers.engines.connection import Reply
 from servers.engines.kind import Site
+from servers.engines.vllm import cpu
 from servers.engines.vllm import engine as vllm
+from servers.engines.vllm.child import queue_sleep
 from servers.engines.vllm.engine import VllmEngine
+from servers.telemetry.memory import Memory
 
 GIB = 1024**3
 
@@ -70,6 +74,55 @@ def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest
     assert str(tmp_path / "lib" / "libiomp5.so") in environ["LD_PRELOAD"].split(":")
     monkeypatch.setenv("LD_PRELOAD", "mine.so")
     assert VllmEngine("chat", model).command(None, Path("/run/0.sock")).environ["LD_PRELOAD"] == "mine.so"
+
+
+def _model_dir(folder: Path) -> Path:
+    config = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192, "dtype": "bfloat16"}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "cache_bytes"),
+    [
+        # 2 (keys and values) x 30 layers x 3 heads x 64 numbers x 4 bytes x 4 sequences of 4096 tokens
+        ({"max-model-len": 4096, "dtype": "float32"}, 2 * 30 * 3 * 64 * 4 * 4 * 4096),
+        ({}, 2 * 30 * 3 * 64 * 2 * 4 * 8192),
+        ({"max-model-len": 64}, GIB // 2),
+        ({"max-model-len": 10**6}, 4 * GIB),
+        ({"max-model-len": "4k"}, 4 * GIB),
+    ],
+)
+def test_the_cache_of_a_cpu_holds_four_sequences_of_full_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, args: dict[str, object], cache_bytes: int
+) -> None:
+    monkeypatch.setattr(cpu, "memory", lambda: Memory(24 * GIB, 20 * GIB))
+    model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args})
+    assert cpu.kv_cache_bytes(model, _model_dir(tmp_path), 1) == cache_bytes
+    assert cpu.kv_cache_bytes(model, None, 1) == 4 * GIB
+    assert cpu.kv_cache_bytes(model, None, 16) == GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "args", "is_set"),
+    [({0, 1}, {}, True), ({5}, {}, True), (set(range(16)), {}, False), ({0, 1}, {"tensor-parallel-size": 2}, False)],
+)
+def test_on_few_cores_the_worker_gets_all_of_them_and_its_reader_sleeps(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], args: dict[str, object], is_set: bool
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
+    assert ("LITPORT_VLLM_QUEUE_SLEEP_S" in environ) == is_set
+    assert environ.get("VLLM_CPU_OMP_THREADS_BIND") == (",".join(map(str, sorted(cores))) if is_set else None)
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in environ, "what the environment says, counts"
+
+
+def test_vllm_finds_the_plug_in_that_lets_its_readers_sleep() -> None:
+    (point,) = entry_points(group="vllm.general_plugins", name="litport_queue_sleep")
+    assert point.load() is queue_sleep.register
 
 
 def test_variables_that_would_shut_the_front_door_out_do_not_reach_vllm(monkeypatch: pytest.MonkeyPatch) -> None:

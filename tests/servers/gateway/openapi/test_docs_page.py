@@ -147,6 +147,7 @@ def test_the_echo_can_be_tried_as_it_stands(small: Platform, window: Window) -> 
     assert window.console == []
 
 
+@pytest.mark.long
 @NEEDS_CHROMIUM
 def test_vectors_can_be_tried_as_they_stand(small: Platform, window: Window) -> None:
     window.page.goto(f"{small.url}/docs")
@@ -156,6 +157,7 @@ def test_vectors_can_be_tried_as_they_stand(small: Platform, window: Window) -> 
     assert window.console == []
 
 
+@pytest.mark.long
 @NEEDS_CHROMIUM
 def test_a_picture_can_be_chosen_and_sent(small: Platform, window: Window) -> None:
     window.page.goto(f"{small.url}/docs")

@@ -21,6 +21,7 @@ from tests.servers.gateway.openapi.merging import (
 )
 
 
+@pytest.mark.long
 def test_vllms_document_is_valid_with_its_references_led_to_their_new_names(of_vllm: dict[str, Any]) -> None:
     document = merged(chatting("a-model", of_vllm))
     assert openai.PATHS & of_vllm["paths"].keys() <= document["paths"].keys()
@@ -35,6 +36,7 @@ def test_vllms_document_is_valid_with_its_references_led_to_their_new_names(of_v
     assert mappings == []
 
 
+@pytest.mark.long
 def test_an_answer_that_can_be_streamed_is_documented_in_both_forms(of_vllm: dict[str, Any]) -> None:
     document = merged(chatting("a-model", of_vllm))
     for path in (CHAT, "/v1/completions", "/v1/responses", "/v1/messages"):
@@ -43,12 +45,14 @@ def test_an_answer_that_can_be_streamed_is_documented_in_both_forms(of_vllm: dic
         assert answers["text/event-stream"]["schema"]["type"] == "string"
 
 
+@pytest.mark.long
 def test_a_sound_is_documented_as_a_file_in_a_form_which_the_front_door_takes(of_vllm: dict[str, Any]) -> None:
     form = body_of(merged(chatting("a-model", of_vllm)), "/v1/audio/transcriptions", "multipart/form-data")
     assert form["properties"]["file"]["type"] == "string"
     assert form["properties"]["model"]["examples"] == ["a-model"]
 
 
+@pytest.mark.long
 def test_models_that_share_a_route_are_all_named_with_their_adapters(of_vllm: dict[str, Any]) -> None:
     document = merged(chatting("one", of_vllm, "one-tuned"), chatting("two", of_vllm))
     model = body_of(document, CHAT)["properties"]["model"]
@@ -59,6 +63,7 @@ def test_models_that_share_a_route_are_all_named_with_their_adapters(of_vllm: di
     assert example["model"] == "one"
 
 
+@pytest.mark.long
 def test_models_that_document_the_same_share_their_schemas(of_vllm: dict[str, Any]) -> None:
     one = merged(chatting("one", of_vllm))["components"]["schemas"]
     both = merged(chatting("one", of_vllm), chatting("two", dict(of_vllm)))["components"]["schemas"]
@@ -125,6 +130,7 @@ def test_an_apis_own_route_shows_its_own_example_with_the_models_name() -> None:
         assert content["application/json"]["example"] == {"picture": "x", "model": "one"}
 
 
+@pytest.mark.long
 def test_a_model_that_is_not_up_is_not_in_it(of_vllm: dict[str, Any]) -> None:
     model = chatting("one", of_vllm)
     model.choose().card = None
@@ -137,6 +143,7 @@ def test_a_key_is_needed_where_there_are_keys() -> None:
     assert merge([], "1", registry.routes(), needs_key=True)["paths"]["/ready"]["get"]["security"] == []
 
 
+@pytest.mark.long
 def test_it_is_made_anew_only_when_a_card_or_the_keys_have_changed(of_vllm: dict[str, Any]) -> None:
     models = [chatting("one", of_vllm), chatting("two", of_vllm)]
     document = Document("1", registry.routes())

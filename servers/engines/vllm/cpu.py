@@ -1,0 +1,77 @@
+"""What vLLM gets on a CPU where the settings leave it open: options, size of the KV cache, environment."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.settings import VllmModel
+from servers.engines import allocator
+from servers.engines.vllm.child.queue_sleep import SLEEP_VARIABLE
+from servers.engines.vllm.decoder import Decoder
+from servers.telemetry.memory import memory
+
+_PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+_GIB = 1024**3
+_FULL_SEQUENCES = 4
+_FEW_CORES = 2  # measured on two; on more the core that vLLM keeps is a smaller share
+_QUEUE_SLEEP_S = 50e-6
+
+
+def options(settings: VllmModel, model_dir: Path | None, siblings: int) -> dict[str, Any]:
+    """vLLM's options, in its own spelling."""
+    # Eager: torch.compile takes 70-110 s more to start on two cores, for models of a size that suits a CPU.
+    options: dict[str, Any] = {"enforce-eager": True}
+    size_options = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
+    if not size_options & settings.args.keys() and "VLLM_CPU_KVCACHE_SPACE" not in os.environ | settings.env:
+        options["kv-cache-memory-bytes"] = kv_cache_bytes(settings, model_dir, siblings)
+    return options
+
+
+def kv_cache_bytes(settings: VllmModel, model_dir: Path | None, siblings: int) -> int:
+    """Room for four sequences of full length, that is for many more of usual length; 0.5 to 4 GiB.
+
+    vLLM touches all of it at the start. The limit is a quarter of the memory, shared by the `siblings` vLLM models, and
+    leaves room for weights and for other models; it counts, too, where the folder does not say the model's sizes.
+    """
+    limit_bytes = min(4 * _GIB, max(_GIB // 2, memory().total_bytes // 4 // siblings))
+    dtype = settings.args.get("dtype")
+    decoder = Decoder.read(model_dir, dtype if isinstance(dtype, str) else None) if model_dir else None
+    length = settings.args.get("max-model-len") or (decoder and decoder.context_tokens)
+    if decoder is None or not isinstance(length, int):
+        return limit_bytes
+    return min(limit_bytes, max(_GIB // 2, _FULL_SEQUENCES * length * decoder.kv_bytes_per_token))
+
+
+def environ(settings: VllmModel) -> Mapping[str, str]:
+    """Variables of vLLM's processes; a choice in Litport's environment or in the settings takes precedence."""
+    threads: dict[str, str] = {}
+    if has_few_cores() and _has_one_worker(settings):
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        threads = {SLEEP_VARIABLE: str(_QUEUE_SLEEP_S), "VLLM_CPU_OMP_THREADS_BIND": cores}
+        threads = {name: value for name, value in threads.items() if name not in os.environ}
+    if preload := os.environ.get("LD_PRELOAD"):
+        return {"LD_PRELOAD": preload, **threads}
+    libraries = preloads()
+    has_tcmalloc = any("tcmalloc" in library.name for library in libraries)
+    memory_settings = {} if has_tcmalloc else allocator.environ()
+    return {"LD_PRELOAD": ":".join(map(str, libraries)), **memory_settings, **threads}
+
+
+def has_few_cores() -> bool:
+    """Whether the worker gets all cores. vLLM keeps one for the engine core's spin, which is a sleep then."""
+    return len(os.sched_getaffinity(0)) <= _FEW_CORES
+
+
+def preloads() -> list[Path]:
+    """The libraries tcmalloc and Intel's OpenMP, where present; vLLM's CPU guide recommends both."""
+    library_dirs = [Path(sys.prefix, "lib"), *Path("/usr/lib").glob("*-linux-gnu"), Path("/usr/lib64")]
+    places = ([folder / library for folder in library_dirs] for library in _PRELOADED)
+    return [file for files in places if (file := next(filter(Path.exists, files), None))]
+
+
+def _has_one_worker(settings: VllmModel) -> bool:
+    # vLLM wants a list of cores for each worker.
+    sizes = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+    return all(settings.args.get(name, 1) == 1 for name in sizes)
