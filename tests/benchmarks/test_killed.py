@@ -23,7 +23,10 @@ bench:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGTERM, signal.SIGINT))],
+)
 def test_nothing_outlives_the_harness(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     words = [*LITPORT, "bench", "run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]

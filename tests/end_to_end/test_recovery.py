@@ -124,7 +124,7 @@ def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     [
         ("main-process", KILL),
         ("litserve-worker", KILL),
-        ("litserve-api-server", KILL),
+        pytest.param("litserve-api-server", KILL, marks=pytest.mark.long),
         pytest.param("litserve-main-process", KILL, marks=pytest.mark.long),
         pytest.param("litserve-manager", KILL, marks=pytest.mark.long),
         pytest.param("litserve-worker", STOP, marks=pytest.mark.long),

@@ -45,6 +45,7 @@ def test_the_page_asks_for_nothing(page: Path, tmp_path: Path) -> None:
     assert requests_of_pages(log) == []
 
 
+@pytest.mark.long
 def test_a_page_that_asked_for_something_would_be_noticed(page: Path, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9/picture.png"
     text = page.read_text(encoding="utf-8").replace("</body>", f'<img src="{url}"></body>')
@@ -58,7 +59,7 @@ def test_a_page_that_asked_for_something_would_be_noticed(page: Path, tmp_path: 
     assert url in requests_of_pages(log)
 
 
-@pytest.mark.parametrize(("scheme", "ink"), [("0", DARK_INK), ("1", LIGHT_INK)])
+@pytest.mark.parametrize(("scheme", "ink"), [("0", DARK_INK), pytest.param("1", LIGHT_INK, marks=pytest.mark.long)])
 def test_charts_have_the_colours_of_the_theme(page: Path, scheme: str, ink: str) -> None:
     dom, _ = browse(page, f"--blink-settings=preferredColorScheme={scheme}")
     (other,) = {DARK_INK, LIGHT_INK} - {ink}
@@ -66,6 +67,7 @@ def test_charts_have_the_colours_of_the_theme(page: Path, scheme: str, ink: str)
     assert f"fill: {other}" not in dom
 
 
+@pytest.mark.long
 def test_a_choice_draws_another_figure(page: Path) -> None:
     labels = r'<g class="ytick"><text[^>]*>([^<]*)'
     before = re.findall(labels, browse(page)[0])
@@ -80,7 +82,7 @@ def test_a_choice_draws_another_figure(page: Path) -> None:
     assert after[:3] == ["transformers", "vllm", "litport"]
 
 
-@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("width", [400, pytest.param(1400, marks=pytest.mark.long)])
 def test_nothing_is_wider_than_the_window(page: Path, tmp_path: Path, width: int) -> None:
     # A window of Chromium's has a least width, a frame has not.
     append(page, "parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*');")

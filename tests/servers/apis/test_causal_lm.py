@@ -124,7 +124,8 @@ def test_what_cannot_be_continued_is_the_clients_error(
     assert says in answer.text
 
 
-@pytest.mark.parametrize("mode", [pytest.param("streamed", marks=pytest.mark.long), "streamed and batched"])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["streamed", "streamed and batched"])
 def test_a_refusal_in_a_stream_is_a_line_and_spares_its_neighbours(mode: str, start: Callable[[str], Child]) -> None:
     child = start(mode)
     with ThreadPoolExecutor(2) as pool:

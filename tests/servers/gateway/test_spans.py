@@ -151,13 +151,9 @@ def test_readiness_is_asked_for_without_spans(door: Door, collector: Collector) 
 
 @pytest.mark.parametrize(
     ("how", "protocol"),
-    [
-        ("refuses", "grpc"),
-        pytest.param("is deaf", "http/protobuf", marks=pytest.mark.long),
-        pytest.param("refuses", "http/protobuf", marks=pytest.mark.long),
-        pytest.param("is deaf", "grpc", marks=pytest.mark.long),
-    ],
+    [("refuses", "grpc"), ("is deaf", "http/protobuf"), ("refuses", "http/protobuf"), ("is deaf", "grpc")],
 )
+@pytest.mark.long
 def test_a_collector_that_is_away_costs_one_line_and_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str, protocol: str
 ) -> None:

@@ -61,7 +61,9 @@ def test_a_stream_ends_when_its_client_leaves(serve: Serve, tmp_path: Path, how:
     _await_rest(child)
 
 
-@pytest.mark.parametrize(("name", "stream"), [("SlowBatchesAPI", None), ("SlowStreamBatchesAPI", True)])
+@pytest.mark.parametrize(
+    ("name", "stream"), [("SlowBatchesAPI", None), pytest.param("SlowStreamBatchesAPI", True, marks=pytest.mark.long)]
+)
 def test_a_batch_goes_on_for_those_that_stay_and_is_left_when_none_does(
     serve: Serve, tmp_path: Path, name: str, stream: bool | None
 ) -> None:

@@ -48,7 +48,7 @@ def _ids(line: str) -> set[str]:
         ("TalkingAPI", {}),
         ("TalkingStreamAPI", {"stream": True}),
         ("TalkingAsyncAPI", {}),
-        ("TalkingAsyncStreamAPI", {"stream": True}),
+        pytest.param("TalkingAsyncStreamAPI", {"stream": True}, marks=pytest.mark.long),
         ("TalkingBatchesAPI", {"max_batch_size": 2, "batch_timeout": 0.01}),
     ],
 )
@@ -152,7 +152,12 @@ def test_a_request_has_spans_in_queue_and_worker_and_a_plug_ins_are_below(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "is_async"), [("TalkingStreamAPI", False), ("TalkingAsyncAPI", True), ("TalkingAsyncStreamAPI", True)]
+    ("name", "is_async"),
+    [
+        ("TalkingStreamAPI", False),
+        ("TalkingAsyncAPI", True),
+        pytest.param("TalkingAsyncStreamAPI", True, marks=pytest.mark.long),
+    ],
 )
 def test_streams_and_async_apis_have_the_same_spans(
     tmp_path: Path, collector: Collector, name: str, is_async: bool
