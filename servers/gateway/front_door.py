@@ -29,6 +29,7 @@ from servers.gateway.status import About, status
 from servers.gateway.usage import read_usage
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
+from servers.processes.pause import PauseClock
 from servers.telemetry import Sampler
 
 _log = logging.getLogger("litport.gateway")
@@ -58,6 +59,7 @@ class FrontDoor:
         self._is_draining = False
         self._request_ended = asyncio.Event()
         self.metrics = self._ledger.metrics.registry
+        self.clock = PauseClock()
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -101,7 +103,7 @@ class FrontDoor:
 
     async def _read_body(self, exchange: Exchange, kind: BodyKind) -> None:
         request, limits = exchange.request, exchange.limits
-        deadline = _deadline(exchange)
+        deadline = self._deadline(exchange)
         body = request.take_body(exchange.cycle, limits.max_body_bytes)
         if body is None:
             body = await deadline.limit_body(request.read_body(exchange.cycle, limits.max_body_bytes))
@@ -117,7 +119,7 @@ class FrontDoor:
         exchange.model = model
         key.check_model(model.name)
         _review(exchange, model, path)
-        deadline = _deadline(exchange, model)
+        deadline = self._deadline(exchange, model)
         key.enter(tokens)
         try:
             await deadline.limit_answer(exchange.cycle, self._run(exchange, model, path))
@@ -135,6 +137,13 @@ class FrontDoor:
             async with model.quarantine.watch(path, exchange.body, exchange.request.id):
                 with self._ledger.upstream(exchange, path) as trace:
                     await forward(exchange, model, path, trace)
+
+    def _deadline(self, exchange: Exchange, model: Model | None = None) -> Deadline:
+        """The model's own limit where it has one, else the server's, or less if the client asks for less."""
+        limit_s, name = exchange.limits.request_timeout_s, "limits.request_timeout_s"
+        if model is not None and model.settings.request_timeout_s is not None:
+            limit_s, name = model.settings.request_timeout_s, f"models.{model.name}.request_timeout_s"
+        return Deadline.of_request(exchange.request, exchange.begin_s, limit_s, name, self.clock)
 
     @property
     def in_flight(self) -> int:
@@ -180,14 +189,6 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self._ledger.close()
-
-
-def _deadline(exchange: Exchange, model: Model | None = None) -> Deadline:
-    """The model's own limit where it has one, else the server's, or less if the client asks for less."""
-    limit_s, name = exchange.limits.request_timeout_s, "limits.request_timeout_s"
-    if model is not None and model.settings.request_timeout_s is not None:
-        limit_s, name = model.settings.request_timeout_s, f"models.{model.name}.request_timeout_s"
-    return Deadline.of_request(exchange.request, exchange.begin_s, limit_s, name)
 
 
 def _review(exchange: Exchange, model: Model, path: str) -> None:

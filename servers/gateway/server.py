@@ -29,6 +29,7 @@ class Server(uvicorn.Server):
         cert_file, key_file = settings.server.tls_cert_file, settings.server.tls_key_file
         _check_tls(cert_file, key_file)
         self._stopping = asyncio.Event()
+        self._clock = front_door.clock
         self._protocol = type("Protocol", (Protocol,), {"limits": settings.limits})
         super().__init__(
             uvicorn.Config(
@@ -53,8 +54,12 @@ class Server(uvicorn.Server):
         self._stopping.set()
 
     async def main_loop(self) -> None:
-        """Set the date of the answers once a second, until `stop`; uvicorn's own loop wakes ten times as often."""
+        """Set the date of the answers once a second, until `stop`; uvicorn's own loop wakes ten times as often.
+
+        A tick that is late shows a pause.
+        """
         while not await self.on_tick(0):
+            self._clock.tick()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._stopping.wait()

@@ -2,7 +2,8 @@
 
 A process can live and be stuck: stopped, deadlocked, or waiting for a device that is gone. It does not end then, and
 its health route still answers 200. An instance whose answers move is not asked, one that computes without answering
-gets more time, and the limits begin anew after a pause of this process itself.
+gets more time, more still where it must share the processors, and the limits begin anew after a pause of this process
+itself.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.processes.pause import was_paused
-from servers.processes.proc import cpu_s, stopped_pids
+from servers.processes.proc import cpu_s, delay_s, stopped_pids
 
 # An instance that is silent but keeps a core busy (a long prompt on a CPU) gets this many times its canary's timeout.
 _BUSY_FACTOR = 8
@@ -49,17 +50,26 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
     slice_s = timeout_s / 4
     canary = asyncio.ensure_future(_request(model, instance))
     asked_at_s = heard_at_s = time.monotonic()
+    silent_s = 0.0
+    work: _Work | None = None
     try:
-        while not canary.done():
-            used_s, begin_s = cpu_s(process.watched), time.monotonic()
+        while True:
+            begin_s = time.monotonic()
             await asyncio.wait({canary}, timeout=slice_s)
             now_s = time.monotonic()
-            heard_at_s = now_s if was_paused(slice_s, now_s - begin_s) else max(heard_at_s, instance.answered_at_s)
-            silent_s = now_s - heard_at_s
-            busy = cpu_s(process.watched) - used_s > _BUSY_CORES * slice_s
-            if not canary.done() and silent_s >= timeout_s * (_BUSY_FACTOR if busy else 1):
-                _fail(instance, process, f"it has not answered anything for {silent_s:.0f} s (canary_timeout_s)")
+            if was_paused(slice_s, now_s - begin_s):
+                heard_at_s, silent_s = now_s, 0.0
+            elif instance.answered_at_s > heard_at_s:
+                heard_at_s, silent_s = instance.answered_at_s, now_s - instance.answered_at_s
+            else:
+                silent_s += work.idle_s(now_s - begin_s) if work else now_s - begin_s
+            if canary.done():
+                break
+            if silent_s >= timeout_s:
+                reason = f"it has not answered anything for {now_s - heard_at_s:.0f} s (canary_timeout_s)"
+                _fail(instance, process, reason)
                 return
+            work = _Work(process)  # an answer usually comes in the first slice, which so costs nothing
         canary.result()
         instance.canaries["ok"] += 1
         instance.canary_s += time.monotonic() - asked_at_s
@@ -70,6 +80,25 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
     finally:
         canary.cancel()
         await asyncio.gather(canary, return_exceptions=True)
+
+
+class _Work:
+    """What the processes do from now on: compute, wait for a processor, or neither."""
+
+    def __init__(self, process: ModelProcess) -> None:
+        self._pids = process.watched
+        self._cpu_s, self._delay_s = cpu_s(self._pids), delay_s(self._pids)
+
+    def idle_s(self, elapsed_s: float) -> float:
+        """How much of the time since then counts as silence: all of it, or a part where they compute.
+
+        Where they wait for processors, only the share that they got counts.
+        """
+        used_s = max(0.0, cpu_s(self._pids) - self._cpu_s)
+        delayed_s = max(0.0, delay_s(self._pids) - self._delay_s)
+        if used_s + delayed_s <= _BUSY_CORES * elapsed_s:
+            return elapsed_s
+        return elapsed_s / _BUSY_FACTOR * used_s / (used_s + delayed_s)
 
 
 async def _request(model: Model, instance: Instance) -> None:

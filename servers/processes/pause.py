@@ -20,6 +20,26 @@ def was_paused(expected_s: float, elapsed_s: float) -> bool:
     return elapsed_s > 2 * expected_s + _LATE_S
 
 
+class PauseClock:
+    """When this process last came out of a pause, for limits that begin anew then; a loop calls `tick` each second."""
+
+    def __init__(self, tick_s: float = 1.0) -> None:
+        self._interval_s = tick_s
+        self._tick_s: float | None = None
+        self._resumed_s = 0.0
+
+    def tick(self) -> None:
+        """Note that this process runs."""
+        self._resumed_s = self.resumed_s()
+        self._tick_s = time.monotonic()
+
+    def resumed_s(self) -> float:
+        """The end of the last pause (`time.monotonic()`); now, where no tick came since it; 0 where there was none."""
+        now_s = time.monotonic()
+        is_late = self._tick_s is not None and was_paused(self._interval_s, now_s - self._tick_s)
+        return now_s if is_late else self._resumed_s
+
+
 @contextlib.asynccontextmanager
 async def pausable_timeout(limit_s: float) -> AsyncIterator[None]:
     """As `asyncio.timeout`, but the limit begins anew after a pause. Raises TimeoutError."""

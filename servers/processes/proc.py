@@ -67,6 +67,15 @@ def cpu_s(pids: Iterable[int]) -> float:
     return sum(stat.cpu_ticks for stat in stats) / TICKS_PER_S
 
 
+def delay_s(pids: Iterable[int]) -> float:
+    """How long the threads of these processes were ready to run and had no processor, in seconds.
+
+    0 where the kernel does not count it (CONFIG_SCHED_INFO).
+    """
+    texts = [read_text(folder / "schedstat") for pid in pids for folder in (PROC / str(pid) / "task").glob("*")]
+    return sum(int(fields[1]) for text in texts if (fields := text.split())) / 1e9
+
+
 def read_text(path: Path) -> str:
     """The text of one of the kernel's small files; empty where it is gone or we may not read it."""
     try:

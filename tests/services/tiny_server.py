@@ -1,6 +1,6 @@
 """A stand-in for an engine's server, for tests only: a few routes on a Unix socket, with a worker process beside it.
 
-It streams numbered events, answers slowly, errs, or dies, as the request asks, and writes down in the folder of its
+It streams numbered events, answers slowly or with its core busy, errs, or dies, as the request asks, and writes down in the folder of its
 socket when a client left.
 
     python -m tests.services.tiny_server SOCKET
@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _stream(asked, receive, send)
     else:
         await asyncio.sleep(asked.get("wait_s", 0))
+        end_s = time.process_time() + asked.get("burn_s", 0)
+        while time.process_time() < end_s:
+            pass
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         seen = {"pid": os.getpid(), "path": scope["path"], "query": scope["query_string"].decode(), "headers": headers}
         await _answer(send, 200, {**seen, "bytes": len(body)})

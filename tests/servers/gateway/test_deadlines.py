@@ -1,5 +1,6 @@
 """No request lasts longer than it may, whoever says how long, and nothing works on after its client has left."""
 
+import concurrent.futures
 import json
 import threading
 import time
@@ -107,3 +108,12 @@ def test_a_client_that_leaves_frees_its_place(door: Door) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(str(door.client.base_url.join(CHAT)), json={"model": "one", "wait_s": 30}, timeout=0.3)
     wait_until_busy(door, running=0)
+
+
+@pytest.mark.parametrize(("wait_s", "status"), [(2.9, 200), pytest.param(30, 504, marks=pytest.mark.long)])
+def test_a_pause_of_the_front_door_gives_a_request_its_limit_anew(door: Door, wait_s: float, status: int) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(door.client.post, CHAT, json={"model": "one", "wait_s": wait_s})
+        wait_until_busy(door, running=1)
+        door.loop.call_soon_threadsafe(time.sleep, 2.7)  # what SIGSTOP and a suspended host do to the loop
+        assert answer.result().status_code == status

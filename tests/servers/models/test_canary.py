@@ -1,9 +1,13 @@
 """A process that lives and does not answer: stopped, or silent."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +82,39 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
             assert model.restarts == 0
 
     asyncio.run(run())
+
+
+def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(tmp_path: Path) -> None:
+    """A long request that needs half a second of a core, of which it gets a fifth."""
+
+    async def run() -> None:
+        async with supervising(tmp_path, TinyEngine("one"), canary_interval_s=0.1, canary_timeout_s=0.5) as supervisor:
+            model = supervisor.models["one"]
+            await wait_until_state(model, State.READY)
+            connection = model.choose().connection
+            assert connection is not None
+            with _one_core_shared_with(4, ProcessGroup(group_of(model))):
+                begin_s = time.monotonic()
+                await post(connection, "/predict", {"burn_s": 0.5})
+                assert time.monotonic() - begin_s > 1  # else the test shows nothing
+            assert (model.restarts, model.choose().canaries["failed"]) == (0, 0)
+
+    asyncio.run(run())
+
+
+@contextlib.contextmanager
+def _one_core_shared_with(count: int, group: ProcessGroup) -> Iterator[None]:
+    """Bind the group to one core, and so many processes that keep it busy."""
+    core = {min(os.sched_getaffinity(0))}
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(count)]
+    try:
+        for pid in [*(process.pid for process in busy), *(member.pid for member in group.members())]:
+            os.sched_setaffinity(pid, core)
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from servers.processes.pause import pausable_timeout
+from servers.processes.pause import PauseClock, pausable_timeout
 
 
 def test_without_a_pause_the_limit_holds() -> None:
@@ -40,3 +40,16 @@ def test_what_ends_in_time_is_not_disturbed() -> None:
         return result
 
     assert asyncio.run(run()) == "done"
+
+
+def test_a_clock_whose_ticks_stay_away_shows_a_pause_until_the_next() -> None:
+    clock = PauseClock(tick_s=0.05)
+    assert clock.resumed_s() == 0
+    clock.tick()
+    assert clock.resumed_s() == 0
+    time.sleep(0.7)  # the process does not run
+    resumed_s = time.monotonic()
+    assert clock.resumed_s() >= resumed_s
+    clock.tick()
+    end_s = clock.resumed_s()
+    assert resumed_s <= end_s == clock.resumed_s()
