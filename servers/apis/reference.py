@@ -18,6 +18,7 @@ from pathlib import Path
 from configs.errors import UserError
 
 DECODE_RULE = "expected decode_request(self, request): LitServe knows its parameter by this name"
+STREAM_RULE = "its predict yields, so it needs `stream: true`"
 AUTHORIZE_RULE = (
     "its authorize() is not supported, as no client's key leaves the front door; remove it and set auth.api_keys"
 )
@@ -46,13 +47,15 @@ class Constructor:
 class Source:
     """A class as its source shows it: the texts that it declares and the arguments of its constructor.
 
-    `obstacle` is what it gives to LitAPI's constructor that only LitServe's own server runs.
+    `obstacle` is what it gives to LitAPI's constructor that only LitServe's own server runs. `needs_stream`: its
+    predict yields, and nothing in it says whether its answers are streams.
     """
 
     summary: str
     texts: dict[str, str]
     constructor: Constructor
     obstacle: str | None = None
+    needs_stream: bool = False
 
 
 def parse(text: str) -> Reference:
@@ -136,7 +139,8 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
             if isinstance(value, str):
                 texts[statement.targets[0].id] = value
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
-    return Source(summary, texts, _constructor(node, classes), _obstacle(node, classes))
+    constructor = _constructor(node, classes)
+    return Source(summary, texts, constructor, _obstacle(node, classes), _needs_stream(node, classes))
 
 
 _OBSTACLES = {"loop": "it has a loop of its own", "mcp": "it is an MCP tool"}
@@ -155,6 +159,26 @@ def _obstacle(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> str | Non
             return _OBSTACLES[argument.arg]
     base = _base_name(node)
     return _obstacle(classes[base], classes) if base in classes and classes[base] is not node else None
+
+
+def _needs_stream(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+    family = [node]
+    while (base := classes.get(_base_name(family[-1]))) and base not in family:
+        family.append(base)
+    if _base_name(family[-1]) != "LitAPI":
+        return False  # a class that the file does not show may say it
+    parts = [part for member in family for part in ast.walk(member)]
+    names = {getattr(part, "arg", None) or getattr(part, "attr", None) for part in parts}
+    methods = [part for member in family for part in member.body]
+    predict = next((part for part in methods if getattr(part, "name", "") == "predict"), None)
+    return predict is not None and not names & {"stream", "spec"} and _yields(predict)
+
+
+def _yields(node: ast.AST) -> bool:
+    """Whether a function is a generator; functions within it are their own."""
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    parts = [part for part in ast.iter_child_nodes(node) if not isinstance(part, inner)]
+    return any(isinstance(part, ast.Yield | ast.YieldFrom) or _yields(part) for part in parts)
 
 
 def _check_methods(node: ast.ClassDef) -> None:

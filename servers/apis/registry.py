@@ -65,6 +65,11 @@ def obstacle(name: str) -> str | None:
     return reference.read(_resolve(name)).obstacle
 
 
+def needs_stream(name: str) -> bool:
+    """Whether the API's source shows that it must be streamed, and does not say so itself. Raises UserError."""
+    return reference.read(_resolve(name)).needs_stream
+
+
 def load(name: str) -> type[Any]:
     """Import the API's class, a subclass of litserve.LitAPI. Raises UserError, or whatever its module raises."""
     import litserve

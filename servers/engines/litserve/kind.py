@@ -1,10 +1,13 @@
 """The kind of engine `litserve`: a LitAPI, served by the worker host or by LitServe's own server."""
 
+import shutil
+import subprocess
 from collections.abc import Iterable
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry
+from servers.apis.reference import STREAM_RULE
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
 
@@ -22,6 +25,14 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
     except UserError as problem:
         yield "api", str(problem)
         return
+    says_stream = settings.stream or {"stream", "spec"} & settings.init.keys()
+    if not says_stream and registry.needs_stream(settings.api):
+        yield "stream", STREAM_RULE
+    if settings.accelerator in ("cuda", "gpu") and not _has_gpu():
+        yield (
+            "accelerator",
+            f"expected a GPU for {settings.accelerator!r}, nvidia-smi names none; remove it, or set cpu",
+        )
     for field in ("callbacks", "loggers"):
         for name in getattr(settings, field):
             try:
@@ -35,13 +46,32 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
 
 
 def _describe(settings: LitServeModel) -> str:
-    """How the API will be served, as far as its source shows it."""
+    """How the API will be served, as far as its source shows it, and what has no effect."""
+    count = settings.devices
+    if count not in (None, "auto", 1, [0]) and (settings.accelerator == "cpu" or not _has_gpu()):
+        return f"{_describe_serving(settings)}; devices={count} has no effect on a CPU"
+    return _describe_serving(settings)
+
+
+def _describe_serving(settings: LitServeModel) -> str:
     lacks = "no cancelling, no spans of workers, no series of their own (see docs/plugins.md)"
     if settings.serving == "litserve":
         return f"LitServe's own server: {lacks}"
     if obstacle := registry.obstacle(settings.api):
         return f"LitServe's own server, since {obstacle}: {lacks}"
     return "the worker host" if settings.serving else "the worker host, as far as its source shows"
+
+
+def _has_gpu() -> bool:
+    """What LitServe looks at as well."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return False
+    try:
+        listing = subprocess.run([program, "-L"], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listing.stdout.startswith(b"GPU") or b"\nGPU" in listing.stdout
 
 
 LITSERVE = EngineKind(

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from configs.errors import UserError
-from servers.apis.reference import AUTHORIZE_RULE, DECODE_RULE
+from servers.apis.reference import AUTHORIZE_RULE, DECODE_RULE, STREAM_RULE
 
 
 def refuse(api: Any, name: str, model: str) -> None:
@@ -15,4 +15,4 @@ def refuse(api: Any, name: str, model: str) -> None:
         raise UserError(f"api {name!r}: {AUTHORIZE_RULE}")
     is_generator = inspect.isgeneratorfunction(api.predict) or inspect.isasyncgenfunction(api.predict)
     if api.spec is None and is_generator and not api.stream:
-        raise UserError(f"api {name!r}: its predict yields, so it needs `stream: true` (models.{model}.stream)")
+        raise UserError(f"api {name!r}: {STREAM_RULE} (models.{model}.stream)")

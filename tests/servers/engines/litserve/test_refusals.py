@@ -1,13 +1,16 @@
 """What is said of a LitAPI before its setup, in one line that names the setting."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import UserError
+from configs.settings import LitServeModel
 from servers.apis import registry
 from servers.engines.litserve.api import ApiSpec, construct_api
 from servers.engines.litserve.host import devices
+from servers.engines.litserve.kind import LITSERVE
 from tests.servers.engines.litserve.child import STRANGERS
 
 
@@ -39,6 +42,50 @@ def test_a_method_that_would_not_work_is_named_by_config_check_and_at_the_start(
         construct_api(_spec(api))
     assert words in str(checked.value)
     assert words in str(constructed.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({}, "stream"),
+        ({"stream": True}, None),
+        ({"init": {"stream": True}}, None),
+        ({"stream": True, "accelerator": "cuda"}, "accelerator"),
+    ],
+)
+def test_config_check_names_what_the_start_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], field: str | None
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
+    model = LitServeModel(engine="litserve", api=f"{STRANGERS}/streams.py:CountdownAPI", **settings)
+    assert [name for name, _ in LITSERVE.check_model(model)] == ([field] if field else [])
+
+
+def test_config_check_says_which_devices_have_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for count, note in ((2, "; devices=2 has no effect on a CPU"), (1, ""), ("auto", "")):
+        model = LitServeModel(engine="litserve", api="echo", devices=count)
+        assert LITSERVE.describe_model(model) == f"the worker host, as far as its source shows{note}"
+
+
+@pytest.mark.parametrize(
+    ("text", "needs_stream"),
+    [
+        ("def predict(self, x):\n        yield x", True),
+        ("async def predict(self, x):\n        for y in x:\n            yield y", True),
+        ("def predict(self, x):\n        def inner():\n            yield x\n        return list(inner())", False),
+        (
+            "def __init__(self):\n        super().__init__(stream=True)\n    def predict(self, x):\n        yield x",
+            False,
+        ),
+        ("def setup(self, device):\n        self.stream = True\n    def predict(self, x):\n        yield x", False),
+    ],
+)
+def test_a_generator_that_says_nothing_of_streams_is_seen_in_its_source(
+    tmp_path: Path, text: str, needs_stream: bool
+) -> None:
+    (tmp_path / "written.py").write_text(f"import litserve as ls\nclass API(ls.LitAPI):\n    {text}\n")
+    assert registry.needs_stream(f"{tmp_path}/written.py:API") == needs_stream
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
