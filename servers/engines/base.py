@@ -42,8 +42,11 @@ class Rules(Protocol):
         """
         ...
 
-    def explain(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The `error` object of one of the engine's own answers, clearer where it can be."""
+    def explain(self, error: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """The `error` object of one of the engine's own answers, clearer where it can be, and a line for the log.
+
+        The line has what the clearer one leaves out, and nothing of the request's content; "" where there is nothing.
+        """
         ...
 
 
@@ -87,7 +90,10 @@ class Engine(Protocol):
         ...
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
-        """The child that serves the model from `model_dir` on the Unix socket `socket`."""
+        """The child that serves the model from `model_dir` on the Unix socket `socket`.
+
+        Raises UserError where the files show that it would not serve rightly.
+        """
         ...
 
     def connect(self, socket: Path) -> Connection:

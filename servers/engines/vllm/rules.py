@@ -18,6 +18,6 @@ class VllmRules:
         """See `Rules`."""
         return self._fields.review(path, document, refuse_unknown=refuse_unknown)
 
-    def explain(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+    def explain(self, error: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         """See `Rules`."""
-        return messages.explain(error, self._name)
+        return messages.explain(error, self._name), messages.whole(error)

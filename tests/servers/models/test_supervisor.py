@@ -51,7 +51,11 @@ def test_a_killed_process_is_noticed_at_once_and_the_model_comes_back(tmp_path: 
     asyncio.run(run())
 
 
-def test_a_model_that_never_came_up_is_not_tried_again_and_says_why(tmp_path: Path) -> None:
+def test_a_model_that_never_came_up_is_not_tried_again_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"OMP_NUM_THREADS": "0", "VLLM_SOMETHING": "1", "VLLM_API_KEY": "k", "VLLM_TOKEN": "t"}.items():
+        monkeypatch.setenv(name, value)
     broken = TinyEngine("one", argv=["-c", "raise ValueError('no such weights')"])
 
     async def run() -> Model:
@@ -61,7 +65,9 @@ def test_a_model_that_never_came_up_is_not_tried_again_and_says_why(tmp_path: Pa
 
     model = asyncio.run(run())
     assert model.state is State.FAILED
-    assert "ValueError: no such weights" in model.choose().detail
+    detail = model.choose().detail
+    assert "ValueError: no such weights" in detail
+    assert detail.endswith("(set in the environment: OMP_NUM_THREADS='0', VLLM_SOMETHING='1', VLLM_TOKEN=**********)")
     assert model.restarts == 0
 
 

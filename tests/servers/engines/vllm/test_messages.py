@@ -1,6 +1,6 @@
 """vLLM's messages, made clear. The long ones are as vLLM 0.32 spells them."""
 
-from servers.engines.vllm.messages import explain
+from servers.engines.vllm.messages import explain, whole
 
 
 def _line(kind: str, location: str, text: str) -> str:
@@ -46,6 +46,18 @@ def test_a_part_of_no_known_type_is_told_the_types_that_there_are() -> None:
     )
     text = "input.0.content.0.type: Input should be 'input_text', or 'input_image' (of 241 validation errors)"
     assert _explain(message) == (text, "input.0.content.0.type")
+
+
+def test_the_log_gets_all_that_vllm_lists_and_no_value_of_the_request() -> None:
+    at = "input.0.EasyInputMessageParam"
+    lines = [
+        _line("string_type", at, "Input should be a valid string"),
+        _line("missing", f"{at}.role", "Field required"),
+    ]
+    message = "241 validation errors:\n" + "".join(lines) + "  ...and 239 more errors"
+    text = f"241 validation errors: body.{at}: Input should be a valid string; body.{at}.role: Field required"
+    assert whole({"message": message}) == text
+    assert whole({"message": "temperature must be non-negative"}) == ""
 
 
 def test_one_error_is_a_sentence() -> None:
