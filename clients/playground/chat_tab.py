@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from clients.playground import answer, live, parts
+from clients.playground import answer, live, markdown, parts
 from clients.playground.form import Field
 from clients.playground.platform import Platform, Problem
 from clients.playground.request import Request
@@ -20,10 +20,11 @@ _PARAMETERS = (
 
 
 class ChatTab:
-    """The tab, in the current block; `models` are its two choices."""
+    """The tab, in the current block; `models` are its two choices, and `absence` says that there is none."""
 
     def __init__(self, platform: Platform, key: gr.Textbox, visit: gr.State) -> None:
         self._platform = platform
+        self.absence = gr.HTML(elem_classes="told")
         with gr.Row():
             self.models = models = [gr.Dropdown([], label="Model"), gr.Dropdown([], label="Side by side with")]
         with gr.Accordion("Parameters", open=False):
@@ -41,9 +42,9 @@ class ChatTab:
             stop = gr.Textbox("", label="stop", info="Texts that end the answer, one a line.", lines=2, max_lines=4)
         with gr.Row():
             with gr.Column(min_width=300):
-                first = _AnswerColumn("Answers", "left")
+                first = _AnswerColumn("left")
             with gr.Column(min_width=300, visible=False) as second_column:
-                second = _AnswerColumn("Answers side by side", "right")
+                second = _AnswerColumn("right")
         with gr.Row(elem_id="ask"):
             hint = "Enter sends, Shift+Enter is a new line"
             prompt = gr.Textbox("", label="Prompt", placeholder=hint, scale=8, min_width=240)
@@ -55,6 +56,8 @@ class ChatTab:
                 codes = [parts.codes()]
             with gr.Column(min_width=300, visible=False) as second_codes:
                 codes.append(parts.codes())
+        for model, column in zip(models, (first, second), strict=True):
+            model.change(lambda model: gr.Chatbot(label=model or "Answers"), model, column.chat, **parts.UPDATE)
         models[1].change(
             lambda model: [gr.Column(visible=bool(model))] * 2, models[1], [second_column, second_codes], **parts.UPDATE
         )
@@ -110,10 +113,10 @@ class ChatTab:
 class _AnswerColumn:
     """One model's chat and the figures of its last answer."""
 
-    def __init__(self, label: str, side: str) -> None:
-        # Markdown is rendered, but no HTML from the model and no formulas in dollar signs.
+    def __init__(self, side: str) -> None:
+        # Markdown is rendered, but no HTML (see `markdown`) and no formulas in dollar signs.
         self.chat = gr.Chatbot(
-            label=label,
+            label="Answers",
             height=420,
             elem_id=f"chat-{side}",
             buttons=["copy"],
@@ -131,7 +134,7 @@ async def _ask(
         figures = gr.skip() if model else parts.line(parts.NO_MODEL, "problem")
         return [gr.skip(), gr.skip(), gr.skip(), figures, gr.skip()]
     await visit.stop()
-    message = {"role": "user", "content": prompt}
+    message = {"role": "user", "content": markdown.without_html(prompt)}
     return ["", [*chat, message], [*second_chat, message] if second else gr.skip(), "", ""]
 
 
@@ -162,14 +165,13 @@ def _options(parameters: Sequence[Any]) -> dict[str, Any]:
 
 
 def _text(content: Any) -> str:
-    """A message's text, which Gradio returns in parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    """A message's text as it was, which Gradio returns in parts."""
+    parts = [{"text": content}] if isinstance(content, str) else content
+    return markdown.original("".join(part.get("text", "") for part in parts if isinstance(part, dict)))
 
 
 def _append(chat: list[dict[str, Any]], reply: answer.Answer) -> list[dict[str, Any]]:
-    return [*chat, {"role": "assistant", "content": reply.text}]
+    return [*chat, {"role": "assistant", "content": markdown.without_html(reply.text)}]
 
 
 def _figures(reply: answer.Answer) -> str:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from clients.documents import Gpu, Hardware, ModelStatus, Percentiles, Status
 
 HISTORY_S = 300.0
+TEXT_PATHS = ("/v1/chat/completions", "/v1/completions")
 _MIN_SPAN_S = 60.0  # a chart begins with this span, and grows
 _GAP_S = 10.0  # a chart's line breaks where no sample came for so long
 _WIDTH, _HEIGHT = 120.0, 28.0
@@ -32,13 +33,14 @@ Part = TypeVar("Part")  # a model, the host or a GPU
 class _Tile(Generic[Part]):
     """A figure of a part of the status: one value or two, such as p50 and p95, and a chart of the first.
 
-    `min_top` is the smallest value at the top of the chart.
+    `min_top` is the smallest value at the top of the chart. `of_text`: only models that write text have it.
     """
 
     label: str
     read: Callable[[Part], Sequence[float | None]]
     write: Callable[[float], str] = "{:,.0f}".format
     min_top: float = 1.0
+    of_text: bool = False
 
 
 def seconds(value: float) -> str:
@@ -64,7 +66,10 @@ _MODEL: Sequence[_Tile[ModelStatus]] = (
     _Tile("running / waiting", lambda model: (model.running, model.waiting)),
     _Tile("requests/s", lambda model: (model.recent.requests_per_s if model.recent else None,), "{:,.2f}".format),
     _Tile(
-        "output tokens/s", lambda model: (model.recent.output_tokens_per_s if model.recent else None,), "{:,.1f}".format
+        "output tokens/s",
+        lambda model: (model.recent.output_tokens_per_s if model.recent else None,),
+        "{:,.1f}".format,
+        of_text=True,
     ),
     _Tile(
         "duration p50 / p95",
@@ -72,7 +77,13 @@ _MODEL: Sequence[_Tile[ModelStatus]] = (
         seconds,
         0.01,
     ),
-    _Tile("ttft p50 / p95", lambda model: _percentiles(model.recent.ttft_s if model.recent else None), seconds, 0.01),
+    _Tile(
+        "ttft p50 / p95",
+        lambda model: _percentiles(model.recent.ttft_s if model.recent else None),
+        seconds,
+        0.01,
+        of_text=True,
+    ),
     _Tile("CPU cores", lambda model: (model.cpu_cores,), "{:,.2f}".format),
     _Tile("memory", lambda model: (model.memory_bytes,), _bytes),
 )
@@ -88,30 +99,42 @@ _GPU: Sequence[_Tile[Gpu]] = (
 
 
 def draw(samples: Sequence[Sample], problem: str | None = None) -> str:
-    """The page's HTML: a group of tiles for each model of the newest sample, for the host and each of its GPUs."""
+    """The page's HTML: a group of tiles for each model of the newest sample, for the host and each of its GPUs.
+
+    With a problem the platform does not answer: states and figures are not known then, and the charts end.
+    """
     alert = f'<p class="problem" role="alert">{html.escape(problem)}</p>' if problem else ""
     if not samples:
         return alert or "<p>Nothing has been seen yet.</p>"
     newest = samples[-1].status
-    return alert + "".join(_model(samples, model) for model in newest.models) + _hardware(samples, newest.hardware)
+    is_known = problem is None
+    groups = "".join(_model(samples, model, is_known) for model in newest.models)
+    groups += _hardware(samples, newest.hardware, is_known)
+    return alert + (groups if is_known else f'<div class="unknown">{groups}</div>')
 
 
-def _model(samples: Sequence[Sample], model: ModelStatus) -> str:
+def writes_text(model: ModelStatus) -> bool:
+    """Whether the model answers with text of its own; one without paths, not being up, goes by its kind."""
+    return any(path.startswith(TEXT_PATHS) for path in model.paths) or (not model.paths and model.kind == "vllm")
+
+
+def _model(samples: Sequence[Sample], model: ModelStatus, is_known: bool) -> str:
     series = [(sample.at_s, _find(sample.status.models, "name", model.name)) for sample in samples]
-    state = html.escape(model.state)
+    state = html.escape(model.state) if is_known else "unknown"
     head = f'{html.escape(model.name)} <span class="state {state}">{state}</span>'
-    return _group(head, html.escape(model.detail), _MODEL, model, series)
+    tiles = [tile for tile in _MODEL if writes_text(model) or not tile.of_text]
+    return _group(head, html.escape(model.detail) if is_known else "", tiles, model, series, is_known)
 
 
-def _hardware(samples: Sequence[Sample], hardware: Hardware | None) -> str:
+def _hardware(samples: Sequence[Sample], hardware: Hardware | None, is_known: bool) -> str:
     hosts = [(sample.at_s, sample.status.hardware) for sample in samples]
-    groups = _group("host", "", _HOST, hardware, hosts)
+    groups = _group("host", "", _HOST, hardware, hosts, is_known)
     for gpu in hardware.gpus if hardware else []:
         series = [(at_s, _find(host.gpus if host else [], "index", gpu.index)) for at_s, host in hosts]
         notes = [gpu.name or "", f"of {gpu.model}" if gpu.model else ""]
         notes += ["shared" if gpu.shared else "", "lost" if gpu.lost else ""]
         detail = html.escape(", ".join(note for note in notes if note))
-        groups += _group(f"GPU {gpu.index}", detail, _GPU, gpu, series)
+        groups += _group(f"GPU {gpu.index}", detail, _GPU, gpu, series, is_known)
     return groups
 
 
@@ -120,12 +143,18 @@ def _find(parts: Sequence[Part], field: str, value: str | int) -> Part | None:
 
 
 def _group(
-    head: str, detail: str, tiles: Sequence[_Tile[Part]], newest: Part, series: Sequence[tuple[float, Part | None]]
+    head: str,
+    detail: str,
+    tiles: Sequence[_Tile[Part]],
+    newest: Part,
+    series: Sequence[tuple[float, Part | None]],
+    is_known: bool,
 ) -> str:
     """Tiles with the figures of the newest part; the part in the series is None where a status did not have it."""
     body = ""
     for tile in tiles:
-        text = " / ".join("-" if value is None else tile.write(value) for value in tile.read(newest))
+        values = [value if is_known else None for value in tile.read(newest)]
+        text = " / ".join("-" if value is None else tile.write(value) for value in values)
         points = [(at_s, None if part is None else tile.read(part)[0]) for at_s, part in series]
         label = html.escape(tile.label)
         chart = _chart(points, tile.min_top, label)

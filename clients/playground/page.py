@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from clients.documents import ModelStatus
+from clients.documents import ModelStatus, Status
 from clients.playground import live, parts
 from clients.playground.chat_tab import ChatTab
 from clients.playground.platform import Platform, Problem
@@ -19,7 +19,8 @@ from clients.playground.similarity_tab import SimilarityTab
 from clients.playground.visit import Visit
 
 TITLE = "Litport playground"
-_CHAT, _COMPLETIONS, _EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+_EMBEDDINGS = "/v1/embeddings"
+_KINDS = ("chat model", "model with a route /predict/", "embedding model")
 _REFRESH_S = 2.0
 
 
@@ -52,13 +53,14 @@ class Page:
                 similarity = SimilarityTab(platform, key)
             with gr.Tab("Live", elem_id="tab-live"):
                 tiles = gr.HTML(live.draw([]), elem_id="live")
-            timer.tick(self._sample, [visit, key], tiles, **parts.UPDATE)
+            timer.tick(self._sample, [visit, key], [state_line, tiles], **parts.UPDATE)
             choices = [*chat.models, predict.model, similarity.model]
+            absences = [chat.absence, predict.absence, similarity.absence]
             gr.on(
                 [self.blocks.load, refresh.click, key.submit],
                 self._refresh,
                 [key, *choices],
-                [state_line, key_row, *choices],
+                [state_line, key_row, *absences, *choices],
                 **parts.UPDATE,
             )
 
@@ -68,33 +70,43 @@ class Page:
             status = await self._platform.status(key)
         except Problem as problem:
             key_row = gr.Row(visible=True) if problem.status == 401 else gr.skip()
-            return [parts.line(str(problem), "problem"), key_row, *(gr.skip() for _ in selection)]
+            return [parts.line(str(problem), "problem"), key_row, *(gr.skip() for _ in (*_KINDS, *selection))]
         models = status.models
-        ready = sum(model.state == "ready" for model in models)
-        line = parts.line(f"{ready} of {len(models)} models ready at {self._platform.url}")
-        chats, predicts = _choices(models, (_CHAT, _COMPLETIONS), "vllm"), _choices(models, ("/predict/",), "litserve")
-        lists = [chats, [("none", ""), *chats], predicts, _choices(models, (_EMBEDDINGS,), "")]
+        chats = [_choice(model) for model in models if live.writes_text(model)]
+        predicts, embeddings = _choices(models, ("/predict/",), "litserve"), _choices(models, (_EMBEDDINGS,), "")
+        lists = [chats, [("none", ""), *chats], predicts, embeddings]
+        absences = [parts.absence(*pair) for pair in zip(_KINDS, (chats, predicts, embeddings), strict=True)]
         updates = [
             gr.Dropdown(choices=choices, value=_still(before, choices))
             for before, choices in zip(selection, lists, strict=True)
         ]
-        return [line, gr.skip(), *updates]
+        return [self._state_line(status), gr.skip(), *absences, *updates]
 
-    async def _sample(self, visit: Visit, key: str | None) -> str:
+    def _state_line(self, status: Status) -> str:
+        ready = sum(model.state == "ready" for model in status.models)
+        return parts.line(f"{ready} of {len(status.models)} models ready at {self._platform.url}")
+
+    async def _sample(self, visit: Visit, key: str | None) -> list[str]:
+        """How many models are ready, and the tiles; where the platform does not answer, both say so."""
         try:
             status = await self._platform.status(key)
         except Problem as problem:
-            return live.draw(visit.samples, str(problem))
+            return [parts.line(str(problem), "problem"), live.draw(visit.samples, str(problem))]
         now_s = time.monotonic()
         visit.samples = [sample for sample in visit.samples if now_s - sample.at_s < live.HISTORY_S]
         visit.samples.append(live.Sample(now_s, status))
-        return live.draw(visit.samples)
+        return [self._state_line(status), live.draw(visit.samples)]
+
+
+def _choice(model: ModelStatus) -> tuple[str, str]:
+    """Label and name."""
+    return model.name if model.state == "ready" else f"{model.name} ({model.state})", model.name
 
 
 def _choices(models: Sequence[ModelStatus], routes: tuple[str, ...], kind: str) -> list[tuple[str, str]]:
     """Label and name of the models with one of the routes; a model without routes, not being up, goes by its kind."""
     return [
-        (model.name if model.state == "ready" else f"{model.name} ({model.state})", model.name)
+        _choice(model)
         for model in models
         if any(path.startswith(routes) for path in model.paths) or (not model.paths and model.kind == kind)
     ]

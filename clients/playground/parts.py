@@ -1,6 +1,7 @@
 """Parts of several tabs: a line of text, and a request as code."""
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,11 @@ def line(text: str, kind: str = "figures") -> str:
     """A line of HTML that a screen reader announces; `kind` is figures or problem."""
     role = "alert" if kind == "problem" else "status"
     return f'<p class="{kind}" role="{role}">{html.escape(text)}</p>' if text else ""
+
+
+def absence(kind: str, choices: Sequence[object]) -> str:
+    """What a tab says of a kind of model that is not served; "" where there is one."""
+    return "" if choices else line(f"No {kind} is served by this platform.", "problem")
 
 
 def codes() -> list[gr.Code]:

@@ -12,13 +12,19 @@ from clients.playground.form import Field, Form, form_of
 from clients.playground.platform import Platform, Problem
 
 _UPDATE_EVERY_S = 0.2
+# The line, the labels, the answer and the request as code, as they are before a model has answered.
+_NOTHING = ("", gr.Label(visible=False), gr.Code(visible=False), "", "")
 
 
 class PredictTab:
-    """The tab, in the current block; `model` is its choice. When `state_line` changes, the form is made again."""
+    """The tab, in the current block; `model` is its choice, and `absence` says that there is none.
+
+    When `state_line` changes, the form is made again.
+    """
 
     def __init__(self, platform: Platform, key: gr.Textbox, state_line: gr.HTML) -> None:
         self._platform = platform
+        self.absence = gr.HTML(elem_classes="told")
         with gr.Row():
             self.model = gr.Dropdown([], label="Model", scale=4)
             as_json = gr.Checkbox(label="as JSON", scale=0, min_width=130)
@@ -57,7 +63,7 @@ class PredictTab:
             [self.model.change, state_line.change],
             self._make_form,
             [key, self.model, form],
-            [form, line],
+            [form, line, bars, text, *codes],
             trigger_mode="always_last",
             **parts.UPDATE,
         )
@@ -65,13 +71,16 @@ class PredictTab:
     async def _make_form(self, key: str | None, model: str | None, before: Form | None) -> list[Any]:
         """The model's form; an equal one keeps its inputs."""
         if not model:
-            return [None, ""]
+            return [None, *_NOTHING]
+        path = f"/predict/{model}"
+        # What another model answered goes.
+        shown = [gr.skip()] * len(_NOTHING) if before is not None and before.path == path else list(_NOTHING)
         try:
-            form = form_of(await self._platform.openapi(key), f"/predict/{model}")
+            form = form_of(await self._platform.openapi(key), path)
         except Problem as problem:
-            return [None, parts.line(str(problem), "problem")]
+            return [gr.skip(), parts.line(str(problem), "problem"), *shown[1:]]
         same = before is not None and (before.path, before.fields) == (form.path, form.fields)
-        return [gr.skip() if same else form, ""]
+        return [gr.skip() if same else form, *shown]
 
     async def _predict(self, form: Form, key: str | None, values: Sequence[Any]) -> AsyncIterator[list[Any]]:
         """The duration, the labels as bars, the answer as it arrives, and the request as code."""

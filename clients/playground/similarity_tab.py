@@ -16,10 +16,11 @@ _MAX_SENTENCES = 30
 
 
 class SimilarityTab:
-    """The tab for embedding models, in the current block; `model` is its choice."""
+    """The tab for embedding models, in the current block; `model` is its choice, `absence` says that there is none."""
 
     def __init__(self, platform: Platform, key: gr.Textbox) -> None:
         self._platform = platform
+        self.absence = gr.HTML(elem_classes="told")
         self.model = gr.Dropdown([], label="Model")
         text = gr.Textbox(
             "A cat sits on the mat.\nA kitten rests on a rug.\nShares fell on Monday.",

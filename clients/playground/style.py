@@ -38,17 +38,17 @@ p.problem { color: #b42318; border-left: 3px solid currentColor; padding-left: .
 .group .detail { margin: 0 0 .35rem; font-size: .8125rem; }
 .state { font-size: .75rem; font-weight: 500; padding: .1rem .45rem; border-radius: 99px; margin-left: .3rem;
   color: #7a4b00; background: #fdefd0; }
+div.unknown { opacity: .6; }
 .state.ready { color: #0b5d33; background: #d9f2e3; }
 .state.failed { color: #8f1d14; background: #fde1de; }
 .dark .state { color: #f5cf8a; background: #453111; }
 .dark .state.ready { color: #8fe0b3; background: #123c26; }
 .dark .state.failed { color: #ffb3aa; background: #4a1a15; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(156px, 1fr)); gap: .5rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(172px, 46%), 1fr)); gap: .5rem; }
 .tile { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: .45rem .6rem .35rem;
   background: var(--block-background-fill); min-width: 0; }
 .tile span { display: block; font-size: .75rem; color: var(--body-text-color-subdued); }
-.tile b { display: block; font-size: .9rem; font-weight: 600; font-variant-numeric: tabular-nums;
-  white-space: nowrap; }
+.tile b { display: block; font-size: .9rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tile svg { display: block; width: 100%; height: 28px; margin-top: .2rem;
   border-bottom: 1px solid var(--border-color-primary); }
 .tile path { fill: none; stroke: var(--color-accent); stroke-width: 1.5; vector-effect: non-scaling-stroke; }

@@ -61,6 +61,8 @@ class VllmEngine:
         # a list of allowed domains; this one does not exist.
         options: dict[str, Any] = {"allowed-media-domains": ["media-urls-are-off.invalid"]}
         options["enable-prompt-tokens-details"] = True  # how many tokens came from the cache; it costs nothing
+        if self.settings.on_overflow == "refuse":
+            options["enable-scale-out"] = True  # has the route that counts the prompt of /v1/responses
         if self._is_traced():
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
         options |= self.settings.args  # in vLLM's spelling

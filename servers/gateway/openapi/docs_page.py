@@ -111,8 +111,23 @@ _TEXTS = {
 #ask button { font: inherit; padding: 0.2em 1em; }
 #problem { color: #b00020; }
 .swagger-ui .info { margin: 20px 0; }
+html { color-scheme: light dark; }
+html.dark-mode { background: #1c2022; color: #e4e6e6; }
+html.dark-mode #problem { color: #ff9d92; }
+@media (max-width: 600px) {
+  #ask, #problem { margin: 1em; }
+  #ask input { width: 100%; box-sizing: border-box; margin-bottom: 0.5em; }
+  .swagger-ui .wrapper, .swagger-ui .opblock-tag { padding-left: 8px; padding-right: 8px; }
+  .swagger-ui .response-col_links { display: none; }
+  .swagger-ui table.parameters, .swagger-ui table.responses-table { display: block; overflow-x: auto; }
+}
 """,
     "page.js": """"use strict";
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+
 const ask = document.getElementById("ask");
 const input = document.getElementById("key");
 

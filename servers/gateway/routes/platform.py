@@ -4,6 +4,7 @@ from functools import partial
 from urllib.parse import unquote
 
 from clients import documents
+from servers.gateway import home_page
 from servers.gateway.directory import entries
 from servers.gateway.exchange import Exchange
 from servers.gateway.openapi import docs_page
@@ -42,7 +43,14 @@ async def _openapi(exchange: Exchange) -> None:
 
 
 async def _docs(exchange: Exchange) -> None:
-    file = docs_page.file(exchange.request.path, exchange.gateway.needs_key)
+    await _send(exchange, docs_page.file(exchange.request.path, exchange.gateway.needs_key))
+
+
+async def _home(exchange: Exchange) -> None:
+    await _send(exchange, home_page.page(exchange.gateway.status(), exchange.gateway.needs_key))
+
+
+async def _send(exchange: Exchange, file: docs_page.File) -> None:
     await exchange.response.start(200, file.headers())
     await exchange.response.finish(file.body)
 
@@ -91,5 +99,6 @@ ROUTES = (
         answer=documents.ModelEntry,
     ),
     _route("/openapi.json", handler=_openapi),
+    _route("/", handler=_home, needs_key=False),
     *(_route(path, handler=_docs, needs_key=False, label="/docs") for path in sorted(docs_page.PATHS)),
 )

@@ -76,6 +76,8 @@ def test_the_key_is_asked_for_used_and_kept_nowhere(visit: Visit, playground: Pl
     page.get_by_role("button", name="The request as code").first.click()
     expect(page.locator(".curl .cm-content").first).to_contain_text('"Authorization: Bearer $OPENAI_API_KEY"')
     expect(page.locator(".python .cm-content").first).to_contain_text("client = OpenAI(base_url=")
+    page.get_by_role("tab", name="Similarity").click()
+    expect(page.locator("#tab-similarity")).to_contain_text("No embedding model is served by this platform.")
     page.get_by_role("tab", name="Live").click()
     expect(page.locator("#live")).to_contain_text("parrot")
     assert ALICE not in page.content() + page.evaluate(STORED) + " ".join(urls)

@@ -57,6 +57,25 @@ def figures(page: str) -> dict[str, str]:
     return dict(re.findall(r"<span>([^<]*)</span><b>([^<]*)</b>", page))
 
 
+def test_only_a_model_that_writes_text_has_figures_of_tokens() -> None:
+    tokens = {"output tokens/s", "ttft p50 / p95"}
+    for kind, paths, has_tokens in (
+        ("litserve", ["/predict/m"], False),
+        ("litserve", ["/v1/chat/completions", "/predict/m"], True),
+        ("vllm", [], True),
+        ("vllm", ["/v1/embeddings"], False),
+    ):
+        page = draw([sample(0, {"models": [{**MODEL, "kind": kind, "paths": paths}]})])
+        assert tokens & set(figures(page)) == (tokens if has_tokens else set())
+
+
+def test_what_a_platform_that_does_not_answer_said_before_is_not_shown_as_true() -> None:
+    page = draw([sample(0, NEW)], "Nothing answers.")
+    assert "Nothing answers." in page
+    assert '<span class="state unknown">unknown</span>' in page
+    assert set(figures(page).values()) == {"-", "- / -"}
+
+
 def test_a_platform_that_says_little_is_shown_with_dashes() -> None:
     shown = figures(draw([sample(0, OLD)]))
     assert shown.pop("running / waiting") == "1 / 0"
@@ -91,6 +110,7 @@ def test_a_chart_has_a_gap_where_nothing_is_known() -> None:
 
 def test_words_of_others_are_text() -> None:
     model = {**MODEL, "name": "<b>", "state": "<i>", "detail": "<script>"}
-    page = draw([sample(0, {"models": [model]})], "<u>")
-    assert re.findall(r"<(?:b>&|script|i>|u>)", page) == []
-    assert "&lt;script&gt;" in page
+    for problem in (None, "<u>"):
+        page = draw([sample(0, {"models": [model]})], problem)
+        assert re.findall(r"<(?:b>&|script|i>|u>)", page) == []
+        assert ("&lt;u&gt;" if problem else "&lt;script&gt;") in page

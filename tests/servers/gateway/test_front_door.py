@@ -115,9 +115,18 @@ def test_a_route_that_the_model_does_not_have_names_those_it_has(door: Door) -> 
     assert "it serves /v1/embeddings" in str(error["message"])
 
 
-@pytest.mark.parametrize("path", ["/invocations", "/sleep", "/v1/load_lora_adapter", "/metrics", "/redoc", "/v1", "/"])
+@pytest.mark.parametrize("path", ["/invocations", "/sleep", "/v1/load_lora_adapter", "/metrics", "/redoc", "/v1"])
 def test_what_is_not_allowed_is_not_there(door: Door, path: str) -> None:
     assert error_of(door.client.post(path, json={"model": "org/one"}), 404)["code"] == "unknown_route"
+
+
+def test_the_page_at_the_root_names_the_models_and_the_documentation(door: Door) -> None:
+    page = door.client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for text in ("org/one", "/predict/org/one", "2 of 2 models ready", 'href="docs"', "litport playground --url"):
+        assert text in page.text
+    assert door.client.post("/").headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize(

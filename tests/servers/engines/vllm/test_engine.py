@@ -63,6 +63,12 @@ def test_what_the_settings_say_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(word.startswith("--kv-cache") for word in argv)
 
 
+def test_to_refuse_what_overflows_vllm_gets_the_route_that_counts_a_response() -> None:
+    for on_overflow, count in (("cut", 0), ("refuse", 1)):
+        model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", "on_overflow": on_overflow})
+        assert VllmEngine("chat", model).command(None, Path("/run/0.sock")).argv.count("--enable-scale-out") == count
+
+
 def test_on_a_cpu_the_libraries_that_are_there_are_preloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libiomp5.so").touch()

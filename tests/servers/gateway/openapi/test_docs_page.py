@@ -101,6 +101,10 @@ def test_files_are_kept_for_as_long_as_they_are_the_same_and_the_page_is_not(key
 
 
 def test_what_it_shows_does_need_a_key(keyed: Platform) -> None:
+    home = httpx.get(f"{keyed.url}/", timeout=10)
+    assert home.status_code == 200
+    assert "This server wants a key" in home.text
+    assert "echo" not in home.text
     assert httpx.get(f"{keyed.url}/openapi.json", timeout=10).status_code == 401
     allowed = httpx.get(f"{keyed.url}/openapi.json", headers={"x-api-key": KEY}, timeout=10)
     assert allowed.json()["security"] == [{"key": []}]
@@ -136,6 +140,23 @@ def test_every_operation_is_shown_and_nothing_is_complained_about_or_loaded_from
     assert {urlsplit(url).netloc for url in window.asked} == {urlsplit(small.url).netloc}
     assert not window.page.locator("#ask").is_visible()
     assert window.page.locator(".authorize").count() == 0, "there is nothing to authorize with"
+
+
+@NEEDS_CHROMIUM
+@pytest.mark.parametrize("path", ["", "docs"])
+def test_the_pages_fit_a_narrow_window_and_follow_the_dark_scheme(small: Platform, browser: Browser, path: str) -> None:
+    with browser.new_context(viewport={"width": 400, "height": 900}, color_scheme="dark") as context:
+        page = context.new_page()
+        page.goto(f"{small.url}/{path}")
+        page.locator(".opblock" if path else "h1").first.wait_for()
+        if path:
+            page.locator(".opblock-summary-control").first.click()
+            page.locator("button.execute").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        for element in ("body", "documentElement"):
+            colour = page.evaluate(f"getComputedStyle(document.{element}).backgroundColor")
+            red, green, blue, *opacity = map(int, re.findall(r"\d+", colour))
+            assert opacity == [0] or max(red, green, blue) < 60
 
 
 @NEEDS_CHROMIUM
