@@ -156,8 +156,8 @@ def starting_platform(
     left_over = {"VLLM_API_KEY": "left-over", "VLLM_HOST_IP": "192.0.2.1", "LIT_SERVER_API_KEY": "left-over"}
     environ = {**collector.environ, **two_gpus.environ, **left_over}
     arguments = ("--server.cache_dir", str(model_cache), "--telemetry.audit_file", str(folder / "audit.jsonl"))
-    arguments += ("--models.smollm2-135m-instruct.args.enable-scale-out=true",)  # as `on_overflow: refuse` does
-    with starting(folder, *served, *arguments, environ=environ) as platform:
+    counts_responses = "--models.smollm2-135m-instruct.args.enable-scale-out=true"  # as `on_overflow: refuse` does
+    with starting(folder, *served, *arguments, counts_responses, environ=environ) as platform:
         yield platform
 
 
