@@ -5,17 +5,16 @@ part that does the work.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from benchmarks.arguments import add_bench
+from configs.arguments import SETTINGS, TARGET, Parser, add_chat_options, add_examples, refuse_habits, seconds
 
 if TYPE_CHECKING:
     from configs.settings import LitportSettings
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 
 _TAKE_SETTINGS = {("config", "check"), ("config", "show"), ("bench", "run"), ("bench", "load")}
-_SETTINGS = (
-    "Any setting can follow as --section.name VALUE, as in --server.port 18080; `litport config show` lists them."
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides: list[str] = []
     from configs.errors import UserError
 
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     try:
-        if arguments[:1] == ["serve"] or tuple(arguments[:2]) in _TAKE_SETTINGS:
+        if arguments[:1] in (["serve"], ["run"]) or tuple(arguments[:2]) in _TAKE_SETTINGS:
             from configs.sources import split_overrides
 
             arguments, overrides = split_overrides(arguments)
-            _refuse_habits(arguments)
+            refuse_habits(arguments)
         options = _parser().parse_args(arguments)
         options.overrides = overrides
         return int(options.run(options) or 0)
@@ -53,37 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-class _Parser(argparse.ArgumentParser):
-    """Names the nearest command where there is none of the name that came."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake and exit with status 2."""
-        if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            from configs.names import nearest
-
-            if suggestion := nearest(match[1], re.findall(r"[\w-]+", match[2])):
-                message = f"{match[1]}: no such command; did you mean {suggestion}?"
-        super().error(message)
-
-
-# What users of `vllm serve` write, and the setting here; any other option of vLLM's belongs to a model.
-_HABITS = {"--host": "--server.host", "--port": "--server.port", "--api-key": "--auth.api_keys"}
-
-
-def _refuse_habits(arguments: Sequence[str]) -> None:
-    """Raises UserError for an option of `vllm serve` that is a setting here."""
-    from configs.errors import UserError
-
-    if arguments[:1] != ["serve"]:
-        return
-    for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
-        if name != "--help":
-            setting = _HABITS.get(name, f"--models.NAME.args.{name.removeprefix('--')}")
-            raise UserError(f"{name}: no such option; did you mean {setting}?")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="litport",
         description="Every model on one port: LLMs through vLLM, everything else through LitServe.",
         allow_abbrev=False,
@@ -91,25 +60,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"litport {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serve = commands.add_parser("serve", help="serve recipes, models and APIs on one port", epilog=_SETTINGS)
-    serve.add_argument("targets", nargs="+", metavar="TARGET", help=_TARGET)
+    serve = commands.add_parser("serve", help="serve recipes, models and APIs on one port", epilog=SETTINGS)
+    serve.add_argument("targets", nargs="+", metavar="TARGET", help=TARGET)
     serve.set_defaults(run=_serve)
+
+    run = commands.add_parser("run", help="serve a model and talk to it, until the end of the talk", epilog=SETTINGS)
+    run.add_argument("target", metavar="TARGET", help=TARGET)
+    add_chat_options(run)
+    run.set_defaults(run=_run)
 
     status = commands.add_parser("status", help="models, states, addresses, pace and memory of a running platform")
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the whole document")
     form.add_argument(
-        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
+        "--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
     )
     _add_connection(status)
     status.set_defaults(run=_status)
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.add_argument("model", metavar="MODEL")
-    chat.add_argument("prompt", nargs="?", metavar="PROMPT", help="one question; without it, a conversation")
-    chat.add_argument("--system", help="the system message")
-    chat.add_argument("--max-tokens", type=int, help="the longest answer, in tokens")
-    chat.add_argument("--temperature", type=float)
+    add_chat_options(chat)
     _add_connection(chat)
     chat.set_defaults(run=_chat)
 
@@ -127,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_connection(playground)
     playground.set_defaults(run=_playground)
 
-    add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"), _SETTINGS)
+    add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"), SETTINGS)
 
     models = commands.add_parser("models", help="the model store: list, pull, rm, path")
     actions = models.add_subparsers(metavar="ACTION", required=True)
@@ -158,26 +129,21 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "validate everything that `serve` would, without starting anything"),
         ("show", "every value with where it came from"),
     ):
-        sub = actions.add_parser(action, help=summary, epilog=_SETTINGS)
-        sub.add_argument("targets", nargs="*", metavar="TARGET", help=_TARGET)
+        sub = actions.add_parser(action, help=summary, epilog=SETTINGS)
+        sub.add_argument("targets", nargs="*", metavar="TARGET", help=TARGET)
         sub.set_defaults(run=_config, action=action)
     actions.add_parser("schema", help="the JSON schema of a recipe").set_defaults(run=_config, action="schema")
 
     doctor = commands.add_parser("doctor", help="what this machine has, what would be chosen, what is wrong")
     doctor.set_defaults(run=_doctor)
+    completion = commands.add_parser("completion", help="a script that completes commands and options in a shell")
+    completion.add_argument("shell", choices=("bash", "zsh"))
+    completion.set_defaults(run=_completion)
+    commands.add_parser("help", help="the help of a command").add_argument("command", nargs="*", metavar="COMMAND")
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=lambda _: print(f"litport {VERSION}"))
+    add_examples(parser)
     return parser
-
-
-_TARGET = "a recipe (.yaml), a model (catalog name, org/name, path, pypi:name==version), or an API (./file.py:Class)"
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0.1 <= (seconds := float(text)) <= 86400:
-            return seconds
-    raise argparse.ArgumentTypeError(f"expected seconds from 0.1 to 86400, got {text!r}")
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
@@ -193,6 +159,16 @@ def _serve(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.targets, arguments.overrides)
     logs.configure(loaded.settings.telemetry)
     return platform.serve(loaded, lambda: load(arguments.targets, arguments.overrides), VERSION)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from clients import chat
+    from servers.platform import session
+    from servers.platform.targets import load
+
+    options = chat.Options(arguments.system, arguments.max_tokens, arguments.temperature)
+    loaded = load([arguments.target], arguments.overrides)
+    return session.run(loaded, [arguments.target, *arguments.overrides], options, arguments.prompt)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -286,6 +262,18 @@ def _config(arguments: argparse.Namespace) -> None:
         return
     check(loaded)
     print("\n".join(describe(loaded)))
+
+
+def _completion(arguments: argparse.Namespace) -> None:
+    from configs.completion import script, setting_options
+    from servers.apis.registry import BUILT_IN
+    from servers.store.catalog import CATALOG
+
+    names, settings = [*CATALOG], setting_options()
+    values = dict.fromkeys(("config check", "config show", "bench run", "bench load"), settings)
+    values |= {"serve": [*names, *BUILT_IN, *settings], "run": [*names, *settings]}
+    values |= {f"models {action}": names for action in ("pull", "rm", "path")}
+    print(script(_parser(), arguments.shell, values), end="")
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -23,4 +23,4 @@ def message_of(text: str) -> str:
         document = json.loads(text)
         return str(document["error"]["message"] if "error" in document else document["detail"])
     except (ValueError, KeyError, TypeError):
-        return text[:500]
+        return " ".join(text.split())[:500]

@@ -1,18 +1,23 @@
 """The command line as a stranger meets it."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from configs.arguments import EXAMPLES, commands
 from configs.errors import UserError
 from configs.settings import Auth
+from configs.sources import split_overrides
+from litport import _parser, main
 from servers.gateway.keys import Keyring
 from servers.platform.targets import load
 from tests.conftest import LITPORT, litport
 from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
+from tests.services.terminal import terminal
 from tests.services.tiny_engine import TinyEngine
 
 
@@ -114,6 +119,7 @@ def test_commands_without_a_key_say_how_to_give_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (("list",), "litport: error: list: no such command; did you mean models list?"),
         (("serv", "echo"), "litport: error: serv: no such command; did you mean serve?"),
         (("models", "pul", "x"), "litport models: error: pul: no such command; did you mean pull?"),
         (("serve", "m", "--port", "80"), "litport: --port: no such option; did you mean --server.port?"),
@@ -126,6 +132,41 @@ def test_commands_without_a_key_say_how_to_give_one(tmp_path: Path) -> None:
 def test_a_near_miss_is_told_what_was_meant(words: tuple[str, ...], line: str) -> None:
     ended = litport(*words)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, line)
+
+
+def test_the_help_of_every_command_has_an_example_that_can_be_parsed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = _parser()
+    for name, sub in commands(parser):
+        assert "\nexample:\n  " in sub.format_help(), name
+        words = shlex.split(EXAMPLES[name].removeprefix("source <(").rstrip(")").partition(" >")[0])
+        assert words[0] == "litport"
+        parser.parse_args(split_overrides(words[1:])[0])
+    assert not EXAMPLES.keys() - dict(commands(parser)).keys()
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", "models", "pull"])
+    assert capsys.readouterr().out.startswith("usage: litport models pull")
+
+
+def test_a_shell_completes_commands_options_models_and_settings() -> None:
+    script = litport("completion", "bash").stdout
+    lines = (
+        "litport se",
+        "litport bench run --r",
+        "litport models pull smo",
+        "litport serve a --server.po",
+        "litport x ./",
+    )
+    loop = """; do COMP_WORDS=($line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _litport; echo "${COMPREPLY[*]}"; done"""
+    program = f"{script}for line in {shlex.join(lines)}{loop}"
+    ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.splitlines() == ["serve", "--require-parity", "smollm2-135m-instruct", "--server.port", ""]
+
+
+def test_the_models_fit_a_terminal_of_50_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITPORT_SERVER__CACHE_DIR", str(tmp_path))
+    with terminal("models", "ls", columns=50) as screen:
+        assert screen.end() == 0
+    assert "MODEL               ON DISK     WHAT" in screen.output.replace("\x1b[1m", "").replace("\x1b[0m", "")
 
 
 def test_an_address_needs_no_scheme_and_may_be_that_of_openais_sdk(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from servers.store.manifest import StoredModel
 from servers.store.progress import Progress, Report
 from servers.store.store import Store
 
+_TEXT = 16  # columns of a terminal that the last column of a table needs
+
 
 def list_models(cache_dir: Path) -> None:
     """Print the catalog and the models of the store, one a line."""
@@ -42,11 +44,19 @@ def list_models(cache_dir: Path) -> None:
     if not console.is_terminal:
         sys.stdout.writelines("\t".join(row) + "\n" for row in [heading, *rows])
         return
+    # On a narrow terminal the columns that matter least go first; what is left folds.
+    columns = list(range(len(heading)))
+    for title in ("REVISION", "LICENCE", "ENGINE"):
+        if (
+            sum(max(len(row[column]) for row in [heading, *rows]) + 2 for column in columns[:-1]) + _TEXT
+            > console.width
+        ):
+            columns.remove(heading.index(title))
     table = Table(box=None, pad_edge=False)
-    for title in heading:
-        table.add_column(title, no_wrap=title != heading[-1], overflow="fold")
+    for column in columns:
+        table.add_column(heading[column], no_wrap=0 < column < len(heading) - 1, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[column] for column in columns))
     console.print(table)
 
 
@@ -91,12 +101,16 @@ def _progress_display() -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("checking", total=None)
+        phase = "checking"
 
         def show(event: Progress) -> None:
+            nonlocal task, phase
             if event.message:
                 bars.console.print(event.message, markup=False, highlight=False)
-            done_bytes = event.done_bytes or 0
-            bars.update(task, description=event.phase, completed=done_bytes, total=event.total_bytes)
+            if event.phase != phase:  # a bar without a total moves to and fro, and one that has a total keeps it
+                bars.remove_task(task)
+                task, phase = bars.add_task(event.phase, total=None), event.phase
+            bars.update(task, completed=event.done_bytes or 0, total=event.total_bytes)
 
         yield show
 

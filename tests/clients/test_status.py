@@ -1,18 +1,9 @@
 """`litport status`, once and again and again, as somebody at a terminal sees it."""
 
 import contextlib
-import fcntl
 import io
-import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
-import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,72 +16,10 @@ from clients import status
 from clients.documents import Status
 from tests.conftest import LITPORT, REPOSITORY, litport
 from tests.services.front_door import Door, open_door
+from tests.services.terminal import CTRL_C, terminal
 from tests.services.tiny_engine import TinyEngine
 
 LONG_NAME = "a-model/with-a-rather-long-name-of-its-own"
-# Ctrl-C reaches a process through its controlling terminal.
-IN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
-
-
-class Terminal:
-    """A terminal of 80 columns in which `litport` runs."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.before = termios.tcgetattr(theirs)
-        self._theirs = theirs  # kept open, so that its modes can be read in the end
-        environ = {**os.environ, "TERM": "xterm-256color"}
-        environ.pop("COLUMNS", None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", IN_TERMINAL, *LITPORT, *arguments],
-            cwd=REPOSITORY,
-            env=environ,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        self.output = ""
-
-    def until(self, words: str, timeout_s: float = 20) -> None:
-        """Wait until something matches the words on lines that come from now on."""
-        begin, deadline = len(self.output), time.monotonic() + timeout_s
-        while not re.search(words, self.output[begin:]):
-            assert time.monotonic() < deadline, self.output
-            self._read(0.1)
-
-    def press_ctrl_c(self) -> int:
-        """The exit status after Ctrl-C."""
-        os.write(self._ours, b"\x03")
-        ended = self.process.wait(timeout=10)
-        self._read(0.1)
-        return ended
-
-    def modes(self) -> list[Any]:
-        """How the terminal is set now."""
-        return termios.tcgetattr(self._theirs)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-        os.close(self._theirs)
-
-    def _read(self, timeout_s: float) -> None:
-        while select.select([self._ours], [], [], timeout_s)[0]:
-            self.output += os.read(self._ours, 65536).decode()
-
-
-@contextlib.contextmanager
-def terminal(*arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(*arguments)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture
@@ -121,10 +50,11 @@ def test_the_status_is_a_table_and_the_addresses_of_the_models(door: Door) -> No
 
 def test_a_watched_status_goes_on_until_ctrl_c_and_leaves_the_terminal_as_it_was(door: Door) -> None:
     with terminal("status", "--watch", "0.2", "--url", address(door)) as seen:
-        seen.until(r"one +\S*ready")
+        seen.wait(r"one +\S*ready")
         door.client.post("/predict/one", json={"fail": 500, "with": {}})
-        seen.until("1 of the last 1 requests failed")
-        assert seen.press_ctrl_c() == 0
+        seen.wait("1 of the last 1 requests failed")
+        seen.type(CTRL_C)
+        assert seen.end() == 0
         assert seen.modes() == seen.before
         assert seen.output.rindex("\x1b[?25h") > seen.output.rindex("\x1b[?25l"), "the cursor is back"
     assert "Traceback" not in seen.output
@@ -138,12 +68,13 @@ def test_a_platform_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     with contextlib.ExitStack() as first:
         door = first.enter_context(open_door(folders[0], TinyEngine("one")))
         with terminal("status", "--watch", "0.2", "--url", address(door)) as seen:
-            seen.until(r"one +\S*ready")
+            seen.wait(r"one +\S*ready")
             first.close()
-            seen.until(f"nothing answers at {address(door)}; waiting for it")
+            seen.wait(f"nothing answers at {address(door)}; waiting for it")
             with open_door(folders[1], TinyEngine("other"), port=door.port):
-                seen.until(r"other +\S*ready")
-                assert seen.press_ctrl_c() == 0
+                seen.wait(r"other +\S*ready")
+                seen.type(CTRL_C)
+                assert seen.end() == 0
 
 
 def test_without_a_terminal_one_view_follows_the_other(door: Door) -> None:
