@@ -8,9 +8,9 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from configs import bench, shape
-from configs.settings import LitportSettings, LitServeModel, ModelName, ModelSettings, VllmModel
+from configs.settings import LitportSettings, LitServeModel, LlamaCppModel, ModelName, ModelSettings, VllmModel
 
-_CLASSES: dict[str, type[ModelSettings]] = {"vllm": VllmModel, "litserve": LitServeModel}
+_CLASSES: dict[str, type[ModelSettings]] = {"vllm": VllmModel, "litserve": LitServeModel, "llamacpp": LlamaCppModel}
 
 
 def names() -> tuple[str, ...]:

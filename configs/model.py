@@ -21,6 +21,17 @@ class Keys:
     spell: Callable[[str], str]
 
 
+_LLAMACPP_OWNED = {
+    **dict.fromkeys(("model", "model-url", "hf-repo", "hf-file"), "set source"),
+    "alias": "name the model by its key under models",
+    "host": "every model listens on a socket of its own",
+    "port": "set server.port",
+    **dict.fromkeys(("api-key", "api-key-file"), "set auth.api_keys"),
+    **dict.fromkeys(("ssl-key-file", "ssl-cert-file"), "put a proxy with TLS in front of the front door"),
+    "api-prefix": "set it in the proxy in front of the front door",
+}
+
+
 class Section(BaseModel):
     """A part of the tree: unknown keys are errors, values do not change after loading, numbers are finite."""
 
@@ -34,6 +45,19 @@ def option_name(key: str) -> str:
     if advice := _advice_on_owned_option(name):
         raise ValueError(f"Litport sets this option of vLLM itself; {advice}")
     return name + dot + subkey
+
+
+def _dashed(key: str) -> str:
+    return key.removeprefix("--").replace("_", "-")
+
+
+def _llamacpp_option(key: str) -> str:
+    name = _dashed(key)
+    if advice := _LLAMACPP_OWNED.get(name):
+        raise ValueError(f"Litport sets this option of llama.cpp itself; {advice}")
+    if len(name) < 2:
+        raise ValueError("expected the long name of an option, such as ctx-size")
+    return name
 
 
 def _variable_name(name: str) -> str:
@@ -53,10 +77,12 @@ Count = Annotated[int, Field(ge=1)]
 class ModelSettings(Section):
     """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest.
 
-    `rungs` are the names that `bench.rungs` takes for a model of the engine, the baseline first.
+    `rungs` are the names that `bench.rungs` takes for a model of the engine, the baseline first. `converts_gguf` is
+    whether the engine gets a GGUF file as the store's folder of safetensors, or as it is.
     """
 
     rungs: ClassVar[tuple[str, ...]] = ("litport",)
+    converts_gguf: ClassVar[bool] = True
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
     required: bool = Field(True, description="Whether /ready waits for this model.")
@@ -105,6 +131,17 @@ class VllmModel(ModelSettings):
     )
     args: Annotated[dict[Annotated[str, AfterValidator(option_name)], JsonValue], Keys(option_name)] = Field(
         {}, description="vLLM's own options by their names without the dashes, such as `max-model-len: 4096`."
+    )
+
+
+class LlamaCppModel(ModelSettings):
+    """A language model in a GGUF file, served by llama.cpp's own server."""
+
+    converts_gguf = False
+    engine: Literal["llamacpp"] = Field(description="What runs the model.")
+    source: Text = Field(description="A GGUF file, `./model.gguf`; it is used where it is, and not converted.")
+    args: Annotated[dict[Annotated[str, AfterValidator(_llamacpp_option)], JsonValue], Keys(_dashed)] = Field(
+        {}, description="llama.cpp's own options by their long names without the dashes, such as `ctx-size: 8192`."
     )
 
 

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.model import SHORTEST_KEY, LitServeModel, ModelSettings, Seconds, Section, VllmModel
+from configs.model import SHORTEST_KEY, LitServeModel, LlamaCppModel, ModelSettings, Seconds, Section, VllmModel
 
 __all__ = [
     "Auth",
@@ -26,6 +26,7 @@ __all__ = [
     "Limits",
     "LitServeModel",
     "LitportSettings",
+    "LlamaCppModel",
     "Model",
     "ModelName",
     "ModelSettings",
@@ -47,7 +48,7 @@ def _model_name(name: str) -> str:
 
 ModelName = Annotated[str, AfterValidator(_model_name)]
 # `configs.engines.register` adds the settings of further engines.
-Model = Annotated[VllmModel | LitServeModel, Field(discriminator="engine")]
+Model = Annotated[VllmModel | LitServeModel | LlamaCppModel, Field(discriminator="engine")]
 File = Annotated[Path, AfterValidator(Path.expanduser)]
 
 

@@ -18,6 +18,7 @@ from servers.engines.stream import Stream
 # Shorter than the 5 s of uvicorn in the children, so that the front door is the first to leave an idle connection.
 _KEEP_ALIVE_S = 3.0
 _CONNECT_TIMEOUT_S = 5.0
+_BACKLOG_WAIT_S = 0.005
 # How much of an answer is held for a slow client before its process is held back.
 _BUFFER_BYTES = 128 * 1024
 _WINDOW_BYTES = 32 * 1024
@@ -70,8 +71,15 @@ class HttpConnection:
             raise ConnectionResetError("the connection is closed")
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, channel = await loop.create_unix_connection(lambda: _Channel(self._idle, self._channels), self._socket)
-        return channel
+            while True:
+                try:
+                    _, channel = await loop.create_unix_connection(self._make_channel, self._socket)
+                    return channel
+                except BlockingIOError:  # its backlog is full: llama.cpp's holds five connections
+                    await asyncio.sleep(_BACKLOG_WAIT_S)
+
+    def _make_channel(self) -> "_Channel":
+        return _Channel(self._idle, self._channels)
 
 
 class _Channel(asyncio.Protocol):

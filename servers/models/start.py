@@ -30,10 +30,15 @@ class StartError(Exception):
 
 
 async def locate(model: Model, instance: Instance, cache_dir: Path, reaper: Reaper, report: Report) -> Path | None:
-    """The folder of the model's files, pulled if necessary; None for a model without files. Raises StartError."""
+    """The folder of the model's files, pulled if necessary; None for a model without files. Raises StartError.
+
+    An engine that takes GGUF as it is gets the file.
+    """
     source = model.settings.source
     if source is None:
         return None
+    if not model.settings.converts_gguf:
+        return _absolute(source)
     folder = Store(cache_dir).find(source)
     if folder is None:
         report(State.PULLING, source)
@@ -70,6 +75,10 @@ async def start(
     members = ProcessGroup(process.group_id).members()
     process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 async def _until_healthy(connection: Connection) -> None:

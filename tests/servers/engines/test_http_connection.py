@@ -1,11 +1,15 @@
 """The client of the children's servers, against a server that sends exactly the bytes that a test says."""
 
 import asyncio
+import contextlib
 import re
+import select
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from servers.engines.http_connection import HttpConnection
 from servers.engines.stream import Stream
@@ -184,3 +188,32 @@ def test_a_process_that_does_not_listen_is_an_error_at_once(tmp_path: Path) -> N
         await connection.close()
 
     asyncio.run(test())
+
+
+def test_a_connection_waits_while_the_servers_backlog_is_full(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as clients:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(tmp_path / "s"))
+
+        def answer_the_last() -> None:
+            while not select.select([connection := listener.accept()[0]], [], [], 0.1)[0]:
+                connection.close()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(_OK)
+
+        async def ask() -> bytes:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.1, lambda: loop.run_in_executor(None, answer_the_last))
+            connection = HttpConnection(tmp_path / "s")
+            reply = await connection.send("GET", "/")
+            body = await reply.read()
+            await connection.close()
+            return body
+
+        assert uvloop.run(ask()) == b"ok"  # the loop of the platform; asyncio's own takes it for connected

@@ -1,0 +1,1 @@
+"""llama.cpp: language models in GGUF files, quantised or not, on its own server."""
