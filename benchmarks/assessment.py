@@ -96,7 +96,7 @@ def _findings(result: RungResult, course: Course, ceiling: float | None) -> list
         facts = Facts(
             rung=result.rung,
             measurement=measurement,
-            users=(result.batch_size or 1) if result.read_as is None and result.batch_size else result.users,
+            users=result.batch_size or result.users,  # how many it works on at a time
             offered_per_s=arrivals.offered_rate_per_s(course.items[: len(measurement.records)]),
             expected_hit_rate=workload.expected_hit_rate(course.workload, course.items),
             ceiling_per_s=ceiling,

@@ -37,12 +37,15 @@ def measure_ladder(
     """Measure every rung `passes` times; with the shape `ramp` at several numbers of users. Raises RungError."""
     results: dict[tuple[str, int], RungResult] = {}
     order: list[str] = []
+    durations_s: dict[str, float] = {}
     for number in range(passes):
         rungs = list(make_rungs())
         order = order or [rung.name for rung in rungs]
-        for rung in reversed(rungs) if number % 2 else rungs:
+        climb = rungs[::-1] if number % 2 else rungs
+        for place, rung in enumerate(climb):
             step = f"pass {number + 1} of {passes}, {rung.name}"
-            report(f"{step}: starting")
+            names = [later.name for later in climb[place:]] + order * (passes - number - 1)
+            report(f"{step}: starting{_describe_rest(names, durations_s)}")
             begin_s = time.monotonic()
             try:
                 rung.start()
@@ -57,7 +60,17 @@ def measure_ladder(
                             report(f"{step}: its answers cannot be compared: {result.answers_error}")
             finally:
                 rung.end()
+            durations_s[rung.name] = time.monotonic() - begin_s
     return sorted(results.values(), key=lambda result: (order.index(result.rung), result.users))
+
+
+def _describe_rest(names: Sequence[str], durations_s: Mapping[str, float]) -> str:
+    """About how long these rungs will take, by the passes before, or by the mean of the rungs before."""
+    if not durations_s:
+        return ""
+    mean_s = sum(durations_s.values()) / len(durations_s)
+    left_s = sum(durations_s.get(name, mean_s) for name in names)
+    return f", about {left_s / 60:.0f} min left" if left_s >= 90 else f", about {left_s:.0f} s left"
 
 
 def _answers(rung: Rung, course: Course) -> tuple[list[Answer], str | None]:

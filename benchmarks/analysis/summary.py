@@ -4,6 +4,7 @@ A row carries its label as `name`, its layer's key and the layer's owner. Result
 the name.
 """
 
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -52,7 +53,11 @@ class GeneratorSummary(msgspec.Struct, frozen=True):
 
 
 class RungSummary(msgspec.Struct, frozen=True):
-    """A rung at a number of users. `knee` marks the number of users at which a ramp bends."""
+    """A rung at a number of users. `knee` marks the number of users at which a ramp bends.
+
+    `other_cores` is what neither the rung nor the load generator used of the processors, the most in any pass; null
+    where one of the three was not measured.
+    """
 
     name: str
     users: int
@@ -67,6 +72,7 @@ class RungSummary(msgspec.Struct, frozen=True):
     series: list[list[Sample]]
     parity: Parity | None
     knee: bool = False
+    other_cores: float | None = None
 
 
 def summarise(
@@ -95,7 +101,20 @@ def summarise(
         series=result.series,
         parity=parity.compare(baseline.answers, result.answers, bench.validity) if baseline and comparable else None,
         knee=knee,
+        other_cores=other_cores(result),
     )
+
+
+def other_cores(result: RungResult) -> float | None:
+    """The cores that others used, the most in any pass."""
+    loads = []
+    for measurement, window in zip(result.measurements, result.utilisation, strict=True):
+        percent, rung = window.host.cpu_percent, window.rung
+        if percent is None or rung is None or rung.cpu_cores is None:
+            return None
+        generators = sum(cost.cpu_s / cost.wall_s for cost in measurement.costs)
+        loads.append(max(0.0, percent / 100 * (os.cpu_count() or 1) - rung.cpu_cores - generators))
+    return max(loads, default=None)
 
 
 def summarise_time(measurements: Sequence[Measurement]) -> TimeSummary | None:

@@ -18,6 +18,8 @@ _LEAST_REQUESTS = 4
 class Facts:
     """What the rules look at: one measurement of one rung, and the load that was planned for it.
 
+    `users` is how many requests the rung works on at a time: one, where it answers one after the other.
+
     `ceiling_per_s` is what the load generator reaches against a server that does nothing; `throttled_share` the share
     of the time for which the CPU quota held the processes back (None: there is no quota).
     """

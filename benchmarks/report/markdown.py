@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from benchmarks.report.sentences import about, confirmed, verdict
+from benchmarks.report.sentences import about, confirmed, others, verdict
 from benchmarks.report.tables import hardware, ladder
 from benchmarks.report.tables.base import Table
 from benchmarks.report.tables.time import times
@@ -32,6 +32,8 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"**Verdict.** {_text(verdict(result))}\n"
     if outcome := confirmed(result):
         yield f"**Confirmed?** {_text(outcome)}\n"
+    if note := others(result):
+        yield f"**{_text(note)}**\n"
     yield from _table(ladder.ladder(result), 2)
     yield "## Latency\n"
     for table in ladder.latencies(result):
@@ -47,7 +49,7 @@ def _lines(result: Result) -> Iterator[str]:
         ladder.generator(result),
         ladder.parity(result),
         hardware.processors(result),
-        hardware.gpus(result),
+        *hardware.gpus(result),
         ladder.efficiency(result),
     ):
         yield from _table(table, 2)

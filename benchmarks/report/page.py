@@ -19,7 +19,7 @@ from benchmarks.report.charts.ladder import latency, throughput_against_latency
 from benchmarks.report.charts.series import series
 from benchmarks.report.charts.time import differences, stacked
 from benchmarks.report.latency import E2E, ITL, TPOT, TTFT
-from benchmarks.report.sentences import about, confirmed, verdict
+from benchmarks.report.sentences import TERMS, about, confirmed, others, verdict
 from benchmarks.report.tables import hardware, ladder
 from benchmarks.report.tables.base import Table
 from benchmarks.report.tables.time import times
@@ -55,7 +55,9 @@ def html(result: Result) -> str:
             verdict=verdict(result),
             confirmed=confirmed(result),
             sections=parts,
+            others=others(result),
             about=about(result),
+            terms=TERMS,
             settings=json.dumps(msgspec.to_builtins(result.settings), indent=1),
             numbers={chart.title: number for number, chart in enumerate(charts)},
             figures=[[asdict(figure) for figure in chart.figures.values()] for chart in charts],
@@ -68,7 +70,7 @@ def sections(result: Result) -> list[Section]:
     """What the page shows between the verdict and the settings."""
     latency_charts = [latency(result, kind) for kind in (E2E, TTFT, TPOT, ITL)]
     answers = [ladder.requests(result), ladder.generator(result), ladder.parity(result)]
-    usage = [hardware.processors(result), hardware.gpus(result), ladder.efficiency(result)]
+    usage = [hardware.processors(result), *hardware.gpus(result), ladder.efficiency(result)]
     return [
         Section("Throughput", [ladder_chart(result)], [ladder.ladder(result)]),
         Section("Latency", [throughput_against_latency(result), *latency_charts], ladder.latencies(result)),

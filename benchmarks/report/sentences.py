@@ -4,10 +4,31 @@ Markdown and the page share them. They repeat the result and add no judgement.
 """
 
 import shlex
+from collections.abc import Sequence
 
 from benchmarks.report.cells import number
 from benchmarks.report.tables.base import Table
 from benchmarks.result import Result
+
+OTHER_CORES = 0.25
+"""What others may use, the system itself among them."""
+
+TERMS: Sequence[tuple[str, str]] = (
+    ("rung", "One way to run the model, from the bare model to Litport; each adds a layer to the one before."),
+    ("pass", "One climb of all rungs; every second one goes from the top down."),
+    ("users", "Requests under way at a time."),
+    ("ttft", "Time to first token: from when a request was due until the first part of its answer."),
+    ("tpot", "Time per output token after the first, averaged over an answer."),
+    ("itl", "Inter-token latency: the time between two parts of a streamed answer."),
+    ("e2e", "End-to-end latency: from when a request was due until its whole answer."),
+    ("p50, p90", "Half, or nine tenths, of the requests took at most this long."),
+    ("95 % interval", "Where the true figure lies in 95 of 100 such runs, by the noise within this one."),
+    ("goodput", "Answers a second that kept all limits of bench.slo."),
+    ("parity", "Whether a rung answers as the first one does, to the same prompts."),
+    ("closure error", "By how much the parts of a request's time miss its measured whole."),
+    ("cores used", "Processor time of the rung's processes a second; others have theirs beside it."),
+    ("knee", "The number of users from which more of them add latency and hardly any throughput."),
+)
 
 
 def verdict(result: Result) -> str:
@@ -36,6 +57,18 @@ def confirmed(result: Result) -> str | None:
     ]
     outcome = "helped" if trial.helped else "did not help"
     return f"{trial.setting}: {trial.value} was tried and {outcome}: {', '.join(pairs)}, each pass in brackets."
+
+
+def others(result: Result) -> str | None:
+    """What the load of others on the machine may have done to the figures; None where there was little of it."""
+    loads = {rung.name: rung.other_cores for rung in result.rungs if (rung.other_cores or 0) > OTHER_CORES}
+    if not loads:
+        return None
+    name = max(loads, key=lambda rung: loads[rung] or 0)
+    return (
+        f"Others were at work on this machine: up to {number(loads[name] or 0)} cores ({name}) beside the rung and its "
+        "load. The figures may be too low, and differ between the rungs; measure again when it is quiet."
+    )
 
 
 def about(result: Result) -> Table:

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from benchmarks.analysis.figures import Distribution, Rate, Statistic
 from benchmarks.analysis.summary import RungSummary
+from benchmarks.report.sentences import others
 from benchmarks.result import Result
 
 _COLUMNS = (
@@ -33,6 +34,8 @@ def show(result: Result, console: Console) -> None:
     for rung in result.rungs:
         if (rung.time and rung.name in _WITH_TIME) or rung is result.rungs[-1]:
             console.print(time_table(rung))
+    if note := others(result):
+        console.print(f"\n[bold yellow]{note}[/]")
     if verdict := result.verdict:
         console.print(f"\n[bold]{verdict.summary}.[/bold] {verdict.cause}.")
         if advice := verdict.advice:

@@ -61,7 +61,9 @@ class RungContext:
     def naive_server(self, rung: str, spec: Mapping[str, Any], endpoint: Endpoint) -> ServerRung:
         """FastAPI around the model, without queue or batches."""
         port = free_port()
-        return self.server(rung, self.spec_argv("benchmarks.rungs.server.naive", rung, spec, port), port, endpoint)
+        server = self.server(rung, self.spec_argv("benchmarks.rungs.server.naive", rung, spec, port), port, endpoint)
+        server.batch_size = 1  # one request after the other
+        return server
 
     def url(self, rung: str, endpoint: Endpoint) -> ServerRung:
         """Somebody else's server, whose URL is the rung's name; `endpoint` is where a URL without a path leads to."""

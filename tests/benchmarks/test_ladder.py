@@ -52,7 +52,9 @@ class QuickRung:
 def test_answers_that_cannot_be_compared_do_not_lose_what_was_measured(problem: Exception) -> None:
     plan = course(workload={"requests": 8}, parity_prompts=2)
     lines: list[str] = []
-    (result,) = measure_ladder(lambda: [QuickRung(problem)], plan, lines.append, 1)
+    (result,) = measure_ladder(lambda: [QuickRung(problem)], plan, lines.append, 2)
+    assert lines[0] == "pass 1 of 2, quick: starting"
+    assert "pass 2 of 2, quick: starting, about 0 s left" in lines
     assert len(result.measurements[0].records) == 8
     assert any("its answers cannot be compared: " in line and str(problem) in line for line in lines)
     required = assessment.analyse([result], plan, {}, require_parity=True)

@@ -38,12 +38,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Chart:
-    """A titled figure, or several to choose from by name; `caption` describes it to those who cannot see it."""
+    """A titled figure, or several to choose from by name; `caption` describes it to those who cannot see it.
+
+    `log_axes` are those that the reader may make logarithmic: one slow rung crushes the others on a linear one.
+    """
 
     title: str
     caption: str
     figures: Mapping[str, Figure]
     legend: Sequence[Entry] = field(default_factory=tuple)
+    log_axes: str = ""
 
 
 def palette(number: int) -> str:

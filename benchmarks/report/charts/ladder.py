@@ -51,7 +51,7 @@ def ladder(result: Result) -> Chart | None:
     caption = (
         f"Bars of {unit} a rung, with intervals; {_TIMES} is the ratio to the first rung. The table has the figures."
     )
-    return Chart("Throughput of each rung", caption, figures, legend) if figures else None
+    return Chart("Throughput of each rung", caption, figures, legend, "x") if figures else None
 
 
 def latency(result: Result, kind: Latency) -> Chart | None:
@@ -71,7 +71,7 @@ def latency(result: Result, kind: Latency) -> Chart | None:
     legend = [Entry(STATISTICS[place], place, symbol=MARKS[place]) for place in present]
     names = ", ".join(STATISTICS[place] for place in present)
     caption = f"{kind.title} of each rung: {names}, with 95 % intervals. The table has the figures."
-    return Chart(kind.title, caption, figures, legend) if figures else None
+    return Chart(kind.title, caption, figures, legend, "x") if figures else None
 
 
 def throughput_against_latency(result: Result) -> Chart | None:
@@ -90,7 +90,7 @@ def throughput_against_latency(result: Result) -> Chart | None:
     several = "; the numbers are users" if len(levels(result)) > 1 else ""
     caption = f"Throughput ({unit}) against latency, a point a rung{several}. Up and to the left is better."
     legend = [Entry(name, place % COLOURS, symbol=MARKS[place % len(MARKS)]) for place, name in enumerate(names)]
-    return Chart("Throughput against latency", caption, figures, legend) if figures else None
+    return Chart("Throughput against latency", caption, figures, legend, "xy") if figures else None
 
 
 def _bars(rates: list[Rate], places: list[int], unit: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from benchmarks.analysis.hardware import GpuWindow
 from benchmarks.analysis.summary import RungSummary
-from benchmarks.report.cells import Cell, Column, folded, gibibytes, mean, number, of_processes, over_passes, whole
+from benchmarks.report.cells import Cell, Column, folded, gibibytes, mean, number, of, of_processes, over_passes, whole
 from benchmarks.report.neighbours import title_of
 from benchmarks.report.tables.base import Table, of_rungs, of_subjects
 from benchmarks.result import Result
@@ -23,6 +23,7 @@ def processors(result: Result) -> Table:
     """Processors and memory under each rung."""
     columns: dict[str, Column] = {
         "cores used": of_processes(mean, lambda processes: processes.cpu_cores, number),
+        "by others, cores": of(lambda rung: rung.other_cores, number),
         "host CPU %": over_passes(mean, lambda window: window.host.cpu_percent, number),
         "stolen %": over_passes(mean, lambda window: window.host.steal_percent, number),
         "held back by a quota, s": over_passes(max, lambda window: window.host.throttled_s, number),
@@ -35,8 +36,8 @@ def processors(result: Result) -> Table:
     return of_rungs("Processors and memory", result.rungs, columns, note)
 
 
-def gpus(result: Result) -> Table:
-    """Every GPU under each rung; where there is none, the note says why."""
+def gpus(result: Result) -> list[Table]:
+    """Every GPU under each rung, in one table; none where the machine has none."""
     subjects = [
         (f"{title_of(rung)}, GPU {index}", str(rung.users), _passes(rung, index))
         for rung in result.rungs
@@ -57,8 +58,10 @@ def gpus(result: Result) -> Table:
         "shared": _gpu(any, lambda gpu: gpu.shared, _yes),
         "lost": _gpu(any, lambda gpu: gpu.lost, _yes),
     }
+    if not subjects and not result.machine.gpus:
+        return []
     errors = dict.fromkeys(window.nvml_error for rung in result.rungs for window in rung.utilisation)
-    return of_subjects("GPUs", subjects, columns, "; ".join(error for error in errors if error))
+    return [of_subjects("GPUs", subjects, columns, "; ".join(error for error in errors if error))]
 
 
 def _gpu(

@@ -49,4 +49,4 @@ def _time(rung: RungSummary, time: TimeSummary, earlier: RungSummary | None) -> 
 
 def _signed(seconds: float) -> str:
     text = milliseconds(seconds)
-    return f"+{text}" if seconds > 0 else text
+    return f"+{text}" if seconds > 0 and not text.startswith("<") else text

@@ -68,6 +68,21 @@ def test_charts_have_the_colours_of_the_theme(page: Path, scheme: str, ink: str)
 
 
 @pytest.mark.long
+def test_an_axis_may_be_logarithmic(page: Path) -> None:
+    def ticks() -> tuple[list[str], list[str]]:
+        dom, console = browse(page)
+        return re.findall(r'<g class="xtick"><text[^>]*>([^<]*)', dom[: dom.index('id="chart-1"')]), console
+
+    before, _ = ticks()
+    append(page, "document.querySelector('input[data-axes]').click();")
+    after, console = ticks()
+    assert console == []
+    assert "0" in before
+    assert after
+    assert "0" not in after
+
+
+@pytest.mark.long
 def test_a_choice_draws_another_figure(page: Path) -> None:
     labels = r'<g class="ytick"><text[^>]*>([^<]*)'
     before = re.findall(labels, browse(page)[0])

@@ -7,13 +7,14 @@ import pytest
 from msgspec.structs import replace
 
 from benchmarks import report
-from benchmarks.analysis.summary import RowSummary
+from benchmarks.analysis.summary import RowSummary, TimeSummary
 from benchmarks.report.cells import number
 from benchmarks.report.charts import ladder as ladder_charts
 from benchmarks.report.charts import series as series_charts
 from benchmarks.report.charts import time as time_charts
 from benchmarks.report.latency import ITL
 from benchmarks.report.neighbours import changes, ratio
+from benchmarks.report.sentences import others
 from benchmarks.report.tables import ladder as ladder_tables
 from benchmarks.report.tables import time as time_tables
 from benchmarks.result import Result
@@ -159,7 +160,7 @@ def test_the_page_escapes_every_value(result: Result) -> None:
 def test_the_page_names_nothing_that_a_browser_would_load(result: Result) -> None:
     page = report.html(result)
     ours = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert re.findall(r"<(?:link|img|iframe|object|embed|base)\b|\bsrc=\"|\bhref=\"|url\(|@import", ours) == []
+    assert re.findall(r"<(?:link|img|iframe|object|embed|base)\b|\bsrc=\"|\bhref=\"(?!#)|url\(|@import", ours) == []
     assert "default-src 'none'" in ours
 
 
@@ -176,6 +177,51 @@ def test_the_figures_on_the_page_are_json_without_gaps_filled(result: Result) ->
 )
 def test_a_small_number_is_not_rounded_to_nothing(value: float, words: str) -> None:
     assert number(value) == words
+
+
+def test_a_change_too_small_to_write_has_no_sign_before_it(result: Result) -> None:
+    pairs = zip(("vllm", "litport"), _nearly_equal(result), strict=True)
+    earlier, later = (replace(result.rungs[4], name=name, time=time) for name, time in pairs)
+    (_, table) = time_tables.times(replace(result, rungs=[earlier, later]))
+    assert {row[3] for row in table.rows} == {"<0.001"}
+
+
+def _nearly_equal(result: Result) -> list[TimeSummary]:
+    """The time of a rung twice, the second one 0.1 us longer."""
+    time = result.rungs[4].time
+    assert time is not None
+    row = time.rows[0]
+    return [
+        replace(time, rows=[replace(row, seconds=row.seconds + more_s)], e2e_s=time.e2e_s + more_s)
+        for more_s in (0.0, 1e-7)
+    ]
+
+
+def test_the_page_has_contents_and_terms(result: Result) -> None:
+    page = report.html(result)
+    targets = re.findall(r'<li><a href="#([\w-]+)">', page)
+    assert len(targets) == 7
+    assert all(f'id="{target}"' in page for target in targets)
+    assert "<dt>ttft</dt>" in page
+
+
+def test_without_a_gpu_there_is_nothing_of_gpus(result: Result) -> None:
+    assert "\n## GPUs" in report.markdown(result)
+    rungs = [
+        replace(rung, utilisation=[replace(window, gpus=[]) for window in rung.utilisation]) for rung in result.rungs
+    ]
+    without = replace(result, rungs=rungs, machine=replace(result.machine, gpus=[]))
+    assert "\n## GPUs" not in report.markdown(without)
+    assert "<h3>GPUs</h3>" not in report.html(without)
+
+
+def test_the_load_of_others_is_told(result: Result) -> None:
+    assert others(result) is None
+    loads = zip(result.rungs, (0.2, 1.5, 0.4, None, None, None, None, None), strict=False)
+    busy = replace(result, rungs=[replace(rung, other_cores=cores) for rung, cores in loads])
+    assert f"up to 1.50 cores ({result.rungs[1].name})" in str(others(busy))
+    for text in (report.markdown(busy), report.html(busy)):
+        assert "Others were at work on this machine" in text
 
 
 def test_rows_of_two_engines_with_one_label_are_told_apart_by_their_owner(result: Result) -> None:
