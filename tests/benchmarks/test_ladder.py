@@ -66,3 +66,14 @@ def test_a_rung_that_answers_nothing_of_the_warm_up_is_not_measured() -> None:
     plan = course(warmup_requests=2)
     with pytest.raises(RungError, match="quick: no request of the warm-up was answered: status 401: who are you"):
         measure_ladder(lambda: [QuickRung([], "status 401: who are you")], plan, lambda _: None, 1)
+
+
+@pytest.mark.parametrize(("batch_size", "rules"), [(None, ["steady_state"]), (1, [])])
+def test_a_rung_that_works_on_one_request_at_a_time_needs_fewer_for_a_steady_state(
+    batch_size: int | None, rules: list[str]
+) -> None:
+    rung = QuickRung([])
+    rung.batch_size = batch_size
+    plan = course(workload={"requests": 8}, load={"users": 16}, percentiles=[50])
+    results = measure_ladder(lambda: [rung], plan, lambda _: None, 2)
+    assert [finding.rule for finding in assessment.analyse(results, plan, {}).findings] == rules
