@@ -18,7 +18,9 @@ from pathlib import Path
 from configs.errors import UserError
 
 DECODE_RULE = "expected decode_request(self, request): LitServe knows its parameter by this name"
+_CALLED = {"decode_request", "predict", "encode_response"}
 STREAM_RULE = "its predict yields, so it needs `stream: true`"
+ASYNC_RULE = "its methods are async, so it needs `enable_async=True`; without it nobody awaits them"
 AUTHORIZE_RULE = (
     "its authorize() is not supported, as no client's key leaves the front door; remove it and set auth.api_keys"
 )
@@ -48,7 +50,7 @@ class Source:
     """A class as its source shows it: the texts that it declares and the arguments of its constructor.
 
     `obstacle` is what it gives to LitAPI's constructor that only LitServe's own server runs. `needs_stream`: its
-    predict yields, and nothing in it says whether its answers are streams.
+    predict yields, and nothing in it says whether its answers are streams; `needs_async` likewise of async methods.
     """
 
     summary: str
@@ -56,6 +58,7 @@ class Source:
     constructor: Constructor
     obstacle: str | None = None
     needs_stream: bool = False
+    needs_async: bool = False
 
 
 def parse(text: str) -> Reference:
@@ -140,7 +143,12 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
                 texts[statement.targets[0].id] = value
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     constructor = _constructor(node, classes)
-    return Source(summary, texts, constructor, _obstacle(node, classes), _needs_stream(node, classes))
+    methods, names = _family(node, classes)
+    yields = "predict" in methods and _yields(methods["predict"]) and not names & {"stream", "spec"}
+    is_async = any(isinstance(method, ast.AsyncFunctionDef) for method in methods.values())
+    return Source(
+        summary, texts, constructor, _obstacle(node, classes), yields, is_async and not names & {"enable_async", "loop"}
+    )
 
 
 _OBSTACLES = {"loop": "it has a loop of its own", "mcp": "it is an MCP tool"}
@@ -161,17 +169,20 @@ def _obstacle(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> str | Non
     return _obstacle(classes[base], classes) if base in classes and classes[base] is not node else None
 
 
-def _needs_stream(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> tuple[dict[str, ast.AST], set[str]]:
+    """The methods that LitServe calls for a request, and all names of arguments and attributes, up to LitAPI itself.
+
+    Nothing where the file does not show the whole family.
+    """
     family = [node]
     while (base := classes.get(_base_name(family[-1]))) and base not in family:
         family.append(base)
     if _base_name(family[-1]) != "LitAPI":
-        return False  # a class that the file does not show may say it
+        return {}, set()
     parts = [part for member in family for part in ast.walk(member)]
-    names = {getattr(part, "arg", None) or getattr(part, "attr", None) for part in parts}
-    methods = [part for member in family for part in member.body]
-    predict = next((part for part in methods if getattr(part, "name", "") == "predict"), None)
-    return predict is not None and not names & {"stream", "spec"} and _yields(predict)
+    methods = {getattr(part, "name", ""): part for member in reversed(family) for part in member.body}
+    names = {getattr(part, "arg", None) or getattr(part, "attr", None) or "" for part in parts}
+    return {name: methods[name] for name in _CALLED & methods.keys()}, names
 
 
 def _yields(node: ast.AST) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.errors import UserError
 from servers.apis import reference
-from servers.apis.reference import Reference
+from servers.apis.reference import ASYNC_RULE, STREAM_RULE, Reference
 
 ENTRY_POINT_GROUP = "litport.apis"
 BUILT_IN = {
@@ -65,9 +65,11 @@ def obstacle(name: str) -> str | None:
     return reference.read(_resolve(name)).obstacle
 
 
-def needs_stream(name: str) -> bool:
-    """Whether the API's source shows that it must be streamed, and does not say so itself. Raises UserError."""
-    return reference.read(_resolve(name)).needs_stream
+def missing_settings(name: str) -> Mapping[str, str]:
+    """The settings that the API needs by its source and does not set itself, each with the rule. Raises UserError."""
+    source = reference.read(_resolve(name))
+    rules = {"stream": (source.needs_stream, STREAM_RULE), "enable_async": (source.needs_async, ASYNC_RULE)}
+    return {setting: rule for setting, (is_missing, rule) in rules.items() if is_missing}
 
 
 def load(name: str) -> type[Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry
-from servers.apis.reference import STREAM_RULE
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
 
@@ -25,9 +24,11 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
     except UserError as problem:
         yield "api", str(problem)
         return
-    says_stream = settings.stream or {"stream", "spec"} & settings.init.keys()
-    if not says_stream and registry.needs_stream(settings.api):
-        yield "stream", STREAM_RULE
+    missing = registry.missing_settings(settings.api)
+    if "stream" in missing and not settings.stream and not {"stream", "spec"} & settings.init.keys():
+        yield "stream", missing["stream"]
+    if "enable_async" in missing and "enable_async" not in settings.init:
+        yield "api", missing["enable_async"]
     if settings.accelerator in ("cuda", "gpu") and not _has_gpu():
         yield (
             "accelerator",

@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from configs.errors import UserError
-from servers.apis.reference import AUTHORIZE_RULE, DECODE_RULE, STREAM_RULE
+from servers.apis.reference import ASYNC_RULE, AUTHORIZE_RULE, DECODE_RULE, STREAM_RULE
 
 
 def refuse(api: Any, name: str, model: str) -> None:
@@ -13,6 +13,10 @@ def refuse(api: Any, name: str, model: str) -> None:
         raise UserError(f"api {name!r}: {DECODE_RULE}")
     if callable(getattr(api, "authorize", None)):
         raise UserError(f"api {name!r}: {AUTHORIZE_RULE}")
+    methods = (api.decode_request, api.predict, api.encode_response)
+    is_async = any(map(inspect.iscoroutinefunction, methods)) or any(map(inspect.isasyncgenfunction, methods))
+    if is_async and not api.enable_async and type(api.loop).__module__.startswith("litserve."):
+        raise UserError(f"api {name!r}: {ASYNC_RULE}")
     is_generator = inspect.isgeneratorfunction(api.predict) or inspect.isasyncgenfunction(api.predict)
     if api.spec is None and is_generator and not api.stream:
         raise UserError(f"api {name!r}: {STREAM_RULE} (models.{model}.stream)")

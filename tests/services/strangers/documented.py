@@ -299,6 +299,8 @@ class ValuesAPI(ls.LitAPI):
             "array": np.arange(3),
             "nan": {"scores": [0.5, float("nan")]},
             "object": {"a": [object()]},
+            "counts": {"of": dict(zip(*np.unique([3, 3, 5], return_counts=True), strict=True))},
+            "pairs": {(1, 2): 3},
         }[x["value"]]
 
 

@@ -53,9 +53,31 @@ def to_json(value: Any) -> bytes:
         try:
             return _json(value).encode()
         except TypeError:  # a key that JSON does not know
-            return _json(jsonable_encoder(value)).encode()
+            return _with_other_keys(_with_plain_keys(value)).encode()
     except (ValueError, TypeError, RecursionError, AttributeError) as problem:
         raise EncodeError(_diagnosis(value, problem)) from None
+
+
+def _with_other_keys(value: Any) -> str:
+    try:
+        return _json(value)
+    except TypeError:
+        return _json(jsonable_encoder(value))
+
+
+def _with_plain_keys(value: Any) -> Any:
+    """The value with keys of numpy as Python's; raises EncodeError for keys that no JSON has."""
+    if isinstance(value, dict):
+        return {_plain_key(key): _with_plain_keys(item) for key, item in value.items()}
+    return [_with_plain_keys(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain_key(key: Any) -> Any:
+    if hasattr(key, "dtype") and hasattr(key, "item"):
+        return key.item()
+    if isinstance(key, tuple | frozenset):
+        raise EncodeError(f"encode_response: a key of type {type(key).__name__} cannot be encoded as JSON")
+    return key
 
 
 def _encode_other(value: Any) -> Any:

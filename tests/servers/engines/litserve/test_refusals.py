@@ -85,7 +85,18 @@ def test_a_generator_that_says_nothing_of_streams_is_seen_in_its_source(
     tmp_path: Path, text: str, needs_stream: bool
 ) -> None:
     (tmp_path / "written.py").write_text(f"import litserve as ls\nclass API(ls.LitAPI):\n    {text}\n")
-    assert registry.needs_stream(f"{tmp_path}/written.py:API") == needs_stream
+    assert ("stream" in registry.missing_settings(f"{tmp_path}/written.py:API")) == needs_stream
+
+
+def test_async_methods_that_nobody_would_await_are_named_by_config_check_and_at_the_start(tmp_path: Path) -> None:
+    text = "import litserve as ls\nclass API(ls.LitAPI):\n    async def decode_request(self, request): ...\n"
+    (tmp_path / "unawaited.py").write_text(f"{text}    def predict(self, x): ...\n")
+    api = f"{tmp_path}/unawaited.py:API"
+    [(field, text)] = LITSERVE.check_model(LitServeModel(engine="litserve", api=api))
+    assert (field, "enable_async=True" in text) == ("api", True)
+    assert list(LITSERVE.check_model(LitServeModel(engine="litserve", api=api, init={"enable_async": True}))) == []
+    with pytest.raises(UserError, match="enable_async=True"):
+        construct_api(_spec(api))
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

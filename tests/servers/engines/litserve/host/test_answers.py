@@ -99,7 +99,7 @@ def test_an_input_that_fails_predict_does_not_fail_its_neighbours(tmp_path: Path
 
 def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> None:
     async def use(host: Hosted) -> dict[str, tuple[int, Any]]:
-        values = ("float32", "int64", "array", "nan", "object", "large")
+        values = ("float32", "int64", "array", "nan", "object", "counts", "pairs", "large")
         answers = {value: await host.predict(value=value) for value in values}
         return {value: (answer.status, answer.json()) for value, answer in answers.items()}
 
@@ -109,6 +109,8 @@ def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> 
     assert answers["array"] == (200, [0, 1, 2])
     assert answers["nan"] == (500, {"detail": "encode_response: scores[1]: nan is no JSON number (float)"})
     assert answers["object"] == (500, {"detail": "encode_response: a[0]: object cannot be encoded as JSON"})
+    assert answers["counts"] == (200, {"of": {"3": 2, "5": 1}})
+    assert answers["pairs"] == (500, {"detail": "encode_response: a key of type tuple cannot be encoded as JSON"})
     assert answers["large"] == (200, "x" * 2_000_000)
 
 
