@@ -32,11 +32,15 @@ class Value:
 
 @dataclass
 class Layer:
-    """The content of one source: values by path, the models of this and weaker sources, one line for each problem."""
+    """The content of one source: values by path, the models of this and weaker sources, one line for each problem.
+
+    `notes` say what the user should know of values that can be used.
+    """
 
     models: dict[str, str | None]
     values: dict[TreePath, Value] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def put(self, path: TreePath, leaf: Leaf, value: Any, origin: str) -> None:
         """Set one leaf; a later value replaces an earlier one."""

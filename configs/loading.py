@@ -23,10 +23,11 @@ from configs.shape import TreePath
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """The settings, and the origin of each leaf that a source sets, such as `recipe.yaml:3`."""
+    """The settings, and the origin of each leaf that a source sets, such as `recipe.yaml:3`; notes for the user."""
 
     settings: LitportSettings
     origins: Mapping[TreePath, str]
+    notes: Sequence[str] = ()
 
 
 def load(
@@ -63,7 +64,8 @@ def load(
         problems += describe(error, values, command_line.models, skip_missing=bool(problems))
     if problems:
         raise SettingsError(tuple(problem.replace("\n", "\\n") for problem in problems))
-    return LoadedSettings(settings, {path: value.origin for path, value in values.items()})
+    notes = [note for layer in recipe_layers for note in layer.notes]
+    return LoadedSettings(settings, {path: value.origin for path, value in values.items()}, notes)
 
 
 def _overlap(a: TreePath, b: TreePath) -> bool:

@@ -60,8 +60,10 @@ LITPORT_MODELS__ECHO__ENGINE=litserve LITPORT_MODELS__ECHO__API=echo
 LITPORT_AUTH__API_KEYS='[a-key-of-16-or-more, another-one-as-long]' # lists and mappings are YAML
 ```
 
-`null` for an option of an engine means the engine's own default: the option is not passed on. Relative paths start at
-the folder in which `litport` runs. `LITPORT_SECRETS_DIR` is the one variable that is no setting.
+`null` for an option of an engine means the engine's own default: the option is not passed on. A relative path in a
+recipe starts at the recipe's folder or, where there is no such file, at the folder in which `litport` runs; elsewhere
+it starts there. In `args` and `init` write `./FILE`, which can only be a path. `LITPORT_SECRETS_DIR` is the one
+variable that is no setting.
 """
 
 

@@ -12,6 +12,7 @@ from configs import document, engines
 from configs.document import MalformedError
 from configs.layer import SECRET_ORIGIN, Layer, NodeReader
 from configs.names import COMMAND_LINE, ENVIRONMENT, SECRET_FILE, Models, Notation, nearest
+from configs.paths import start_at_recipe
 from configs.shape import Leaf, tree
 
 SECRETS_DIR = "LITPORT_SECRETS_DIR"
@@ -36,6 +37,7 @@ def read_recipe(recipe: Path, models: Models) -> Layer:
     else:
         if node is not None:
             NodeReader(layer, str(recipe), lines=True).read(node, tree(), ())
+            start_at_recipe(layer, recipe)
     return layer
 
 

@@ -13,7 +13,7 @@ from configs.settings import Auth
 from configs.sources import split_overrides
 from litport import _parser, main
 from servers.gateway.keys import Keyring
-from servers.platform.targets import load
+from servers.platform.targets import check, load
 from tests.conftest import LITPORT, litport
 from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
@@ -191,3 +191,32 @@ def test_the_class_of_a_file_with_one_litapi_may_be_left_off(tmp_path: Path) -> 
         load([str(two)], [])
     with pytest.raises(UserError, match="No such file"):
         load([str(tmp_path / "gone.py")], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("configs.py", "", "another module is called 'configs' (.*); rename the file"),
+        ("test.py", "", "another module is called 'test' (.*); rename the file"),
+        ("time.py", "", r"another module is called 'time' \(built into Python\); rename the file"),
+        ("my.api.py", "", "expected a file with a module's name, such as my_api.py; rename it"),
+        (
+            "mine.py",
+            "from clients import x",
+            "it imports clients, and would get Litport's own package of that name; rename",
+        ),
+    ],
+)
+def test_an_api_that_another_module_hides_is_refused_before_the_start(
+    name: str, text: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clients.py").touch()
+    (tmp_path / name).write_text(f"{text}\nimport litserve as ls\nclass A(ls.LitAPI): ...\n")
+    with pytest.raises(UserError, match=line):
+        check(load([str(tmp_path / name)], []))
+
+
+def test_a_recipe_without_models_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("models:\n")
+    with pytest.raises(UserError, match="models: expected one model or more, got none"):
+        check(load([str(tmp_path / "empty.yaml")], []))

@@ -88,6 +88,17 @@ def read(reference: Reference) -> Source:
     raise UserError(f"api {reference.text!r}: {file.name} has no class {reference.class_name}{near}")
 
 
+def imports(reference: Reference) -> set[str]:
+    """The top-level modules that a file imports at its top; none where it cannot be read."""
+    try:
+        statements = ast.parse(reference.file.read_bytes()).body if reference.file else []
+    except (OSError, SyntaxError, ValueError):  # `read` says so
+        return set()
+    modules = [alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module or "" for node in statements if isinstance(node, ast.ImportFrom) and not node.level]
+    return {module.partition(".")[0] for module in modules}
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The end of an error line: the candidate most like `name`, or all of them."""
     names = sorted(candidates)

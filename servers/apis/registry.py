@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ BUILT_IN = {
     "image_classification": "servers.apis.image_classification:ImageClassificationAPI",
     "pipeline": "servers.apis.pipeline:PipelineAPI",
 }
+
+# The folders that were put on the import path for an API.
+_folders: set[str] = set()
+# Litport's own, which lie on the import path of every model's process, before the folder of the API.
+_PACKAGES = frozenset({"benchmarks", "clients", "configs", "litport", "servers"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
     `name` is a built-in name, an entry point, `package.module:Class` or `./file.py:Class`; `has_source` says whether
     `model_dir` is passed as well. Raises UserError.
     """
-    constructor = reference.read(_resolve(name)).constructor
+    target = _resolve(name)
+    _check_names(target)
+    constructor = reference.read(target).constructor
     arguments = [*init, *(["model_dir"] if has_source else [])]
     if has_source and "model_dir" in init:
         raise UserError(f"api {name!r}: `source` sets model_dir already; remove it from `init`")
@@ -121,6 +129,30 @@ def _resolve(name: str) -> Reference:
     raise UserError(f"api {name!r}: no built-in API or entry point of {ENTRY_POINT_GROUP} has this name{near}")
 
 
+def _check_names(target: Reference) -> None:
+    """Raises UserError where a file, or what it imports from beside it, is hidden by another module of the name."""
+    if target.file is None:
+        return
+    if not target.file.stem.replace("-", "_").isidentifier():
+        raise UserError(f"api {target.text!r}: expected a file with a module's name, such as my_api.py; rename it")
+    path = [folder for folder in sys.path if folder not in _folders]
+    spec = PathFinder.find_spec(target.module, path)
+    _refuse_twin(target, target.file, spec.origin if spec else None, target.module in sys.builtin_module_names)
+    for name in sorted(reference.imports(target) & _PACKAGES):
+        beside = target.file.parent / name
+        if beside.is_dir() or (beside := beside.with_suffix(".py")).is_file():
+            raise UserError(
+                f"api {target.text!r}: it imports {name}, and would get Litport's own package of that name; rename "
+                f"{beside}"
+            )
+
+
+def _refuse_twin(target: Reference, file: Path, origin: str | None, is_built_in: bool = False) -> None:
+    if is_built_in or (origin is not None and not (Path(origin).exists() and Path(origin).samefile(file))):
+        place = "built into Python" if is_built_in else origin
+        raise UserError(f"api {target.text!r}: another module is called {target.module!r} ({place}); rename the file")
+
+
 def _make_importable(target: Reference) -> None:
     # LitServe's workers get our sys.path and import the class by its module's name, so that name must lead to this
     # file. Its folder comes last, where it shadows no other module.
@@ -128,11 +160,9 @@ def _make_importable(target: Reference) -> None:
     folder = str(target.file.parent)
     if folder not in sys.path:
         sys.path.append(folder)
+        _folders.add(folder)
     spec = importlib.util.find_spec(target.module)
-    if spec is None or spec.origin is None or not Path(spec.origin).samefile(target.file):
-        raise UserError(
-            f"api {target.text!r}: another module is called {target.module!r} ({spec and spec.origin}); rename the file"
-        )
+    _refuse_twin(target, target.file, (spec and spec.origin) or "without a file")
 
 
 def _entry_points() -> list[EntryPoint]:

@@ -26,7 +26,9 @@ def bind(host: str, port: int, settings: str = "server.host, server.port") -> so
         raise UserError(f"{settings}: expected a host name or an address, got {host!r}") from None
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
-            advice = f"port {port} of {host} is in use; choose another with --{settings.split()[-1]}"
+            free = "0" if "metrics" in settings else port % 65535 + 1
+            advice = f"port {port} of {host} is in use, perhaps by another platform; choose another, as in "
+            advice += f"--{settings.split()[-1]} {free}"
         else:
             advice = f"cannot listen on {host} port {port} ({settings}): {problem.strerror}"
         raise UserError(advice) from None

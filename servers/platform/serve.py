@@ -16,8 +16,9 @@ from typing import Any
 
 import uvloop
 
+from configs.errors import UserError
 from configs.loading import LoadedSettings
-from configs.settings import Telemetry
+from configs.settings import LitportSettings
 from servers.gateway.address import address_of, bind
 from servers.gateway.keys import Keyring
 from servers.gateway.status import About
@@ -39,11 +40,12 @@ def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], vers
     when the settings cannot be served.
     """
     settings = loaded.settings
-    listener = bind(settings.server.host, settings.server.port)
-    metrics_listener = _metrics_listener(settings.telemetry)
+    listener, metrics_listener = _listeners(settings)
     address = address_of(listener, settings.server.tls_cert_file is not None)
     about = About(version, address, f"{address_of(metrics_listener)}/metrics" if metrics_listener else None)
     keyring = check(loaded)
+    for note in loaded.notes:
+        _log.warning("%s", note)
     _raise_descriptor_limit(settings.limits.max_connections)
     run_dir = make_run_dir()
     try:
@@ -84,11 +86,24 @@ async def _run(
     return 1 if platform.failed else 0
 
 
-def _metrics_listener(telemetry: Telemetry) -> socket.socket | None:
-    if telemetry.metrics_port is None:
-        return None
-    settings = "telemetry.metrics_host, telemetry.metrics_port"
-    return bind(telemetry.metrics_host, telemetry.metrics_port, settings)
+def _listeners(settings: LitportSettings) -> tuple[socket.socket, socket.socket | None]:
+    """The sockets of the front door and of the metrics, if there are any. Raises UserError for both at once."""
+    server, telemetry = settings.server, settings.telemetry
+    listener = metrics_listener = None
+    problems = []
+    try:
+        listener = bind(server.host, server.port)
+    except UserError as problem:
+        problems.append(str(problem))
+    try:
+        if telemetry.metrics_port is not None:
+            names = "telemetry.metrics_host, telemetry.metrics_port"
+            metrics_listener = bind(telemetry.metrics_host, telemetry.metrics_port, names)
+    except UserError as problem:
+        problems.append(str(problem))
+    if listener is None or problems:
+        raise UserError("\n".join(problems))
+    return listener, metrics_listener
 
 
 def _raise_descriptor_limit(max_connections: int) -> None:

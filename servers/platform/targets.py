@@ -100,6 +100,10 @@ def check(loaded: LoadedSettings) -> Keyring:
     """
     settings = loaded.settings
     problems = []
+    if not settings.models:
+        problems.append(
+            "models: expected one model or more, got none; a recipe has them under `models`, or `serve MODEL`"
+        )
     for name, model in settings.models.items():
         for field, problem in registry.kind_of(model).check_model(model):
             path = ("models", name, field)
@@ -119,7 +123,7 @@ def describe(loaded: LoadedSettings) -> Sequence[str]:
     models = loaded.settings.models
     notes = {name: registry.kind_of(model).describe_model(model) for name, model in models.items()}
     valid = f"all settings are valid; models: {', '.join(models) or 'none'}"
-    return [valid, *(f"{name}: {note}" for name, note in notes.items() if note)]
+    return [valid, *(f"{name}: {note}" for name, note in notes.items() if note), *loaded.notes]
 
 
 def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:

@@ -55,9 +55,11 @@ def test_on_sigterm_streams_finish_and_nothing_is_left(platform: Platform) -> No
 def test_a_port_in_use_is_told_before_any_model_is_started() -> None:
     with port_in_use() as port:
         begin = time.monotonic()
-        ended = litport("serve", "configs/recipes/demo.yaml", "--server.port", str(port))
+        ports = ("--server.port", str(port), "--telemetry.metrics_port", str(port))
+        ended = litport("serve", "configs/recipes/demo.yaml", *ports)
     assert ended.returncode == 2
-    assert ended.stderr == f"litport: port {port} of 127.0.0.1 is in use; choose another with --server.port\n"
+    in_use = f"litport: port {port} of 127.0.0.1 is in use, perhaps by another platform; choose another, as in"
+    assert ended.stderr == f"{in_use} --server.port {port + 1}\n{in_use} --telemetry.metrics_port 0\n", "both at once"
     assert time.monotonic() - begin < 10, "no model was loaded"
 
 
