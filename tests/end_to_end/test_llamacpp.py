@@ -44,7 +44,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     (folder / "model.gguf").write_bytes(b"GGUF")
     recipe = folder / "recipe.yaml"
     recipe.write_text(f"models: {{{NAME}: {{engine: llamacpp, source: {folder}/model.gguf, args: {{parallel: 2}}}}}}\n")
-    with serving(folder, str(recipe), environ={"PATH": f"{folder}:/usr/bin:/bin"}) as platform:
+    audit = ("--telemetry.audit_file", str(folder / "audit.jsonl"))
+    with serving(folder, str(recipe), *audit, environ={"PATH": f"{folder}:/usr/bin:/bin"}) as platform:
         yield platform
 
 
@@ -54,7 +55,7 @@ def real(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platf
     folder = tmp_path_factory.mktemp("real")
     recipe = folder / "recipe.yaml"
     recipe.write_text(f"models: {{{NAME}: {{engine: llamacpp, source: {gguf}, args: {{ctx-size: 4096}}}}}}\n")
-    with serving(folder, str(recipe)) as platform:
+    with serving(folder, str(recipe), "--telemetry.audit_file", str(folder / "audit.jsonl")) as platform:
         yield platform
 
 
@@ -93,6 +94,19 @@ def test_without_the_program_the_check_says_so(tmp_path: Path) -> None:
     assert "models.chat.engine: expected llama.cpp's llama-server on the PATH" in done.stderr
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_its_tokens_are_counted(stand_in: Platform, stream: bool) -> None:
+    assert _counted(stand_in, stream) == (3, 2)
+
+
+@NEEDS_LLAMA_SERVER
+@pytest.mark.long
+def test_the_tokens_of_the_real_one_are_counted_the_same_in_a_stream(real: Platform) -> None:
+    whole, streamed = _counted(real, False), _counted(real, True)
+    assert whole == streamed
+    assert None not in whole
+
+
 @NEEDS_LLAMA_SERVER
 @pytest.mark.long
 def test_the_real_one_answers_and_streams(real: Platform, client: openai.OpenAI) -> None:
@@ -114,3 +128,11 @@ def test_the_real_one_is_replaced_when_it_is_killed(real: Platform, client: open
     real.wait_for(NAME, restarts=1, state="ready")
     answer = client.completions.create(model=NAME, prompt="1, 2, 3,", max_tokens=3, temperature=0)
     assert answer.choices[0].text
+
+
+def _counted(platform: Platform, stream: bool) -> tuple[object, object]:
+    """Input and output tokens of a request, as the audit log has them."""
+    body = {"model": NAME, "messages": QUESTION, "max_tokens": 5, "temperature": 0, "stream": stream}
+    answer = platform.http.post("/v1/chat/completions", json=body)
+    line = platform.audited(answer.headers["x-request-id"])
+    return line["input_tokens"], line["output_tokens"]

@@ -26,10 +26,14 @@ async def _chat(request: web.Request) -> web.StreamResponse:
         return web.json_response({"object": "chat.completion", "choices": [choice], "usage": _usage(2)})
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    choices: tuple[dict[str, Any], ...] = ({"delta": message}, {"delta": {}, "finish_reason": "stop"})
-    for choice in choices:
-        chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, **choice}]}
-        await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+    timings = {"cache_n": 2, "prompt_n": 1, "prompt_ms": 0.5, "predicted_n": 2, "predicted_ms": 0.5}
+    events: tuple[dict[str, Any], ...] = (
+        {"choices": [{"index": 0, "delta": message}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "timings": timings},
+    )
+    for event in events:
+        chunk = {"object": "chat.completion.chunk", **event}
+        await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
     await response.write(b"data: [DONE]\n\n")
     return response
 

@@ -15,8 +15,8 @@ from configs.errors import UserError
 from configs.settings import LlamaCppModel
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post
 from servers.engines.connection import Connection
-from servers.engines.http_connection import HttpConnection
 from servers.engines.kind import EngineKind, Site
+from servers.engines.llamacpp.connection import LlamaCppConnection
 from servers.engines.llamacpp.document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
 from servers.processes.group import Member
 from servers.store import sources
@@ -47,7 +47,7 @@ class LlamaCppEngine:
 
     def connect(self, socket: Path) -> Connection:
         """llama.cpp's server speaks HTTP on a Unix socket."""
-        return HttpConnection(socket)
+        return LlamaCppConnection(socket)
 
     async def warm(self, connection: Connection) -> Card:
         """The canary, then what the server says of itself."""
