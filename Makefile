@@ -46,13 +46,14 @@ playground: ## a page to try the models of a running platform on
 	$(SETUP) --playground
 	@exec .venv/bin/litport playground $(ARGS)
 
-# Tests whose figures another load would spoil come first and alone; the others run in two halves, one for each core.
+# Tests whose figures another load would spoil come first and alone; the others run in two halves, one for each core. All of
+# them run, whatever fails.
 test: lint ## lint, types and tests, in about twelve minutes on two cores
-	.venv/bin/pytest -m "alone and not long" tests/benchmarks $(ARGS)
-	@log=$$(mktemp) && trap 'rm -f $$log' EXIT && \
-	{ { .venv/bin/mypy && .venv/bin/pytest -m "not long" tests/servers $(ARGS); } >$$log 2>&1 & half=$$!; \
-	.venv/bin/pytest -m "not alone and not long" --ignore=tests/servers $(ARGS); status=$$?; \
-	wait $$half || status=$$?; cat $$log; exit $$status; }
+	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
+	.venv/bin/pytest -m "alone and not long" tests/benchmarks $(ARGS) || status=$$?; \
+	{ .venv/bin/mypy; types=$$?; .venv/bin/pytest -m "not long" tests/servers $(ARGS) && exit $$types; } >$$log 2>&1 & half=$$!; \
+	.venv/bin/pytest -m "not alone and not long" --ignore=tests/servers $(ARGS) || status=$$?; \
+	wait $$half || status=$$?; cat $$log; exit $$status
 
 test-long: dev-setup ## the tests that are long by nature: kills, overload, soaks, images; twenty minutes and more
 	.venv/bin/pytest -m long $(ARGS)
