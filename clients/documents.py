@@ -76,11 +76,26 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
     ttft_s: Percentiles | None
 
 
+class Equality(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of a `variant` of the model, and the `precision` in which it computes because of that.
+
+    Its answers to a number of fixed `inputs` were compared with those of eager float32: the least cosine, and the share
+    with the same best class (null for vectors); both null where they were not finite.
+    """
+
+    variant: str
+    precision: str
+    inputs: int
+    cosine: float | None
+    top1: float | None
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model: its state, its requests and its processes.
 
     `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
     model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
+    `equality` is null for a model that no proof compared with eager float32.
     """
 
     name: str
@@ -101,6 +116,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None
     paths: list[str]
     serving: str | None = None
+    equality: Equality | None = None
     cpu_cores: float | None = None
     recent: Recent | None = None
 

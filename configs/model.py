@@ -145,6 +145,17 @@ class LlamaCppModel(ModelSettings):
     )
 
 
+class Accept(Section):
+    """How far a faster variant of a model may be from its eager float32 form."""
+
+    cosine: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.999, description="Least cosine between vectors of `precision` and of float32, over the texts of the proof."
+    )
+    top1: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Least share of the pictures of the proof that keep their class."
+    )
+
+
 class LitServeModel(ModelSettings):
     """Any other model, through a LitAPI."""
 
@@ -158,6 +169,15 @@ class LitServeModel(ModelSettings):
     )
     init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
         {}, description="Further keyword arguments of the API's constructor."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="What the APIs embedding and image_classification compute in; bfloat16 serves only once its "
+        "answers were proved equal to those of float32 (see docs/plugins.md).",
+    )
+    accept: Accept = Accept()
+    fallback: Literal["eager"] | None = Field(
+        None, description="What serves where the proof fails: eager float32, or nothing, and the start fails."
     )
     serving: Literal["host", "litserve"] | None = Field(
         None,

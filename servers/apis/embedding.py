@@ -14,6 +14,8 @@ from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
 from pydantic import ConfigDict, PositiveInt, field_validator
 
+from servers.apis import equality
+from servers.apis.equality import Equality, Variant
 from servers.apis.rejection import Rejection
 
 _MAX_INPUTS = 2048  # OpenAI's own limit for one request
@@ -76,27 +78,36 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
     input_description = '{"input": text, [text, ...] or token ids, "model": name, "dimensions", "encoding_format"}'
     output_description = '{"data": [{"index": 0, "embedding": [...]}, ...], "usage": {...}}, as OpenAI has it'
     uses_torch = True
+    variant = Variant()
+    equality: Equality | None = None
     example_request = {"input": "canary", "model": "canary"}  # noqa: RUF012 # a constant
 
     def __init__(
         self,
         model_dir: str,
         *,
-        dtype: str = "float32",
         forward_size: int = 32,
         max_batch_size: int = 1,
         batch_timeout: float = 0.005,
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout, spec=EmbeddingSpec())
         self._model_dir = Path(model_dir)
-        self._dtype = dtype
         self._forward_size = forward_size
 
     def setup(self, device: str) -> None:
-        """Load the encoder onto `device`. Raises ValueError when its folder asks for an unknown pooling."""
+        """Load the encoder onto `device`, a variant of it only with the proof.
+
+        Raises ValueError when its folder asks for an unknown pooling, UserError when the proof fails.
+        """
         from servers.apis import sentence_encoder
 
-        self._encoder = sentence_encoder.from_folder(self._model_dir, device, self._dtype, self._forward_size)
+        def load(precision: str) -> Any:
+            return sentence_encoder.from_folder(self._model_dir, device, precision, self._forward_size)
+
+        def answer(encoder: Any) -> Any:
+            return encoder.embed([ids[: encoder.max_tokens] for ids in encoder.tokenize(equality.TEXTS)])
+
+        self._encoder, self.equality = equality.select(self.variant, "cosine", load, answer)
 
     def decode_request(self, request: Any) -> Any:
         """The request with its inputs as token ids, or a Rejection."""

@@ -24,6 +24,8 @@ BUILT_IN = {
     "image_classification": "servers.apis.image_classification:ImageClassificationAPI",
     "pipeline": "servers.apis.pipeline:PipelineAPI",
 }
+PROVED = ("embedding", "image_classification")
+"""The built-in APIs that take another precision than float32, and prove it equal first (`equality`)."""
 
 # The folders that were put on the import path for an API.
 _folders: set[str] = set()

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from servers.apis.equality import Equality
 from servers.engines.connection import Connection
 from servers.processes.group import Member
 
@@ -59,6 +60,7 @@ class Card:
     document, `max_running` the number of requests that it can work on at a time, and `example` a request that it
     accepts (None: unknown). `rules` reviews the bodies of requests (None: none is reviewed). `serving` is how the
     engine serves it, where there are several ways, and `note` is what a person should know of that.
+    `equality` is how near its answers are to those of eager float32, where that was measured.
     """
 
     routes: frozenset[str]
@@ -70,6 +72,7 @@ class Card:
     rules: Rules | None = None
     serving: str | None = None
     note: str = ""
+    equality: Equality | None = None
 
 
 class CanaryError(Exception):

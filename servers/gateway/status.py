@@ -12,6 +12,7 @@ import msgspec
 
 from clients import documents
 from servers.gateway.directory import paths_of
+from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.processes.group import ProcessGroup
 from servers.telemetry import Sample
@@ -103,9 +104,15 @@ def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
         memory_bytes=sum(member.resident_bytes for member in members) or None,
         paths=paths_of(model),
         serving=None if instance.card is None else instance.card.serving,
+        equality=_equality(instance),
         cpu_cores=cores,
         recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
     )
+
+
+def _equality(instance: Instance) -> documents.Equality | None:
+    equality = instance.card and instance.card.equality
+    return msgspec.convert(equality, documents.Equality, from_attributes=True) if equality else None
 
 
 def _gpu(gpu: "GpuSample") -> documents.Gpu:

@@ -58,6 +58,17 @@ class ModelCollector(Collector):
             [({**label, "phase": phase}, s) for label, model in models for phase, s in model.choose().phases_s.items()],
         )
         yield family(
+            "gauge",
+            "model_equality",
+            "How near the answers of the variant came to those of eager float32, 1 for the same",
+            [
+                ({**label, "variant": proof.variant, "precision": proof.precision, "figure": figure}, value)
+                for label, model in models
+                if (card := model.choose().card) and (proof := card.equality)
+                for figure, value in (("cosine", proof.cosine), ("top1", proof.top1))
+            ],
+        )
+        yield family(
             "counter",
             "canaries",
             "Questions to a model at rest, by how they ended",

@@ -25,7 +25,8 @@ def test_every_setting_is_described_and_on_the_page() -> None:
     for path, leaf in walk(tree()):
         name = path[-1] if path[-1] != "<name>" else path[-2]
         assert leaf.description.endswith("."), path
-        section = ".".join(path[1:-1]) if path[0] == "bench" else ""
+        is_nested = path[0] == "models" and path[-1] != "<name>"
+        section = ".".join(path[1:-1] if path[0] == "bench" else path[2:-1] if is_nested else ())
         assert f"| `{f'{section}.{name}'.lstrip('.')}` |" in page, path
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import UserError
-from servers.apis import registry
+from servers.apis import equality, registry
+from servers.apis.equality import Equality, Variant
 from servers.engines.litserve.refusals import refuse
 
 EXIT_NOT_LOADED = 3
@@ -23,7 +24,8 @@ class ApiSpec:
     """What to serve, as the parent wrote it. None means LitServe's own default; times are in seconds.
 
     `serving` None is the worker host, or LitServe's own server for what the host cannot run. `uds` is the socket of
-    LitServe's server; worker number N of the host listens on it with `.N` behind. `log_level` and `num_api_servers` are
+    LitServe's server; worker number N of the host listens on it with `.N` behind. `variant` has the fields of
+    `servers.apis.equality.Variant`, for the APIs that know it. `log_level` and `num_api_servers` are
     for LitServe's server only, `max_restarts` and `start_timeout_s` for the host.
     """
 
@@ -33,6 +35,7 @@ class ApiSpec:
     card: str
     serving: Serving | None = None
     model_dir: str | None = None
+    variant: dict[str, Any] | None = None
     init: dict[str, Any] | None = None
     accelerator: str | None = None
     devices: int | str | list[int] | None = None
@@ -65,6 +68,8 @@ def construct_api(spec: ApiSpec) -> Any:
     for name in settings.keys() - arguments.keys():
         # LitServe reads these, and makes its loop from them, only once the server is built.
         setattr(api, name, settings[name])
+    if spec.variant is not None:
+        api.variant = Variant(**spec.variant)
     refuse(api, spec.api, spec.name)
     return api
 
@@ -102,6 +107,12 @@ def write_card(spec: ApiSpec, api: Any, serving: Serving, reason: str | None = N
     part = file.with_suffix(".part")
     part.write_text(json.dumps(card))
     part.replace(file)
+
+
+def write_equality(spec: ApiSpec, api: Any) -> None:
+    """Say beside the card what the API's proof has measured, if it has one; each worker does, before it is ready."""
+    if isinstance(measured := getattr(api, "equality", None), Equality):
+        equality.write(measured, Path(spec.card))
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -9,11 +9,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.settings import LitServeModel
+from servers.apis import equality, registry
+from servers.apis.equality import Variant
 from servers.engines import allocator
 from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
@@ -68,6 +70,7 @@ class LitServeEngine:
         spec_file = socket.with_suffix(".json")
         spec_file.write_text(json.dumps(spec))
         self.card_file.unlink(missing_ok=True)  # the connection waits for the new one
+        equality.remove(self.card_file)
         argv = module_argv("servers.engines.litserve.main", str(spec_file))
         return Command(argv, {**self.environ(), **settings.env, **tracing.child_environ(self.name, environ)})
 
@@ -83,6 +86,7 @@ class LitServeEngine:
         """The canary, then the child's own description."""
         fields = json.loads(self.card_file.read_text())
         path: str = fields["api_path"]
+        measured = equality.read(self.card_file)
         openapi = json.loads(await get(connection, "/openapi.json"))
         card = Card(
             routes=frozenset({path}) if path.startswith("/v1/") else frozenset[str](),
@@ -92,7 +96,8 @@ class LitServeEngine:
             max_running=self._max_running(fields),
             example=self.settings.example if self.settings.example is not None else fields["example"],
             serving=fields["serving"],
-            note=_note(fields),
+            note="; ".join(filter(None, (_note(fields), measured.note if measured else ""))),
+            equality=measured,
         )
         await self.canary(connection, card)
         return card
@@ -156,12 +161,19 @@ def _note(card: Mapping[str, Any]) -> str:
     return f"on LitServe's own server: {card['reason'] or 'serving: litserve'}"
 
 
+def _variant(settings: LitServeModel) -> dict[str, Any]:
+    accept = settings.accept
+    variant = Variant(settings.precision, accept.cosine, accept.top1, falls_back=settings.fallback == "eager")
+    return asdict(variant)
+
+
 def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:
     """The API and how LitServe runs it, as fields of `api.ApiSpec`; the harness uses it too."""
     return {
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),
         "init": settings.init,
+        "variant": None if settings.api not in registry.PROVED else _variant(settings),
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "workers_per_device": settings.workers_per_device,

@@ -16,7 +16,15 @@ from typing import Any
 import litserve.server
 from litserve.callbacks import Callback
 
-from servers.engines.litserve.api import ApiSpec, construct_extras, fail, first_paragraph, without_none, write_card
+from servers.engines.litserve.api import (
+    ApiSpec,
+    construct_extras,
+    fail,
+    first_paragraph,
+    without_none,
+    write_card,
+    write_equality,
+)
 from servers.engines.litserve.host.devices import device_names
 from servers.engines.litserve.openapi import describe
 
@@ -40,7 +48,7 @@ def serve(api: Any, spec: ApiSpec, reason: str | None = None) -> int:
     server = litserve.LitServer(
         api,
         accelerator=devices[0].partition(":")[0],
-        callbacks=[_OutliveSigterm(), *callbacks],
+        callbacks=[_OutliveSigterm(), _TellEquality(spec), *callbacks],
         loggers=loggers or None,
         **without_none(devices=spec.devices, workers_per_device=spec.workers_per_device, timeout=spec.timeout),
     )
@@ -75,6 +83,17 @@ class _OutliveSigterm(Callback):  # type: ignore[misc] # LitServe ships no types
         """In a worker, before all else."""
         # Not SIG_IGN, which every program that a plug-in starts would inherit.
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+
+
+class _TellEquality(Callback):  # type: ignore[misc] # LitServe ships no types
+    """What the host's workers do themselves."""
+
+    def __init__(self, spec: ApiSpec) -> None:
+        self._spec = spec
+
+    def on_after_setup(self, lit_api: Any, **_: Any) -> None:
+        """In a worker, before it is ready."""
+        write_equality(self._spec, lit_api)
 
 
 def _end(main_pid: int, uds: str, _number: int, _frame: FrameType | None) -> None:

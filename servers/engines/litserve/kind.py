@@ -34,6 +34,9 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
             "accelerator",
             f"expected a GPU for {settings.accelerator!r}, nvidia-smi names none; remove it, or set cpu",
         )
+    if settings.precision != "float32" and settings.api not in registry.PROVED:
+        names = " and ".join(registry.PROVED)
+        yield "precision", f"expected float32: only the APIs {names} compute in {settings.precision}"
     for field in ("callbacks", "loggers"):
         for name in getattr(settings, field):
             try:

@@ -83,6 +83,11 @@ def test_a_check_says_what_will_run_each_litapi() -> None:
     [
         ("serving", "host", "the worker host cannot run api .* it has a loop of its own; remove `serving: host`"),
         ("api_server_count", "2", "the worker host has no HTTP servers; remove it, or set serving: litserve"),
+        (
+            "precision",
+            "bfloat16",
+            "expected float32: only the APIs embedding and image_classification compute in bfloat16",
+        ),
         ("callbacks", '["tests/services/strangers/listens.py:Missing"]', "listens.py has no class Missing"),
         ("loggers", '["no_such_module:Logger"]', "no module 'no_such_module' is installed"),
     ],

@@ -24,7 +24,7 @@ from servers.engines.litserve.api import EXIT_NOT_LOADED, ApiSpec, construct_ext
 from servers.engines.litserve.host.devices import device_names
 from servers.engines.litserve.host.log_entries import LogEntries
 from servers.engines.litserve.host.route import document_app
-from servers.engines.litserve.host.worker import ANSWERED, READY, Extras, start_worker
+from servers.engines.litserve.host.worker import ANSWERED, READY, REFUSED, Extras, start_worker
 from servers.engines.litserve.openapi import describe
 from servers.processes.proc import stopped_pids
 from servers.telemetry import memory
@@ -49,6 +49,7 @@ class Slot:
         self.listener.bind(str(path))
         self.listener.listen(_BACKLOG)
         self.is_ready = False
+        self.refusal: str | None = None
         self.process: SpawnProcess | None = None
         self._deaths = 0
         self._start_s = 0.0
@@ -111,6 +112,8 @@ class Slot:
                 self.is_ready = True
             elif report == ANSWERED:
                 self._deaths = 0
+            elif report.startswith(REFUSED):
+                self.refusal = report.removeprefix(REFUSED).decode()
 
     def count_death(self) -> int:
         """How many workers have ended here in a row without an answer between them, this one counted."""
@@ -167,8 +170,9 @@ class Host:
                 if problem is None or self._is_ending:
                     continue
                 if not slot.is_ready:
+                    slot.read_reports()  # what it has sent since, before it ended
                     self._kill()
-                    return _fail(f"api {self._spec.api!r}: {problem} in setup()")
+                    return _fail(f"api {self._spec.api!r}: {slot.refusal or f'{problem} in setup()'}")
                 if slot.count_death() > self._spec.max_restarts:
                     self._kill()
                     return _fail(f"{problem}, again after {self._spec.max_restarts} restarts without an answer")

@@ -23,8 +23,9 @@ from typing import Any, NoReturn, TypeAlias
 import uvloop
 from litserve.callbacks import CallbackRunner
 
+from configs.errors import UserError
 from servers.engines import child_logging
-from servers.engines.litserve.api import ApiSpec
+from servers.engines.litserve.api import ApiSpec, write_equality
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.async_loop import AsyncLoop
 from servers.engines.litserve.host.hooks import Hooks
@@ -37,7 +38,8 @@ from servers.engines.litserve.host.work import Work
 
 EXIT_NOT_SET_UP = 3
 # What a worker reports to the main process: it is set up, and it has answered its first request.
-READY, ANSWERED = b"ready", b"answered"
+# Or why it refuses to, as a sentence behind the last of these.
+READY, ANSWERED, REFUSED = b"ready", b"answered", b"refused:"
 _log = logging.getLogger("litport.worker")
 
 _async_work: ContextVar[Work | None] = ContextVar("async_work", default=None)
@@ -65,10 +67,14 @@ def start_worker(api: Any, spec: ApiSpec, place: Place, extras: Extras) -> None:
     try:
         hooks.tell("on_before_setup")
         api.setup(device)
+    except UserError as problem:
+        reports.send_bytes(REFUSED + str(problem).encode())
+        _leave_process(EXIT_NOT_SET_UP)
     except Exception:
         _log.exception("setup(%r) failed", device)
         _leave_process(EXIT_NOT_SET_UP)
     api.device = device
+    write_equality(spec, api)
     hooks.tell("on_after_setup")
     child_logging.mark_handlers()
     gc.collect()

@@ -1,0 +1,164 @@
+"""The proof that a faster variant of a model answers as the eager float32 model does, before it takes traffic.
+
+Both answer the same fixed inputs. A variant within the limits serves; one that is not is an error with the figures, or
+the eager float32 model serves in its place. The inputs are made here, so that the proof needs no data and no network.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from configs.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+EAGER = "float32"
+_log = logging.getLogger("litport.worker")
+
+_Model = TypeVar("_Model")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a model should compute; `cosine` and `top1` are the least that the proof accepts, both from 0 to 1.
+
+    With `falls_back` a variant below them is replaced by the eager float32 model.
+    """
+
+    precision: str = EAGER
+    cosine: float = 0.999
+    top1: float = 1.0
+    falls_back: bool = False
+
+
+@dataclass(frozen=True)
+class Equality:
+    """What was measured of `variant`, and the `precision` in which the model computes because of it.
+
+    `cosine` is the least over the inputs and `top1` the share of inputs with the same best class, None for vectors,
+    which have none. Both are None where the variant's answers are not finite. `note` has all of it in one line.
+    """
+
+    variant: str
+    precision: str
+    inputs: int
+    cosine: float | None
+    top1: float | None
+    note: str
+
+
+def select(
+    variant: Variant,
+    gate: Literal["cosine", "top1"],
+    load: Callable[[str], _Model],
+    answer: "Callable[[_Model], Tensor]",
+) -> tuple[_Model, Equality | None]:
+    """The model to serve, and what was measured of it (None for eager float32).
+
+    `load` takes the precision; `answer` gives the answers (inputs, numbers) of a model to the fixed inputs. `gate` is
+    the figure that decides. Raises UserError for a variant below its limit, unless it falls back.
+    """
+    eager = load(EAGER)
+    if variant.precision == EAGER:
+        return eager, None
+    expected = answer(eager)
+    model = load(variant.precision)
+    cosine, top1 = compare(expected, answer(model), surest=gate == "top1")
+    value, limit, figures = top1, variant.top1, f"same top-1 {_text(top1)}, cosine {_text(cosine)}"
+    if gate == "cosine":
+        value, limit, figures, top1 = cosine, variant.cosine, f"cosine {_text(cosine)}", None
+    measured = f"{variant.precision} against float32 on {len(expected)} inputs: {figures}"
+    if value is not None and value >= limit:
+        note, precision = measured, variant.precision
+    else:
+        problem = f"{measured}; expected {gate} >= {limit:g}"
+        if not variant.falls_back:
+            raise UserError(f"{problem}. Set precision: float32, fallback: eager, or a lower accept.{gate}")
+        model, note, precision = eager, f"float32, since {problem}", EAGER
+    _log.warning("%s", note) if model is eager else _log.info("%s", note)
+    return model, Equality(variant.precision, precision, len(expected), cosine, top1, note)
+
+
+def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> tuple[float | None, float | None]:
+    """The least cosine of the rows, and the share of rows with the same largest number; None where one is not finite.
+
+    With `surest` only the half of the rows counts for the second whose largest number stands out most in `expected`:
+    a near tie falls either way by rounding alone, also from one batch size to another.
+    """
+    import torch
+
+    if not bool(torch.isfinite(answers).all()):
+        return None, None
+    cosine = torch.nn.functional.cosine_similarity(expected, answers, dim=-1).min().item()
+    same = (expected.argmax(dim=-1) == answers.argmax(dim=-1)).float()
+    if surest:
+        best = expected.topk(2, dim=-1).values
+        order = (best[:, 0] - best[:, 1]).argsort(descending=True)
+        same = same[order[: math.ceil(len(order) / 2)]]
+    return cosine, same.mean().item()
+
+
+def _text(value: float | None) -> str:
+    # Rounded down: 0.99997 is not 1.
+    return "not finite" if value is None else f"{math.floor(value * 1e5 + 1e-3) / 1e5:.5f}"
+
+
+def write(equality: Equality, card_file: Path) -> None:
+    """Put it beside the card of its model, so that a reader finds all of it or no file; workers may write at once."""
+    part = card_file.with_suffix(f".equality.{os.getpid()}")
+    part.write_text(json.dumps(asdict(equality)))
+    part.replace(_file(card_file))
+
+
+def read(card_file: Path) -> Equality | None:
+    """What `write` has written; None if nothing."""
+    file = _file(card_file)
+    return Equality(**json.loads(file.read_text())) if file.exists() else None
+
+
+def remove(card_file: Path) -> None:
+    """Forget what an earlier process has written."""
+    _file(card_file).unlink(missing_ok=True)
+
+
+def _file(card_file: Path) -> Path:
+    return card_file.with_suffix(".equality")
+
+
+TEXTS = (
+    "A cat sat on the mat.",
+    "Le chat dort sur le canapé, et il pleut.",
+    "Wie viel kostet eine Fahrkarte nach Hamburg?",
+    "!",
+    "12.50 + 7.25 = 19.75",
+    "The central bank left its interest rate unchanged on Thursday, citing slower growth and stable prices.",
+    "def add(a, b): return a + b",
+    "東京は日本の首都です。",
+    "How do I reset my password? I have tried the link twice and no mail arrives.",
+    "Photosynthesis turns light, water and carbon dioxide into sugar and oxygen. " * 4,
+    "The engine stalls when it is cold; the mechanic replaced the plugs, the filter and the battery. " * 8,
+    "x " * 400,
+)
+"""From one token to more than most encoders read; the API cuts them to what its model takes."""
+
+
+def make_pictures() -> "list[Image]":
+    """24 pictures of 320 x 240: noise from coarse to fine, sharp or soft, the same on every machine."""
+    import numpy as np
+    from PIL import Image
+    from PIL.Image import Resampling
+
+    random = np.random.default_rng(0)
+    pictures = []
+    for index in range(24):
+        side = 3 + 2 * index
+        small = Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8))
+        pictures.append(small.resize((320, 240), Resampling.BICUBIC if index % 2 else Resampling.NEAREST))
+    return pictures
