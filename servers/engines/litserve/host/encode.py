@@ -11,6 +11,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from fastapi.encoders import jsonable_encoder
+from litserve import LitAPI
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 Encode = Callable[[Any], bytes]
@@ -45,6 +46,28 @@ def part_bytes(part: Any) -> bytes:
         return bytes(part)
     expected = "text, bytes, a dict or a pydantic model"
     raise EncodeError(f"encode_response yielded a {type(part).__name__}; expected {expected}")
+
+
+def part_formatter(api: Any) -> Callable[[Any], Any]:
+    """How the API makes text of a part of a stream; LitServe's own way knows nothing of numpy, and sends NaN."""
+    if type(api).format_encoded_response is not LitAPI.format_encoded_response:
+        own: Callable[[Any], Any] = api.format_encoded_response
+        return own
+    return _format_part
+
+
+def _format_part(part: Any) -> Any:
+    if isinstance(part, BaseModel):
+        return part.model_dump_json() + "\n"
+    if not isinstance(part, dict):
+        return part
+    try:
+        try:
+            return _line(part) + "\n"
+        except TypeError:  # a key that JSON does not know
+            return _line(_with_plain_keys(part)) + "\n"
+    except (ValueError, TypeError, RecursionError, AttributeError) as problem:
+        raise EncodeError(_diagnosis(part, problem)) from None
 
 
 def to_json(value: Any) -> bytes:
@@ -91,6 +114,10 @@ def _encode_other(value: Any) -> Any:
 
 
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_encode_other).encode
+
+
+# As LitServe writes the lines of a stream.
+_line = json.JSONEncoder(allow_nan=False, default=_encode_other).encode
 
 
 def _diagnosis(value: Any, problem: Exception) -> str:

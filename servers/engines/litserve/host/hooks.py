@@ -9,6 +9,7 @@ from typing import Any
 
 from litserve.callbacks import CallbackRunner
 
+from servers.engines.litserve.host.encode import part_formatter
 from servers.engines.litserve.host.work import Work
 
 Call = Callable[[Any, Any], Any]
@@ -23,7 +24,7 @@ class Hooks:
         self.predict = _with_context(api.predict)
         self.unbatch = _with_context(api.unbatch)
         self.encode = _with_context(api.encode_response)
-        self.format_part: Callable[[Any], Any] = api.format_encoded_response
+        self.format_part = part_formatter(api)
         self._api = api
         self._callbacks = callbacks
         self._populate = getattr(api.spec, "populate_context", None)

@@ -138,6 +138,16 @@ LIGHT = {
         Expected(500, {"detail": "encode_response yielded a list; expected text, bytes, a dict or a pydantic model"}),
         stream=True,
     ),
+    "a part of numpy": _row(
+        "careless:PartsAPI", {"named": "numpy"}, Expected(200, ""), Expected(200, '{"score": 0.5}\n'), stream=True
+    ),
+    "a part that is no number": _row(
+        "careless:PartsAPI",
+        {"named": "nan"},
+        Expected(200, '{"score": NaN}\n'),
+        Expected(500, {"detail": "encode_response: score: nan is no JSON number (float)"}),
+        stream=True,
+    ),
     "a chat that fails before its first word": _row(
         "careless:FailingChatAPI",
         chat("early", stream=True),
