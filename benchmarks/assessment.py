@@ -73,7 +73,7 @@ def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, mac
         cores=machine.cores,
         on_cpu=not machine.gpus or harness.on_cpu(model),
         reference=reference.rung if reference else "",
-        ratio=top.throughput_per_s / reference.throughput_per_s if reference else None,
+        ratio=top.ratio_to(reference) if reference else None,
         busy_share=_busy_share(top.utilisation),
     )
     return verdict.judge(situation, harness.causes)

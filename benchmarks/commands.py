@@ -19,7 +19,7 @@ from benchmarks.course import Course
 from benchmarks.environment import Environment
 from benchmarks.ladder import measure_ceilings, measure_ladder
 from benchmarks.load.request import Endpoint, endpoint_of
-from benchmarks.report import terminal
+from benchmarks.report import neighbours, terminal
 from benchmarks.result import Result, Settings
 from benchmarks.run import Plan
 from benchmarks.rungs import series
@@ -31,6 +31,9 @@ from configs.loading import LoadedSettings
 
 # Of the tables where there is no terminal, whose width would be 80.
 _WIDTH = 150
+
+# What a route gets by default; the tokens of somebody's embedding model are not known.
+_KINDS = {"chat": "chat", "embeddings": "texts"}
 
 
 def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confirm: bool) -> int:
@@ -57,7 +60,7 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
         raise UserError(f"--body: expected the JSON request to send to {endpoint.path}")
     if out is not None:
         _make_folder(out)
-    kind = "example" if body is not None else bench.workload.kind or ("chat" if endpoint.form == "chat" else "tokens")
+    kind = "example" if body is not None else bench.workload.kind or _KINDS.get(endpoint.form, "tokens")
     course = Course.plan(bench, kind, body)
     started_at = time.time()
     with _progress() as report_step:
@@ -119,10 +122,12 @@ def _finish(document: Result, out: Path | None) -> int:
 
 def summary(document: Result, out: Path | None) -> dict[str, Any]:
     """The result in one line."""
+    rates = [(rung, neighbours.throughput(document, rung)) for rung in document.rungs]
     return {
         "model": document.model,
         "valid": document.valid,
-        "throughput_per_s": {f"{rung.name}@{rung.users}": terminal.throughput(rung) for rung in document.rungs},
+        "throughput_unit": neighbours.throughput_unit(document),
+        "throughput_per_s": {f"{rung.name}@{rung.users}": rate.value if rate else None for rung, rate in rates},
         "findings": [f"{finding.rung}: {finding.rule}" for finding in document.findings],
         "verdict": document.verdict.summary if document.verdict else None,
         "result": None if out is None else str(out / "result.json"),

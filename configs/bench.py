@@ -43,10 +43,11 @@ Rung = Annotated[str, AfterValidator(_check_rung)]
 class Workload(Section):
     """The requests; the same for every rung, and the same again for the same seed."""
 
-    kind: Literal["tokens", "shared-prefix", "chat", "file", "images", "example"] | None = Field(
+    kind: Literal["tokens", "shared-prefix", "chat", "texts", "file", "images", "example"] | None = Field(
         None,
-        description="Random tokens, random tokens behind shared prefixes, chats of several turns, a JSONL file, "
-        "pictures, or the model's own example; by default tokens for text models, images for image classification.",
+        description="Random tokens, random tokens behind shared prefixes, chats of several turns, random texts to "
+        "embed (lengths in words), a JSONL file, pictures, or the model's own example; by default tokens for text "
+        "models, images for image classification.",
     )
     requests: Count = Field(64, description="Requests in a measurement.")
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")

@@ -53,10 +53,19 @@ class Measurement:
         return end_s - begin_s
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether the server, or the model, counts the tokens of its answers."""
+        return any(record.output_tokens for record in self.records if not record.failed)
+
+    def rate_per_s(self, in_tokens: bool) -> float:
+        """Output tokens a second, or answers a second; failed requests do not count."""
+        answers = [record for record in self.records if not record.failed]
+        return (sum(record.output_tokens or 0 for record in answers) if in_tokens else len(answers)) / self.duration_s
+
+    @property
     def throughput_per_s(self) -> float:
-        """Output tokens a second, or answers a second where nothing is generated; failed requests do not count."""
-        output = sum(record.output_tokens or 1 for record in self.records if not record.failed)
-        return output / self.duration_s
+        """Output tokens a second where they are counted, else answers a second."""
+        return self.rate_per_s(self.counts_tokens)
 
     @property
     def e2e_s(self) -> float:
@@ -84,10 +93,24 @@ class RungResult:
     read_as: ReadAs | None = None
 
     @property
-    def throughput_per_s(self) -> float:
-        """The throughput over the time of all passes."""
-        output = sum(measurement.throughput_per_s * measurement.duration_s for measurement in self.measurements)
+    def counts_tokens(self) -> bool:
+        """Whether the server, or the model, counts the tokens of its answers."""
+        return all(measurement.counts_tokens for measurement in self.measurements)
+
+    def rate_per_s(self, in_tokens: bool) -> float:
+        """Output tokens a second, or answers a second, over the time of all passes."""
+        output = sum(measurement.rate_per_s(in_tokens) * measurement.duration_s for measurement in self.measurements)
         return output / sum(measurement.duration_s for measurement in self.measurements)
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Output tokens a second where they are counted, else answers a second; of this rung only."""
+        return self.rate_per_s(self.counts_tokens)
+
+    def ratio_to(self, base: "RungResult") -> float:
+        """Throughput over another rung's: in output tokens where both count them, else in answers."""
+        in_tokens = self.counts_tokens and base.counts_tokens
+        return self.rate_per_s(in_tokens) / base.rate_per_s(in_tokens)
 
     @property
     def e2e_s(self) -> float:

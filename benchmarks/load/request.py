@@ -39,15 +39,18 @@ def endpoint_of(url: str, workload: str | None) -> tuple[str, Endpoint]:
         raise UserError(f"expected a URL such as http://127.0.0.1:8000, got {url!r}")
     address, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     if path == "" or path.endswith("/v1"):
+        _refuse(f"{path or '/v1'}/completions", workload, ("texts",), "sends texts to embed", "tokens, chat, or file")
         return address, Endpoint("completions", f"{path or '/v1'}/completions", "events")
     if path.endswith("/chat/completions"):
         _refuse(path, workload, ("tokens", "shared-prefix"), "sends token ids", "chat, or file")
+        _refuse(path, workload, ("texts",), "sends texts to embed", "chat, or file")
         return address, Endpoint("chat", path, "events")
     if path.endswith("/completions"):
         _refuse(path, workload, ("chat", "file"), "sends messages", "tokens, or shared-prefix")
+        _refuse(path, workload, ("texts",), "sends texts to embed", "tokens, or shared-prefix")
         return address, Endpoint("completions", path, "events")
     if path.endswith("/embeddings"):
-        _refuse(path, workload, ("chat",), "sends messages", "tokens, or file")
+        _refuse(path, workload, ("chat",), "sends messages", "texts, or tokens")
         return address, Endpoint("embeddings", path)
     if workload == "images":
         return address, Endpoint("image", path)

@@ -50,6 +50,8 @@ def make(workload: Workload, count: int, seed: int, *, example: Any = None) -> l
             items = _chats(workload, draw)
         case "file":
             items = _from_file(workload, draw)
+        case "texts":
+            items = _texts(workload, draw)
         case "images":
             items = _pictures(workload, draw)
         case "example":
@@ -100,6 +102,13 @@ def _chats(workload: Workload, draw: random.Random) -> Iterator[Item]:
             yield Item(index, messages=messages, output_tokens=length, after=before, session=session)
             messages = [*messages, {"role": "assistant", "content": " ".join(draw.choices(_VOCABULARY, k=length))}]
             before = index
+
+
+def _texts(workload: Workload, draw: random.Random) -> Iterator[Item]:
+    # For a server whose tokenizer is not known. A word is about a token.
+    for index in itertools.count():
+        lengths = [_length(workload.input_tokens, draw) for _ in range(workload.inputs_per_request)]
+        yield Item(index, body={"input": [" ".join(draw.choices(_VOCABULARY, k=length)) for length in lengths]})
 
 
 def _from_file(workload: Workload, draw: random.Random) -> Iterator[Item]:

@@ -12,8 +12,9 @@ from benchmarks.result import Result
 
 
 def generates(result: Result) -> bool:
-    """Whether throughput means output tokens in this result, as it does where any rung generates; else requests."""
-    return any(rung.figures.output_throughput_per_s for rung in result.rungs)
+    """Whether throughput means output tokens in this result, as it does where all rungs count them; else requests."""
+    rungs = [rung for rung in result.rungs if rung.figures.request_throughput_per_s]
+    return bool(rungs) and all(rung.figures.output_throughput_per_s for rung in rungs)
 
 
 def throughput_unit(result: Result) -> str:

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from benchmarks.analysis.figures import Distribution, Rate, Statistic
 from benchmarks.analysis.summary import RungSummary
+from benchmarks.report.neighbours import throughput
 from benchmarks.report.sentences import others
 from benchmarks.result import Result
 
@@ -60,17 +61,17 @@ def ladder_table(result: Result) -> Table:
     table = Table(title=f"{result.model}: the ladder")
     for title in _COLUMNS:
         table.add_column(title, justify="left" if title == "rung" else "right")
-    base = throughput(result.rungs[0]) if result.rungs else None
+    base = throughput(result, result.rungs[0]) if result.rungs else None
     for rung in result.rungs:
         figures = rung.figures
-        rate = throughput(rung)
+        rate = throughput(result, rung)
         median_s = figures.e2e_s.p50 if figures.e2e_s else None
         table.add_row(
             rung.name + (f" ({rung.batch_size})" if rung.batch_size else ""),
             f"{rung.users}{' (knee)' if rung.knee else ''}",
             with_interval(figures.request_throughput_per_s),
             with_interval(figures.output_throughput_per_s),
-            f"{rate / base:.2f}" if rate and base else "-",
+            f"{rate.value / base.value:.2f}" if rate and base and base.value else "-",
             milliseconds(figures.ttft_s, "p50"),
             milliseconds(figures.tpot_s, "mean"),
             "-" if median_s is None else f"{median_s:.3f}",
@@ -92,12 +93,6 @@ def time_table(rung: RungSummary) -> Table:
         closure = f"not closed: {time.note}" if time.closure_error is None else f"{time.closure_error:+.2%}"
         table.add_row("measured end to end", f"{time.e2e_s * 1000:.2f}", f"closure {closure}", style="bold")
     return table
-
-
-def throughput(rung: RungSummary) -> float | None:
-    """Output tokens a second, or requests a second where nothing is generated."""
-    rate = rung.figures.output_throughput_per_s or rung.figures.request_throughput_per_s
-    return rate.value if rate else None
 
 
 def with_interval(rate: Rate | None) -> str:

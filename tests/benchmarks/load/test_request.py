@@ -100,6 +100,7 @@ def test_messages_go_beside_tokens_under_a_base_path_and_a_chat_route_stays_one(
     ("url", "workload", "problem"),
     [
         ("ftp://h", None, "expected a URL"),
+        ("http://h", "texts", "expected tokens, chat, or file for /v1/completions; texts sends texts to embed"),
         (
             "http://h/v1/chat/completions",
             "tokens",

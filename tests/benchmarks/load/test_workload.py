@@ -46,7 +46,7 @@ def sizes(input_tokens: str, count: int = 2000) -> list[int]:
     return [len(item.token_ids[0]) for item in made if item.token_ids]
 
 
-@pytest.mark.parametrize("kind", ["tokens", "shared-prefix", "chat", "images"])
+@pytest.mark.parametrize("kind", ["tokens", "shared-prefix", "chat", "texts", "images"])
 def test_the_same_seed_gives_the_same_items_and_another_gives_others(kind: Any) -> None:
     workload = Workload(kind=kind, input_tokens="uniform(4, 40)", output_tokens="uniform(4, 40)", prefix_tokens=8)
     assert make(workload, 10, 7) == make(workload, 10, 7)
