@@ -44,7 +44,7 @@ div.unknown { opacity: .6; }
 .dark .state { color: #f5cf8a; background: #453111; }
 .dark .state.ready { color: #8fe0b3; background: #123c26; }
 .dark .state.failed { color: #ffb3aa; background: #4a1a15; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(172px, 46%), 1fr)); gap: .5rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(160px, 46%), 1fr)); gap: .5rem; }
 .tile { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: .45rem .6rem .35rem;
   background: var(--block-background-fill); min-width: 0; }
 .tile span { display: block; font-size: .75rem; color: var(--body-text-color-subdued); }

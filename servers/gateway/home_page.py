@@ -56,17 +56,20 @@ body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem; color: var(--text
 h1 { font-size: 1.4rem; margin: 0 0 .75rem; }
 h2 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
 a { color: var(--link); }
-table { border-collapse: collapse; width: 100%; }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+thead th:first-child { width: 26%; }
+thead th:last-child { width: 34%; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .75rem .45rem 0; border-top: 1px solid var(--line);
   overflow-wrap: anywhere; font-weight: 400; }
 thead th { border: 0; color: var(--soft); font-size: .85rem; }
-tbody th { font-weight: 600; min-width: 6rem; }
+tbody th { font-weight: 600; }
 td ul { list-style: none; margin: 0; padding: 0; font-size: .9rem; }
 small { display: block; color: var(--soft); }
 .state { color: var(--wait); }
 .state.ready { color: var(--ready); }
 .state.failed { color: var(--failed); }
 @media (max-width: 600px) {
+  table { display: block; }
   thead { display: none; }
   tr { display: block; border-top: 1px solid var(--line); padding: .5rem 0; }
   th, td { border: 0; padding: 0; }

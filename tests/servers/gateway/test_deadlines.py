@@ -110,7 +110,8 @@ def test_a_client_that_leaves_frees_its_place(door: Door) -> None:
     wait_until_busy(door, running=0)
 
 
-@pytest.mark.parametrize(("wait_s", "status"), [(2.9, 200), pytest.param(30, 504, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("wait_s", "status"), [(2.9, 200), (30, 504)])
 def test_a_pause_of_the_front_door_gives_a_request_its_limit_anew(door: Door, wait_s: float, status: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(door.client.post, CHAT, json={"model": "one", "wait_s": wait_s})

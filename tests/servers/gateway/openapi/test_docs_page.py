@@ -143,7 +143,7 @@ def test_every_operation_is_shown_and_nothing_is_complained_about_or_loaded_from
 
 
 @NEEDS_CHROMIUM
-@pytest.mark.parametrize("path", ["", "docs"])
+@pytest.mark.parametrize("path", ["docs", pytest.param("", marks=pytest.mark.long)])
 def test_the_pages_fit_a_narrow_window_and_follow_the_dark_scheme(small: Platform, browser: Browser, path: str) -> None:
     with browser.new_context(viewport={"width": 400, "height": 900}, color_scheme="dark") as context:
         page = context.new_page()
