@@ -66,6 +66,15 @@ def _variable_name(name: str) -> str:
     return name
 
 
+def _model_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", name) or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError(
+            "expected a model name of 1 to 128 letters, digits, '.', '_', '-' and '/', with no empty, '.' or '..' part"
+        )
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 SHORTEST_KEY = 16
 """Characters of a caller's key at least; `litport keys new` makes longer ones."""
@@ -85,6 +94,11 @@ class ModelSettings(Section):
     converts_gguf: ClassVar[bool] = True
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
+    aliases: list[ModelName] = Field(
+        [],
+        description="Further names that requests may call the model by, such as `gpt-4o-mini`; keys, metrics and logs "
+        "have its own.",
+    )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
     max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")

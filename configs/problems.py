@@ -79,7 +79,8 @@ def _explain(
     if details["loc"][-1] == KEY:
         actual = repr(path[-1])
     if details["type"] == "value_error":
-        return f"{details['ctx']['error']}; got {actual} (from {origin})"
+        came = f"; got {actual}" if value or isinstance(shape, Leaf) else ""
+        return f"{details['ctx']['error']}{came} (from {origin})"
     if not isinstance(shape, Leaf):
         return f"expected a mapping of names to values, got {actual} (from {origin})"
     suggestion = nearest(str(value.value), shape.choices) if value and shape.choices and not value.secret else None

@@ -18,7 +18,16 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.model import SHORTEST_KEY, LitServeModel, LlamaCppModel, ModelSettings, Seconds, Section, VllmModel
+from configs.model import (
+    SHORTEST_KEY,
+    LitServeModel,
+    LlamaCppModel,
+    ModelName,
+    ModelSettings,
+    Seconds,
+    Section,
+    VllmModel,
+)
 
 __all__ = [
     "Auth",
@@ -38,15 +47,6 @@ __all__ = [
 LOOPBACK = "127.0.0.1"
 
 
-def _model_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", name) or {"", ".", ".."} & set(name.split("/")):
-        raise ValueError(
-            "expected a model name of 1 to 128 letters, digits, '.', '_', '-' and '/', with no empty, '.' or '..' part"
-        )
-    return name
-
-
-ModelName = Annotated[str, AfterValidator(_model_name)]
 # `configs.engines.register` adds the settings of further engines.
 Model = Annotated[VllmModel | LitServeModel | LlamaCppModel, Field(discriminator="engine")]
 File = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -198,6 +198,17 @@ class LitportSettings(BaseSettings):
     auth: Auth = Field(default_factory=Auth, description=str(Auth.__doc__))
     telemetry: Telemetry = Field(default_factory=Telemetry, description=str(Telemetry.__doc__))
     bench: Bench = Field(default_factory=Bench, description=str(Bench.__doc__))
+
+    @field_validator("models")
+    @classmethod
+    def _have_names_of_their_own(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        owners = dict.fromkeys(models, "the name of a model")
+        for name, model in models.items():
+            for alias in model.aliases:
+                if alias in owners:
+                    raise ValueError(f"{name}.aliases: expected new names, got {alias!r}, {owners[alias]}")
+                owners[alias] = f"an alias of models.{name} already"
+        return models
 
     _layers: ClassVar[ContextVar[Sequence[Mapping[str, Any]]]] = ContextVar("layers", default=())
 

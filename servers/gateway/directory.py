@@ -19,9 +19,12 @@ class Directory:
         self.models = models
 
     def find(self, name: str) -> Model:
-        """The model of this name, or the one whose process lists it (an adapter). Raises ApiError 404."""
+        """The model of this name or alias, or the one whose process lists it (an adapter). Raises ApiError 404."""
         if name in self.models:
             return self.models[name]
+        for model in self.models.values():
+            if name in model.settings.aliases:
+                return model
         for model in self.models.values():
             if model.card and any(entry["id"] == name for entry in model.card.listing):
                 return model

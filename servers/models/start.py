@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from configs.errors import UserError
-from servers.engines.base import CanaryError, get
+from servers.engines.base import CanaryError, Card, get
 from servers.engines.connection import CONNECTION_LOST, Connection
 from servers.models.instance import Instance, State
 from servers.models.model import Model
@@ -71,10 +72,17 @@ async def start(
 
     begin_s = time.perf_counter()
     report(State.STARTING, "warming")
-    instance.card = await _unless_broken(process, model.engine.warm(instance.connection))
+    card = await _unless_broken(process, model.engine.warm(instance.connection))
+    instance.card = replace(card, listing=(*card.listing, *_alias_entries(card, model.settings.aliases)))
     members = ProcessGroup(process.group_id).members()
     process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
+
+
+def _alias_entries(card: Card, aliases: Iterable[str]) -> Iterable[Mapping[str, Any]]:
+    """An entry in the list of models for each alias that the process does not list itself."""
+    ids = {entry["id"] for entry in card.listing}
+    return [{**card.listing[0], "id": alias} for alias in aliases if card.listing and alias not in ids]
 
 
 def _absolute(path: str) -> Path:

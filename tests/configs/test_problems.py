@@ -63,6 +63,7 @@ WRONG = [
     in_recipe("server: 8000\n", "server: expected a mapping of names to values", "8000"),
     in_recipe("models: {a: vllm}\n", "models.a: expected a mapping of names to values", "vllm"),
     in_recipe("models: {a: }\n", "models.a: expected a mapping of names to values"),
+    in_recipe("models: {a: {engine: litserve, api: echo, aliases: ['a b']}}\n", "models.a.aliases", "a model name"),
     in_recipe("telemetry: {log_level: inof}\n", "telemetry.log_level: expected one of", "did you mean info?", "'inof'"),
     in_recipe("limits: {request_timeout_s: 0}\n", "limits.request_timeout_s: expected a number above 0 or null", "'0'"),
     in_recipe("limits: {max_body_bytes: 64MB}\n", "limits.max_body_bytes: expected a whole number", "'64MB'"),
@@ -167,6 +168,17 @@ def test_a_wrong_setting_is_one_line_with_key_value_source_and_advice(load_two: 
     assert "hunter" not in line
     for part in wrong.parts:
         assert part in line, f"{part!r} is not in {line!r}"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "problem"),
+    [("[x, x]", "'x', an alias of models.a already"), ("[a]", "'a', the name of a model")],
+)
+def test_an_alias_is_the_name_of_one_model(load_two: Load, aliases: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_two(more=f"models: {{a: {{engine: litserve, api: echo, aliases: {aliases}}}}}\n")
+    (line,) = caught.value.problems
+    assert line.startswith(f"models: a.aliases: expected new names, got {problem} (from ")
 
 
 def test_a_recipe_that_is_not_there_is_told_with_the_one_that_was_meant(load_two: Load, recipe: Path) -> None:

@@ -43,7 +43,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     program.chmod(0o755)
     (folder / "model.gguf").write_bytes(b"GGUF")
     recipe = folder / "recipe.yaml"
-    recipe.write_text(f"models: {{{NAME}: {{engine: llamacpp, source: {folder}/model.gguf, args: {{parallel: 2}}}}}}\n")
+    model = f"engine: llamacpp, source: {folder}/model.gguf, aliases: [gpt-4o-mini], args: {{parallel: 2}}"
+    recipe.write_text(f"models: {{{NAME}: {{{model}}}}}\n")
     audit = ("--telemetry.audit_file", str(folder / "audit.jsonl"))
     with serving(folder, str(recipe), *audit, environ={"PATH": f"{folder}:/usr/bin:/bin"}) as platform:
         yield platform
@@ -68,7 +69,8 @@ def client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
 
 
 def test_it_is_listed_and_documented(stand_in: Platform, client: openai.OpenAI) -> None:
-    assert [(model.id, model.owned_by) for model in client.models.list()] == [(NAME, "llamacpp")]
+    listing = [(model.id, model.owned_by) for model in client.models.list()]
+    assert listing == [(NAME, "llamacpp"), ("gpt-4o-mini", "llamacpp")]
     document = stand_in.http.get("/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/completions"} <= document["paths"].keys()
     status = stand_in.status()[NAME]
@@ -92,6 +94,12 @@ def test_without_the_program_the_check_says_so(tmp_path: Path) -> None:
     done = litport("config", "check", str(recipe), environ={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
     assert "models.chat.engine: expected llama.cpp's llama-server on the PATH" in done.stderr
+
+
+def test_an_alias_leads_to_it_and_counts_as_its_name(stand_in: Platform) -> None:
+    answer = stand_in.http.post("/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": QUESTION})
+    assert answer.status_code == 200
+    assert stand_in.audited(answer.headers["x-request-id"])["model"] == NAME
 
 
 @pytest.mark.parametrize("stream", [False, True])

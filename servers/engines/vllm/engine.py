@@ -71,7 +71,8 @@ class VllmEngine:
             options = cpu.options(self.settings, model_dir, self.siblings) | options
             environ |= cpu.environ(self.settings)
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
-        argv += ["--served-model-name", self.name, "--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
+        argv += ["--served-model-name", self.name, *self.settings.aliases]
+        argv += ["--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
         argv += to_argv(options)
         traces = tracing.child_environ(self.name, os.environ | self.settings.env)
         return Command(argv, {**environ, **self.settings.env, **traces})
