@@ -79,7 +79,8 @@ def _explain(
     if details["loc"][-1] == KEY:
         actual = repr(path[-1])
     if details["type"] == "value_error":
-        came = f"; got {actual}" if value or isinstance(shape, Leaf) else ""
+        is_whole = value is None and isinstance(shape, Group) and details["loc"][-1] != KEY
+        came = "" if is_whole else f"; got {actual}"
         return f"{details['ctx']['error']}{came} (from {origin})"
     if not isinstance(shape, Leaf):
         return f"expected a mapping of names to values, got {actual} (from {origin})"
