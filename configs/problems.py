@@ -79,7 +79,7 @@ def _explain(
     if details["loc"][-1] == KEY:
         actual = repr(path[-1])
     if details["type"] == "value_error":
-        is_whole = value is None and isinstance(shape, Group) and details["loc"][-1] != KEY
+        is_whole = value is None and not isinstance(shape, Leaf) and details["loc"][-1] != KEY
         came = "" if is_whole else f"; got {actual}"
         return f"{details['ctx']['error']}{came} (from {origin})"
     if not isinstance(shape, Leaf):
