@@ -65,7 +65,7 @@ def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, mac
     if top is None or top.measurements[0].time is None:
         return None
     bare = [result for result in results if result.read_as is None and result.users == top.users]
-    reference = max(bare, key=lambda result: result.throughput_per_s, default=None)
+    reference = max(bare, key=lambda result: result.ratio_to(top), default=None)
     situation = Situation(
         model=model,
         time=top.measurements[-1].time or top.measurements[0].time,
