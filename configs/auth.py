@@ -63,9 +63,11 @@ class Grant(Section):
     @field_validator("key_sha256")
     @classmethod
     def _is_not_of_empty_text(cls, key_sha256: str | None) -> str | None:
-        # A script that hashes a variable that is not set writes this; callers without a key would then match it.
-        if key_sha256 is not None and bytes.fromhex(key_sha256) == hashlib.sha256(b"").digest():
-            raise ValueError("expected the SHA-256 of a key, got that of no text at all")
+        # A script that hashes a variable that is not set writes these; callers without a key would match the first.
+        texts = {b"": "no text at all", b"\n": "an empty line"}
+        for text, name in texts.items():
+            if key_sha256 is not None and bytes.fromhex(key_sha256) == hashlib.sha256(text).digest():
+                raise ValueError(f"expected the SHA-256 of a key, got that of {name}")
         return key_sha256
 
     @model_validator(mode="after")

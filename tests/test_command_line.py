@@ -1,6 +1,7 @@
 """The command line as a stranger meets it."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,12 +10,13 @@ import pytest
 
 from configs.arguments import EXAMPLES, commands
 from configs.errors import UserError
+from configs.names import COMMAND_LINE
 from configs.settings import Auth
 from configs.sources import split_overrides
 from litport import _parser, main
 from servers.gateway.keys import Keyring
 from servers.platform.targets import check, load
-from tests.conftest import LITPORT, litport
+from tests.conftest import LITPORT, REPOSITORY, litport
 from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
 from tests.services.terminal import terminal
@@ -214,6 +216,16 @@ def test_an_api_that_another_module_hides_is_refused_before_the_start(
     (tmp_path / name).write_text(f"{text}\nimport litserve as ls\nclass A(ls.LitAPI): ...\n")
     with pytest.raises(UserError, match=line):
         check(load([str(tmp_path / name)], []))
+
+
+def test_documents_name_only_commands_and_settings_that_exist() -> None:
+    names = {name.partition(" ")[0] for name, _ in commands(_parser())}
+    models = dict.fromkeys(("org/name", "NAME", "my-model", "MODEL"))  # of any engine
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
+        text = page.read_text()
+        assert set(re.findall(r"(?:`|^)litport ([a-z]+)", text, re.MULTILINE)) <= names, page
+        for setting in re.findall(r"--((?:server|auth|limits|telemetry|models|bench)\.[\w./-]+\w)", text):
+            COMMAND_LINE.find(setting, models)
 
 
 def test_a_recipe_without_models_is_refused(tmp_path: Path) -> None:

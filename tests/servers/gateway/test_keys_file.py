@@ -92,6 +92,10 @@ def test_a_key_may_look_like_a_number_and_a_name_like_those_of_api_keys(tmp_path
             f"alice: {{key_sha256: {hashlib.sha256().hexdigest()}}}",
             "alice.key_sha256: expected the SHA-256 of a key, got that",
         ),
+        (
+            "alice: {key_sha256: " + hashlib.sha256(b"\n").hexdigest() + "}",
+            "alice.key_sha256: expected the SHA-256 of a key, got that of an empty line",
+        ),
         (f"alice: {{{GOOD}, key: {BOB}}}", "keys.yaml:1: alice.key: set before, on line 1"),
         # rights and limits
         (
