@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from benchmarks.arguments import add_bench
 from configs.arguments import SETTINGS, TARGET, Parser, add_chat_options, add_examples, refuse_habits, seconds
@@ -215,12 +216,23 @@ def _settings_without_models() -> "LitportSettings":
 
 
 def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    from configs.errors import UserError
     from servers.gateway import address
 
     server = _settings_without_models().server
     url = arguments.url or address.url_of(server.host, server.port, server.tls_cert_file is not None)
     url = url if "://" in url else f"http://{url}"
-    return url.rstrip("/").removesuffix("/v1"), arguments.key or os.environ.get("OPENAI_API_KEY")
+    key = arguments.key or os.environ.get("OPENAI_API_KEY")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UserError(f"--url: expected an address such as http://127.0.0.1:8000, got {url!r}")
+    if key and not (key.isascii() and key.isprintable()):
+        raise UserError("--key, or OPENAI_API_KEY: expected ASCII without line ends")
+    return url.rstrip("/").removesuffix("/v1"), key
 
 
 def _models(arguments: argparse.Namespace) -> None:

@@ -177,6 +177,22 @@ def test_an_address_needs_no_scheme_and_may_be_that_of_openais_sdk(tmp_path: Pat
             assert litport("status", "--url", url).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--url", "http://[::1"), "litport: --url: expected an address such as"),
+        (("--url", "ftp://h"), "litport: --url: expected an address such as"),
+        (("--key", "é"), "litport: --key, or OPENAI_API_KEY: expected ASCII"),
+    ],
+)
+def test_an_address_or_a_key_that_cannot_be_sent_is_one_line(
+    words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", *words]) == 2
+    problem = capsys.readouterr().err
+    assert (problem[: len(line)], problem.count("\n")) == (line, 1)
+
+
 def test_a_prediction_is_read_from_standard_input(tmp_path: Path) -> None:
     with open_door(tmp_path, TinyEngine("one")) as door:
         command = [*LITPORT, "predict", "one", "-", "--url", f"127.0.0.1:{door.port}"]
