@@ -43,7 +43,10 @@ def _request(text: str) -> dict[str, Any]:
     path = Path(text)
     if text.lstrip()[:1] not in ("{", "[", '"') and path.is_file():
         if path.suffix == ".json":
-            return {"json": json.loads(path.read_text())}
+            try:
+                return {"json": json.loads(path.read_text())}
+            except ValueError as problem:
+                raise ValueError(f"{path}: expected JSON ({problem})") from None
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return {"files": {"file": (path.name, path.read_bytes(), kind)}}
     try:

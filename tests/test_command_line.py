@@ -200,6 +200,12 @@ def test_a_prediction_is_read_from_standard_input(tmp_path: Path) -> None:
     assert json.loads(ended.stdout)["bytes"] == len('{"x":1}')
 
 
+def test_a_file_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.json").write_text("{bad")
+    assert main(["predict", "one", str(tmp_path / "bad.json")]) == 2
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'bad.json'}: expected JSON (")
+
+
 def test_the_class_of_a_file_with_one_litapi_may_be_left_off(tmp_path: Path) -> None:
     squares = load(["tests/services/strangers/squares.py"], []).settings.models["squares"]
     assert squares.model_dump()["api"] == "tests/services/strangers/squares.py:SquaresAPI"
