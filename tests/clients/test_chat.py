@@ -62,8 +62,7 @@ def test_a_conversation_can_be_edited_interrupted_and_ended(url: str) -> None:
         screen.wait(r"400: <!DOCTYPE .* </html>\r\n> ")  # on one line
         screen.type("on\r")
         screen.wait("7: ON\r\n> ", 5)  # the half answer stays, the refused question does not
-        screen.type(CTRL_C)
-        screen.wait("/bye or Ctrl-D ends the conversation\r\n> ")
+        screen.press(CTRL_C, "/bye or Ctrl-D ends the conversation\r\n> ")
         screen.type("/clear\r")
         screen.wait("> ")
         screen.type("anew\r")

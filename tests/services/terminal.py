@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from tests.conftest import LITPORT, REPOSITORY
@@ -49,6 +49,14 @@ class Terminal:
     def type(self, keys: str) -> None:
         """Press keys."""
         os.write(self._ours, keys.encode())
+
+    def press(self, key: str, pattern: str) -> None:
+        """Press a key until what comes matches: CPython's input() misses a signal just before it waits for a key."""
+        for attempt in range(10):
+            self.type(key)
+            with suppress(AssertionError) if attempt < 9 else nullcontext():
+                self.wait(pattern, 2)
+                return
 
     def wait(self, pattern: str, timeout_s: float = 20) -> str:
         """Wait until what comes after the last `wait` matches; the text up to the match's end, without colours."""

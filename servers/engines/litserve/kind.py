@@ -29,11 +29,6 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
         yield "stream", missing["stream"]
     if "enable_async" in missing and "enable_async" not in settings.init:
         yield "api", missing["enable_async"]
-    if settings.accelerator in ("cuda", "gpu") and not _has_gpu():
-        yield (
-            "accelerator",
-            f"expected a GPU for {settings.accelerator!r}, nvidia-smi names none; remove it, or set cpu",
-        )
     if settings.precision != "float32" and settings.api not in registry.PROVED:
         names = " and ".join(registry.PROVED)
         yield "precision", f"expected float32: only the APIs {names} compute in {settings.precision}"
@@ -52,9 +47,13 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
 def _describe(settings: LitServeModel) -> str:
     """How the API will be served, as far as its source shows it, and what has no effect."""
     count = settings.devices
-    if count not in (None, "auto", 1, [0]) and (settings.accelerator == "cpu" or not _has_gpu()):
-        return f"{_describe_serving(settings)}; devices={count} has no effect on a CPU"
-    return _describe_serving(settings)
+    if settings.accelerator == "cuda":  # a recipe for another machine is a valid one
+        note = "" if _has_gpu() else "; accelerator=cuda needs a GPU, and nvidia-smi names none on this machine"
+    elif count not in (None, "auto", 1, [0]) and (settings.accelerator == "cpu" or not _has_gpu()):
+        note = f"; devices={count} has no effect on a CPU"
+    else:
+        note = ""
+    return _describe_serving(settings) + note
 
 
 def _describe_serving(settings: LitServeModel) -> str:

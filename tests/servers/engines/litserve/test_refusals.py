@@ -50,7 +50,6 @@ def test_a_method_that_would_not_work_is_named_by_config_check_and_at_the_start(
         ({}, "stream"),
         ({"stream": True}, None),
         ({"init": {"stream": True}}, None),
-        ({"stream": True, "accelerator": "cuda"}, "accelerator"),
     ],
 )
 def test_config_check_names_what_the_start_would_refuse(
@@ -61,10 +60,18 @@ def test_config_check_names_what_the_start_would_refuse(
     assert [name for name, _ in LITSERVE.check_model(model)] == ([field] if field else [])
 
 
-def test_config_check_says_which_devices_have_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_check_says_which_devices_have_no_effect_and_where_a_gpu_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    for count, note in ((2, "; devices=2 has no effect on a CPU"), (1, ""), ("auto", "")):
-        model = LitServeModel(engine="litserve", api="echo", devices=count)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"devices": 2}, "; devices=2 has no effect on a CPU"),
+        ({"devices": 1}, ""),
+        ({"devices": "auto"}, ""),
+        ({"accelerator": "cuda"}, "; accelerator=cuda needs a GPU, and nvidia-smi names none on this machine"),
+    ]
+    for settings, note in cases:
+        model = LitServeModel(engine="litserve", api="echo", **settings)
         assert LITSERVE.describe_model(model) == f"the worker host, as far as its source shows{note}"
 
 
