@@ -77,7 +77,7 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Equality(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a `variant` of the model, and the `precision` in which it computes because of that.
+    """What was measured of a `variant` of the model, and the `precision` and `runtime` that serve because of that.
 
     Its answers to a number of fixed `inputs` were compared with those of eager float32: the least cosine, and the share
     with the same best class (null for vectors); both null where they were not finite.
@@ -88,6 +88,7 @@ class Equality(msgspec.Struct, frozen=True, kw_only=True):
     inputs: int
     cosine: float | None
     top1: float | None
+    runtime: str = "eager"
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,7 +163,7 @@ class Accept(Section):
     """How far a faster variant of a model may be from its eager float32 form."""
 
     cosine: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.999, description="Least cosine between vectors of `precision` and of float32, over the texts of the proof."
+        0.999, description="Least cosine between its vectors and those of eager float32, over the texts of the proof."
     )
     top1: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Least share of the pictures of the proof that keep their class."
@@ -184,10 +184,15 @@ class LitServeModel(ModelSettings):
     init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
         {}, description="Further keyword arguments of the API's constructor."
     )
+    runtime: Literal["eager", "onnxruntime", "openvino"] = Field(
+        "eager",
+        description="What computes the APIs embedding and image_classification: torch as it is, or, on a CPU, "
+        "ONNX Runtime or OpenVINO, which need packages of their own.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="What the APIs embedding and image_classification compute in; bfloat16 serves only once its "
-        "answers were proved equal to those of float32 (see docs/plugins.md).",
+        description="What the APIs embedding and image_classification compute in. Whatever differs from eager float32 "
+        "serves only once its answers were proved equal (see docs/plugins.md).",
     )
     accept: Accept = Accept()
     fallback: Literal["eager"] | None = Field(

@@ -69,6 +69,7 @@ def _recipe(context: Context, pictures: Path, encoder: Path) -> dict[str, Any]:
 
 def _check_answers(record: Recorder, platform: Platform, pictures: Path, encoder: Path, picture: bytes) -> None:
     """The answers of the card beside those of the processor, by the same code in this process."""
+    from servers.apis.equality import Variant
     from servers.apis.sentence_encoder import from_folder
 
     [item] = workload.make(Workload(kind="images"), 1, seed=0)
@@ -82,7 +83,7 @@ def _check_answers(record: Recorder, platform: Platform, pictures: Path, encoder
     )
     record.within("its score differs by", abs(answer["score"] - expected["score"]), 0, 0.02, "")
 
-    reference = from_folder(encoder, "cpu", "auto", 8)
+    reference = from_folder(encoder, "cpu", Variant(), 8)
     vector = reference.embed(reference.tokenize([_TEXT]))[0].tolist()
     document = platform.http.post("/v1/embeddings", json={"model": "texts", "input": _TEXT}).json()
     cosine = _cosine(vector, document["data"][0]["embedding"])

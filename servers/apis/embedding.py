@@ -101,13 +101,10 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         """
         from servers.apis import sentence_encoder
 
-        def load(precision: str) -> Any:
-            return sentence_encoder.from_folder(self._model_dir, device, precision, self._forward_size)
+        def load(variant: Variant) -> Any:
+            return sentence_encoder.from_folder(self._model_dir, device, variant, self._forward_size)
 
-        def answer(encoder: Any) -> Any:
-            return encoder.embed([ids[: encoder.max_tokens] for ids in encoder.tokenize(equality.TEXTS)])
-
-        self._encoder, self.equality = equality.select(self.variant, "cosine", load, answer)
+        self._encoder, self.equality = equality.select(self.variant, "cosine", load, sentence_encoder.answer_proof)
 
     def decode_request(self, request: Any) -> Any:
         """The request with its inputs as token ids, or a Rejection."""

@@ -29,18 +29,26 @@ _Model = TypeVar("_Model")
 class Variant:
     """How a model should compute; `cosine` and `top1` are the least that the proof accepts, both from 0 to 1.
 
-    With `falls_back` a variant below them is replaced by the eager float32 model.
+    With `falls_back` a variant below them is replaced by the eager float32 model. `exports` is the folder that keeps
+    the exports for other runtimes (`runtimes.load`).
     """
 
     precision: str = EAGER
     cosine: float = 0.999
     top1: float = 1.0
     falls_back: bool = False
+    runtime: str = "eager"
+    exports: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What is compared with eager float32, such as "bfloat16" or "openvino float32"."""
+        return self.precision if self.runtime == "eager" else f"{self.runtime} {self.precision}"
 
 
 @dataclass(frozen=True)
 class Equality:
-    """What was measured of `variant`, and the `precision` in which the model computes because of it.
+    """What was measured of `variant`, and the `precision` and `runtime` in which the model computes because of it.
 
     `cosine` is the least over the inputs and `top1` the share of inputs with the same best class, None for vectors,
     which have none. Both are None where the variant's answers are not finite. `note` has all of it in one line.
@@ -52,38 +60,40 @@ class Equality:
     cosine: float | None
     top1: float | None
     note: str
+    runtime: str = "eager"
 
 
 def select(
     variant: Variant,
     gate: Literal["cosine", "top1"],
-    load: Callable[[str], _Model],
+    load: Callable[[Variant], _Model],
     answer: "Callable[[_Model], Tensor]",
 ) -> tuple[_Model, Equality | None]:
     """The model to serve, and what was measured of it (None for eager float32).
 
-    `load` takes the precision; `answer` gives the answers (inputs, numbers) of a model to the fixed inputs. `gate` is
+    `answer` gives the answers (inputs, numbers) of a model to the fixed inputs. `gate` is
     the figure that decides. Raises UserError for a variant below its limit, unless it falls back.
     """
-    eager = load(EAGER)
-    if variant.precision == EAGER:
+    eager = load(Variant())
+    if variant.name == EAGER:
         return eager, None
     expected = answer(eager)
-    model = load(variant.precision)
+    model = load(variant)
     cosine, top1 = compare(expected, answer(model), surest=gate == "top1")
     value, limit, figures = top1, variant.top1, f"same top-1 {_text(top1)}, cosine {_text(cosine)}"
     if gate == "cosine":
         value, limit, figures, top1 = cosine, variant.cosine, f"cosine {_text(cosine)}", None
-    measured = f"{variant.precision} against float32 on {len(expected)} inputs: {figures}"
+    measured = f"{variant.name} against float32 on {len(expected)} inputs: {figures}"
     if value is not None and value >= limit:
-        note, precision = measured, variant.precision
+        note, precision, runtime = measured, variant.precision, variant.runtime
     else:
         problem = f"{measured}; expected {gate} >= {limit:g}"
         if not variant.falls_back:
-            raise UserError(f"{problem}. Set precision: float32, fallback: eager, or a lower accept.{gate}")
-        model, note, precision = eager, f"float32, since {problem}", EAGER
+            way_back = "precision: float32" if variant.runtime == "eager" else "runtime: eager"
+            raise UserError(f"{problem}. Set {way_back}, fallback: eager, or a lower accept.{gate}")
+        model, note, precision, runtime = eager, f"float32, since {problem}", EAGER, "eager"
     _log.warning("%s", note) if model is eager else _log.info("%s", note)
-    return model, Equality(variant.precision, precision, len(expected), cosine, top1, note)
+    return model, Equality(variant.name, precision, len(expected), cosine, top1, note, runtime)
 
 
 def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> tuple[float | None, float | None]:

@@ -15,7 +15,7 @@ import litserve
 from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import UploadFile
 
-from servers.apis import equality, pictures, pretrained
+from servers.apis import equality, pictures, pretrained, runtimes
 from servers.apis.equality import EAGER, Equality, Variant
 from servers.apis.rejection import Rejection
 
@@ -114,7 +114,7 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
         Raises ValueError when the folder holds none, UserError when the proof fails.
         """
         self._classifier, self.equality = equality.select(
-            self.variant, "top1", lambda precision: _load(self._model_dir, device, precision), _answer_proof
+            self.variant, "top1", lambda variant: _load(self._model_dir, device, variant), _answer_proof
         )
 
     def decode_request(
@@ -163,41 +163,41 @@ class _Classifier:
     classify: "Callable[[Tensor], Tensor]"  # (rows, 3, height, width) to logits (rows, classes)
 
 
-def _load(model_dir: Path, device: str, precision: str = EAGER) -> _Classifier:
+def _load(model_dir: Path, device: str, variant: Variant) -> _Classifier:
     config_file = model_dir / "config.json"
     if not config_file.is_file():
         raise ValueError(f"expected a model folder with a config.json, got {model_dir}")
     config = json.loads(config_file.read_text())
     if config.get("architecture") in _LITE0_ARCHITECTURES:
-        return _lite0(model_dir, config, device, precision)
+        return _lite0(model_dir, config, device, variant)
     if "architecture" in config:
         names = " or ".join(_LITE0_ARCHITECTURES)
         raise ValueError(f"expected the architecture {names}, or a transformers folder; got {config['architecture']}")
-    return _transformers(model_dir, device, precision)
+    return _transformers(model_dir, device, variant)
 
 
-def _lite0(model_dir: Path, config: dict[str, Any], device: str, precision: str) -> _Classifier:
+def _lite0(model_dir: Path, config: dict[str, Any], device: str, variant: Variant) -> _Classifier:
     from safetensors.torch import load_file
 
     from servers.apis import efficientnet_lite
 
     model = efficientnet_lite.from_state(load_file(model_dir / "model.safetensors"))
-    if precision != EAGER:
+    if variant.name != EAGER:
         model.fuse()  # rounding after each norm as well changed the class of three times as many pictures
     model = model.to(device)
     labels = config.get("label_names") or Path(__file__).with_name("imagenet_labels.txt").read_text().splitlines()
     if len(labels) != model.classifier.out_features:
         raise ValueError(f"the model has {model.classifier.out_features} classes, but there are {len(labels)} labels")
-    return _Classifier(labels, efficientnet_lite.prepare, _forward(model, device, precision))
+    prepare = efficientnet_lite.prepare
+    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, None, model_dir))
 
 
-def _transformers(model_dir: Path, device: str, precision: str) -> _Classifier:
+def _transformers(model_dir: Path, device: str, variant: Variant) -> _Classifier:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     processor = AutoImageProcessor.from_pretrained(model_dir, trust_remote_code=False)
-    model = pretrained.load(
-        AutoModelForImageClassification, model_dir, **({} if precision == EAGER else {"dtype": precision})
-    )
+    dtype = variant.precision if variant.runtime == "eager" else EAGER
+    model = pretrained.load(AutoModelForImageClassification, model_dir, dtype=dtype)
     model = model.to(device).eval()
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
 
@@ -205,19 +205,46 @@ def _transformers(model_dir: Path, device: str, precision: str) -> _Classifier:
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 
-    forward = _forward(model, device, precision)
-    return _Classifier(labels, prepare, lambda pixels: forward(pixels).logits)
+    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, "logits", model_dir))
 
 
-def _forward(model: Any, device: str, precision: str) -> "Callable[[Tensor], Any]":
-    """The model's own call. Below float32 it computes channels last, as convolutions then do on a CPU by themselves."""
+def _forward(
+    model: Any,
+    prepare: "Callable[[Image], Tensor]",
+    device: str,
+    variant: Variant,
+    output: str | None,
+    model_dir: Path,
+) -> "Callable[[Tensor], Tensor]":
+    """From pixels to logits, the attribute `output` of the model's answer or the answer itself.
+
+    In bfloat16 the pixels lie channels last, as convolutions on a CPU want them.
+    """
     import torch
 
-    if precision == EAGER:
-        return lambda pixels: model(pixels.to(device))
-    dtype: torch.dtype = getattr(torch, precision)
+    def logits(pixels: "Tensor") -> "Tensor":
+        answer = model(pixels)
+        tensor: Tensor = answer if output is None else getattr(answer, output)
+        return tensor
+
+    if variant.runtime != "eager":
+        rows = torch.stack([prepare(picture) for picture in equality.make_pictures()[:2]])
+        run = runtimes.load(
+            variant.runtime,
+            variant.precision,
+            device,
+            model,
+            {"pixel_values": rows},
+            output,
+            model_dir,
+            variant.exports,
+        )
+        return lambda pixels: run(pixels)
+    if variant.precision == EAGER:
+        return lambda pixels: logits(pixels.to(device))
+    dtype: torch.dtype = getattr(torch, variant.precision)
     model.to(dtype=dtype, memory_format=torch.channels_last)
-    return lambda pixels: model(pixels.to(device, dtype, memory_format=torch.channels_last))
+    return lambda pixels: logits(pixels.to(device, dtype, memory_format=torch.channels_last))
 
 
 def _answer_proof(classifier: _Classifier) -> "Tensor":
@@ -225,7 +252,8 @@ def _answer_proof(classifier: _Classifier) -> "Tensor":
 
     with torch.inference_mode():
         rows = torch.stack([classifier.prepare(picture) for picture in equality.make_pictures()])
-        return torch.cat([classifier.classify(part).float().cpu() for part in rows.chunk(len(rows) // _PROOF_BATCH)])
+        batches = [rows[:1], *rows[1:].chunk(len(rows) // _PROOF_BATCH)]
+        return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])
 
 
 def _top_k(value: Any) -> int:

@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from servers.apis import pretrained
+from servers.apis import equality, pretrained, runtimes
+from servers.apis.equality import EAGER, Variant
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,54 @@ class SentenceEncoder:
         return vectors.cpu()
 
 
-def from_folder(model_dir: Path, device: str, dtype: str, forward_size: int) -> SentenceEncoder:
-    """The encoder in `model_dir`, on `device`. Raises ValueError if the folder needs a step that is not known."""
+def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: int) -> SentenceEncoder:
+    """The encoder in `model_dir`, on `device`, in the precision and runtime of the variant.
+
+    Raises ValueError if the folder needs a step that is not known, UserError where the runtime cannot run it.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     pooling, normalizes = _pooling(model_dir)
+    dtype = variant.precision if variant.runtime == "eager" else EAGER
     model = pretrained.load(AutoModel, model_dir, dtype=dtype).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
     max_tokens = min(limit for limit in limits if limit)
+    if variant.runtime != "eager":
+        model = _Exported(model, device, variant, model_dir)
     return SentenceEncoder(model, tokenizer, pooling, normalizes, max_tokens, forward_size)
+
+
+def answer_proof(encoder: SentenceEncoder) -> Tensor:
+    """The vectors of the texts of the proof: the first alone, the others together, in lengths from 3 to the limit."""
+    sequences = [ids[: encoder.max_tokens] for ids in encoder.tokenize(equality.TEXTS)]
+    return torch.cat([encoder.embed(sequences[:1]), encoder.embed(sequences[1:])])
+
+
+class _Exported:
+    """What `SentenceEncoder` uses of a transformers model, in another runtime."""
+
+    device = "cpu"
+
+    def __init__(self, model: Any, device: str, variant: Variant, model_dir: Path) -> None:
+        self.config = model.config
+        ids = torch.ones(2, 16, dtype=torch.long)
+        mask = torch.ones_like(ids)
+        mask[1, 10:] = 0
+        self._run = runtimes.load(
+            variant.runtime,
+            variant.precision,
+            device,
+            model,
+            {"input_ids": ids, "attention_mask": mask},
+            "last_hidden_state",
+            model_dir,
+            variant.exports,
+        )
+
+    def __call__(self, *, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self._run(input_ids, attention_mask))
 
 
 def _pooling(model_dir: Path) -> tuple[str, bool]:

@@ -38,7 +38,7 @@ _ASYNC_RUNNING = 256
 class LitServeEngine:
     """The LitAPI of the model `name`; the child writes its card into `card_file`.
 
-    `siblings` is the number of models that share the machine's cores.
+    `siblings` is the number of models that share the machine's cores. `exports` keeps exports for other runtimes.
     """
 
     name: str
@@ -46,6 +46,7 @@ class LitServeEngine:
     card_file: Path
     log_level: str
     siblings: int = 1
+    exports: Path | None = None
     kind: str = "litserve"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -53,7 +54,7 @@ class LitServeEngine:
         settings = self.settings
         environ = os.environ | settings.env
         spec = {
-            **api_spec(settings, model_dir),
+            **api_spec(settings, model_dir, self.exports),
             "name": self.name,
             "serving": settings.serving,
             "uds": str(socket),
@@ -161,19 +162,26 @@ def _note(card: Mapping[str, Any]) -> str:
     return f"on LitServe's own server: {card['reason'] or 'serving: litserve'}"
 
 
-def _variant(settings: LitServeModel) -> dict[str, Any]:
+def _variant(settings: LitServeModel, exports: Path | None) -> dict[str, Any]:
     accept = settings.accept
-    variant = Variant(settings.precision, accept.cosine, accept.top1, falls_back=settings.fallback == "eager")
+    variant = Variant(
+        precision=settings.precision,
+        cosine=accept.cosine,
+        top1=accept.top1,
+        falls_back=settings.fallback == "eager",
+        runtime=settings.runtime,
+        exports=None if exports is None else str(exports),
+    )
     return asdict(variant)
 
 
-def api_spec(settings: LitServeModel, model_dir: Path | None) -> dict[str, Any]:
+def api_spec(settings: LitServeModel, model_dir: Path | None, exports: Path | None = None) -> dict[str, Any]:
     """The API and how LitServe runs it, as fields of `api.ApiSpec`; the harness uses it too."""
     return {
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),
         "init": settings.init,
-        "variant": None if settings.api not in registry.PROVED else _variant(settings),
+        "variant": None if settings.api not in registry.PROVED else _variant(settings, exports),
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "workers_per_device": settings.workers_per_device,

@@ -6,14 +6,21 @@ from collections.abc import Iterable
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
-from servers.apis import registry
+from servers.apis import registry, runtimes
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
 
 
 def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
     card_file = site.socket.with_suffix(".card.json")
-    return LitServeEngine(name, settings, card_file, site.settings.telemetry.log_level, len(site.settings.models))
+    return LitServeEngine(
+        name,
+        settings,
+        card_file,
+        site.settings.telemetry.log_level,
+        len(site.settings.models),
+        exports=site.settings.server.cache_dir.expanduser() / "exports",
+    )
 
 
 def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
@@ -29,9 +36,7 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
         yield "stream", missing["stream"]
     if "enable_async" in missing and "enable_async" not in settings.init:
         yield "api", missing["enable_async"]
-    if settings.precision != "float32" and settings.api not in registry.PROVED:
-        names = " and ".join(registry.PROVED)
-        yield "precision", f"expected float32: only the APIs {names} compute in {settings.precision}"
+    yield from _check_variant(settings)
     for field in ("callbacks", "loggers"):
         for name in getattr(settings, field):
             try:
@@ -42,6 +47,17 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
         yield "serving", f"the worker host cannot run api {settings.api!r}: {obstacle}; remove `serving: host`"
     if settings.serving != "litserve" and settings.api_server_count is not None:
         yield "api_server_count", "the worker host has no HTTP servers; remove it, or set serving: litserve"
+
+
+def _check_variant(settings: LitServeModel) -> Iterable[tuple[str, str]]:
+    names = " and ".join(registry.PROVED)
+    for field, default in (("precision", "float32"), ("runtime", "eager")):
+        if (value := getattr(settings, field)) != default and settings.api not in registry.PROVED:
+            yield field, f"expected {default}: only the APIs {names} take {value}"
+    if settings.runtime == "onnxruntime" and settings.precision != "float32":
+        yield "precision", f"expected float32: onnxruntime does not compute in {settings.precision} on a CPU"
+    if reason := runtimes.problem(settings.runtime):
+        yield "runtime", reason
 
 
 def _describe(settings: LitServeModel) -> str:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from servers.apis import sentence_encoder
+from servers.apis.equality import Variant
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
@@ -110,12 +111,12 @@ def test_a_refused_request_does_not_fail_its_neighbours_in_the_batch(child: Chil
 def test_an_unknown_pooling_is_refused_rather_than_guessed(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "a.Transformer", "path": ""}, {"type": "a.Dense"}]))
     with pytest.raises(ValueError, match=r"asks for Dense, which is not supported"):
-        sentence_encoder.from_folder(tmp_path, "cpu", "float32", 8)
+        sentence_encoder.from_folder(tmp_path, "cpu", Variant(), 8)
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "a.Pooling", "path": "1"}]))
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
     with pytest.raises(ValueError, match=r"expected mean or cls pooling"):
-        sentence_encoder.from_folder(tmp_path, "cpu", "float32", 8)
+        sentence_encoder.from_folder(tmp_path, "cpu", Variant(), 8)
 
 
 def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path
     (folder / "modules.json").write_text(json.dumps([{"type": "a.Pooling", "path": ""}]))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "pooling_mode_cls_token": True}))
-    encoder = sentence_encoder.from_folder(folder, "cpu", "float32", forward_size=2)
+    encoder = sentence_encoder.from_folder(folder, "cpu", Variant(), forward_size=2)
     sequences = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
     with torch.inference_mode():
         model = AutoModel.from_pretrained(folder)

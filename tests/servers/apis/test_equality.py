@@ -79,7 +79,7 @@ def test_wrong_weights_a_constant_class_and_numbers_that_are_none_are_refused() 
     inputs = torch.randn(12, 64, generator=torch.Generator().manual_seed(1))
     constant = torch.zeros(64, 8)
     for broken in (weights.flip(0), constant, weights * float("nan")):
-        models = {"float32": weights, "bfloat16": broken}
+        models = {Variant(): weights, BFLOAT16: broken}
         for gate in ("cosine", "top1"):
             with pytest.raises(UserError, match=f"expected {gate} >="):
                 equality.select(BFLOAT16, gate, models.__getitem__, inputs.matmul)

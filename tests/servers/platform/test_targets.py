@@ -86,7 +86,7 @@ def test_a_check_says_what_will_run_each_litapi() -> None:
         (
             "precision",
             "bfloat16",
-            "expected float32: only the APIs embedding and image_classification compute in bfloat16",
+            "expected float32: only the APIs embedding and image_classification take bfloat16",
         ),
         ("callbacks", '["tests/services/strangers/listens.py:Missing"]', "listens.py has no class Missing"),
         ("loggers", '["no_such_module:Logger"]', "no module 'no_such_module' is installed"),
