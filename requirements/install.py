@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+_RARE = r"/(tests?|transformers/models|plotly/graph_objs|vllm/model_executor/models)/"
 STAMP = VENV / "litport-setup.json"
 # Used for torch alone, and only when pip's own configuration has no CPU build: pip searches an additional index
 # for every package, and tries it again for every package where it cannot be reached.
@@ -211,11 +212,14 @@ def _pip(label: str, turn: int, *arguments: str) -> None:
 
 
 def _compile() -> None:
-    """Write the byte code of all packages. pip would on one core, and that of their tests, too."""
+    """Write the byte code of the packages. pip would on one core, and that of their tests, too.
+
+    Of some large folders a process imports a file or two: those get theirs then.
+    """
     start_s = time.perf_counter()
     _show("byte code")
     packages = next((VENV / "lib").glob("python3.*")) / "site-packages"
-    _quiet(str(PYTHON), "-m", "compileall", "-qq", "-j0", "-x", "/tests?/", str(packages))  # fails for templates
+    _quiet(str(PYTHON), "-m", "compileall", "-qq", "-j0", "-x", _RARE, str(packages))  # fails for templates
     _show(f"byte code: {time.perf_counter() - start_s:.0f} s\n")
 
 

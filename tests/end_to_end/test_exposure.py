@@ -103,6 +103,7 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
     assert log.count("reloaded: keys and limits") == 3
 
 
+@pytest.mark.long
 def test_sigint_drains_like_sigterm(tmp_path: Path) -> None:
     release = tmp_path / "release"
     body = {"name": "one", "how": f"until {release}", "begun": str(tmp_path / "begun")}

@@ -38,9 +38,8 @@ def chat(serve: Serve, folder: Path) -> Child:
 @pytest.mark.parametrize(
     "mode",
     [
-        "plain",
         "batched",
-        *(pytest.param(mode, marks=pytest.mark.long) for mode in ("streamed", "streamed and batched")),
+        *(pytest.param(mode, marks=pytest.mark.long) for mode in ("plain", "streamed", "streamed and batched")),
     ],
 )
 def test_every_mode_gives_the_tokens_that_transformers_generates(

@@ -46,7 +46,7 @@ def _ids(line: str) -> set[str]:
     ("name", "settings"),
     [
         ("TalkingAPI", {}),
-        ("TalkingStreamAPI", {"stream": True}),
+        pytest.param("TalkingStreamAPI", {"stream": True}, marks=pytest.mark.long),
         ("TalkingAsyncAPI", {}),
         pytest.param("TalkingAsyncStreamAPI", {"stream": True}, marks=pytest.mark.long),
         ("TalkingBatchesAPI", {"max_batch_size": 2, "batch_timeout": 0.01}),
