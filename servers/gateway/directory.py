@@ -81,13 +81,13 @@ def paths_of(model: Model) -> list[str]:
 
 
 def entries(model: Model) -> list[dict[str, Any]]:
-    """The model's entries in OpenAI's list: its own, and one for each adapter that vLLM lists beside it.
+    """The model's entries in OpenAI's list: its own, one for each alias, and one for each adapter that vLLM lists.
 
     `kind` (the engine) and `state` stand beside OpenAI's fields, and beside those of the model's process.
     """
     card = model.card
     plain = {"id": model.name, "object": "model", "created": int(model.choose().since), "owned_by": "litport"}
-    listing = card.listing if card else [plain]
+    listing = card.listing if card else [{**plain, "id": name} for name in (model.name, *model.settings.aliases)]
     return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
 
 
