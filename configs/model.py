@@ -41,7 +41,7 @@ class Section(BaseModel):
 def option_name(key: str) -> str:
     """Return a vLLM option as vLLM spells it, without its dashes; raises ValueError for one that Litport sets."""
     name, dot, subkey = key.partition(".")
-    name = name.removeprefix("--").replace("_", "-")
+    name = _dashed(name)
     if advice := _advice_on_owned_option(name):
         raise ValueError(f"Litport sets this option of vLLM itself; {advice}")
     return name + dot + subkey
