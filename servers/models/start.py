@@ -17,7 +17,7 @@ from servers.models.process import ModelProcess
 from servers.models.pull import PullError, pull
 from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
-from servers.store import Store
+from servers.store import Store, sources
 
 Report = Callable[[State, str], None]
 
@@ -39,7 +39,7 @@ async def locate(model: Model, instance: Instance, cache_dir: Path, reaper: Reap
     if source is None:
         return None
     if not model.settings.converts_gguf:
-        return _absolute(source)
+        return sources.file_of(source)
     folder = Store(cache_dir).find(source)
     if folder is None:
         report(State.PULLING, source)
@@ -83,10 +83,6 @@ def _alias_entries(card: Card, aliases: Iterable[str]) -> Iterable[Mapping[str, 
     """An entry in the list of models for each alias that the process does not list itself."""
     ids = {entry["id"] for entry in card.listing}
     return [{**card.listing[0], "id": alias} for alias in aliases if card.listing and alias not in ids]
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().resolve()
 
 
 async def _until_healthy(connection: Connection) -> None:

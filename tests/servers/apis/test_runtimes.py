@@ -13,7 +13,11 @@ from servers.apis.equality import Variant
 from servers.apis.image_classification import ImageClassificationAPI
 from servers.engines.litserve.kind import LITSERVE
 
-INSTALLED = [name for name in runtimes.PACKAGES if runtimes.problem(name) is None]
+RUNTIMES = [
+    pytest.param(name, marks=pytest.mark.skipif(problem is not None, reason=f"NOT TESTED: {problem}"))
+    for name in runtimes.PACKAGES
+    for problem in [runtimes.problem(name)]
+]
 
 
 class Writer:
@@ -82,7 +86,7 @@ def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.Monk
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of the exporter
-@pytest.mark.parametrize("runtime", INSTALLED)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_model_in_another_runtime_is_proved_and_one_with_other_weights_is_not(
     runtime: str, tiny_classifier: Path, tiny_vit: Path, tmp_path: Path
 ) -> None:
