@@ -1,0 +1,262 @@
+"""A built-in LitAPI in Litport, in other servers, and in a loop without any.
+
+    python -m benchmarks.experiments.peers embedding|image --python PYTHON
+
+All run at once, with the same code, batches and allocator settings, each with two workers of one thread. One after the
+other answers 16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels. PYTHON is an
+interpreter with mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best
+of several batch sizes and of one or two processes, tried first.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from benchmarks.experiments import peer_servers
+from servers.engines import allocator
+from servers.processes.interpreter import module_argv
+from servers.processes.proc import cpu_s
+from servers.store import Store
+
+_SIDES = ("loop", "litport", "litserve", "mosec", "triton")
+# The model and the largest batch of the recipes `bench-embedding.yaml` and `bench-image.yaml`.
+_RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
+_SERVER = Path(peer_servers.__file__)
+_START_S = 120
+
+
+@dataclass(frozen=True)
+class Block:
+    """One side under load; `p50_ms` and `p99_ms` are None for the loop."""
+
+    requests_per_s: float
+    processor_ms: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class _Loop:
+    """Processes that answer made requests in batches."""
+
+    def __init__(self, kind: str, folder: Path, processes: int, batch: int) -> None:
+        threads = str(len(os.sched_getaffinity(0)) // processes)
+        self._processes = [
+            subprocess.Popen(
+                _peer_argv(sys.executable, "loop", kind, folder, number, batch),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**_environ(), "OMP_NUM_THREADS": threads},
+                text=True,
+            )
+            for number in range(processes)
+        ]
+        self._lines()
+
+    def run(self, seconds: float) -> Block:
+        """Answer for so many seconds."""
+        pids = [process.pid for process in self._processes]
+        before_s, begin_s = cpu_s(pids), time.monotonic()
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{seconds}\n")
+            process.stdin.flush()
+        count = sum(map(int, self._lines()))
+        return Block(count / (time.monotonic() - begin_s), 1000 * (cpu_s(pids) - before_s) / count)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.communicate()
+
+    def _lines(self) -> list[str]:
+        return [process.stdout.readline().strip() for process in self._processes if process.stdout]
+
+
+def _best_loop(kind: str, folder: Path) -> tuple[int, int]:
+    """The number of processes and the batch of the fastest loop."""
+    rates = {}
+    for processes in (1, 2):
+        for batch in (2, 4, 8, 16):
+            loop = _Loop(kind, folder, processes, batch)
+            rates[processes, batch] = loop.run(3).requests_per_s
+            loop.close()
+            print(f"loop, {processes} processes, batches of {batch}: {rates[processes, batch]:.1f}/s", flush=True)
+    return max(rates, key=rates.__getitem__)
+
+
+@contextmanager
+def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.Namespace) -> Iterator[psutil.Process]:
+    environ = _environ()
+    if side == "litport":
+        recipe = f"configs/recipes/bench-{kind}.yaml"
+        options = ["--server.port", str(port), "--server.cache_dir", str(arguments.cache_dir)]
+        argv = [*module_argv("litport", "serve", recipe), *options]
+        environ["LITPORT_TELEMETRY__METRICS_PORT"] = "0"
+    else:
+        python = sys.executable if side == "litserve" else arguments.python
+        argv = _peer_argv(python, side, kind, folder, port, _RECIPES[kind][1])
+        environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryFile() as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def _peer_argv(python: str, side: str, kind: str, folder: Path, port: int, batch: int) -> list[str]:
+    packages = [str(Path.cwd()), *(path for path in sys.path if path.endswith("-packages"))]
+    return [python, str(_SERVER), side, kind, str(folder), str(port), str(batch), *packages]
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, **allocator.environ()}
+
+
+class _Client:
+    """16 users, each of whom sends the next request when the last is answered."""
+
+    def __init__(self, kind: str, side: str, port: int, users: int) -> None:
+        self._side = side
+        self._users = users
+        self._bodies = peer_servers.bodies(kind, port)
+        name = _RECIPES[kind][0]
+        own_path = "/v1/embeddings" if kind == "embedding" else "/predict"
+        paths = {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own_path}
+        litport_path = own_path if kind == "embedding" else f"/predict/{name}"
+        self._url = f"http://127.0.0.1:{port}{paths.get(side, litport_path)}"
+
+    async def wait(self, process: psutil.Process) -> None:
+        """Return once it answers. Raises TimeoutError, and SystemExit when the process ends."""
+        async with asyncio.timeout(_START_S), aiohttp.ClientSession() as session:
+            while True:
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    raise SystemExit(f"{self._side} has ended")
+                try:
+                    await self._ask(session)
+                except (aiohttp.ClientError, RuntimeError):
+                    await asyncio.sleep(0.5)
+                else:
+                    return
+
+    async def run(self, seconds: float) -> tuple[list[float], float]:
+        """The latency of each answer, and the time they all took, in seconds."""
+        latencies: list[float] = []
+        begin_s = time.perf_counter()
+
+        async def user(session: aiohttp.ClientSession) -> None:
+            while time.perf_counter() < begin_s + seconds:
+                sent_s = time.perf_counter()
+                await self._ask(session)
+                latencies.append(time.perf_counter() - sent_s)
+
+        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+            for _ in range(self._users):
+                tasks.create_task(user(session))
+        return latencies, time.perf_counter() - begin_s
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        body, headers = next(self._bodies), {"content-type": "application/json"}
+        if self._side == "triton":
+            body, headers = _triton_body(body)
+        async with session.post(self._url, data=body, headers=headers) as answer:
+            text = await answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{self._side}: {answer.status} {text[:300]!r}")
+
+
+def _triton_body(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """One BYTES tensor by the binary extension, and the answer as well."""
+    size = len(body) + 4
+    tensor = {"name": "body", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "content-type": "application/octet-stream"}
+    return head + struct.pack("<I", len(body)) + body, headers
+
+
+def _run_block(client: _Client, process: psutil.Process, seconds: float) -> Block:
+    pids = [member.pid for member in (process, *process.children(recursive=True))]
+    before_s = cpu_s(pids)
+    latencies, elapsed_s = asyncio.run(client.run(seconds))
+    cuts = statistics.quantiles(latencies, n=100)
+    processor_ms = 1000 * (cpu_s(pids) - before_s) / len(latencies)
+    return Block(len(latencies) / elapsed_s, processor_ms, 1000 * cuts[49], 1000 * cuts[98])
+
+
+def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[Block]]:
+    """The blocks of each side."""
+    processes_and_batch = _best_loop(kind, folder)
+    blocks: dict[str, list[Block]] = {side: [] for side in arguments.sides}
+    with ExitStack() as stack:
+        loop = _Loop(kind, folder, *processes_and_batch)
+        stack.callback(loop.close)
+        clients, processes = {}, {}
+        for index, side in enumerate(side for side in arguments.sides if side != "loop"):
+            port = arguments.port + index
+            processes[side] = stack.enter_context(_server(side, kind, folder, port, arguments))
+            clients[side] = _Client(kind, side, port, arguments.users)
+            asyncio.run(clients[side].wait(processes[side]))
+            asyncio.run(clients[side].run(2))
+        for number in range(arguments.rounds):
+            for order in (tuple(arguments.sides), tuple(reversed(arguments.sides))):
+                for side in order:
+                    block = (
+                        loop.run(arguments.seconds)
+                        if side == "loop"
+                        else _run_block(clients[side], processes[side], arguments.seconds)
+                    )
+                    blocks[side].append(block)
+                    print(number, side, f"{block.requests_per_s:.1f}/s", flush=True)
+    return blocks
+
+
+def _row(side: str, blocks: Sequence[Block]) -> str:
+    cells = [side]
+    for name in ("requests_per_s", "processor_ms", "p50_ms", "p99_ms"):
+        values = [value for block in blocks if (value := getattr(block, name)) is not None]
+        cells.append(f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})" if values else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    """Print a table, the load of the machine, and as the last line one JSON document."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("kind", choices=sorted(_RECIPES))
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with mosec and nvidia-pytriton")
+    parser.add_argument("--cache-dir", type=Path, default=Path(".cache/test-models"), help="the store")
+    parser.add_argument("--sides", nargs="+", choices=_SIDES, default=_SIDES)
+    parser.add_argument("--port", type=int, default=8130, help="the first of several")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions of the order and back")
+    parser.add_argument("--seconds", type=float, default=8, help="length of a block")
+    parser.add_argument("--users", type=int, default=16)
+    arguments = parser.parse_args()
+    folder = Store(arguments.cache_dir).find(_RECIPES[arguments.kind][0])
+    if folder is None:
+        raise SystemExit(f"{arguments.cache_dir} has no {_RECIPES[arguments.kind][0]}; see `litport models pull`")
+    loads = [os.getloadavg()[0]]
+    blocks = measure(arguments.kind, folder, arguments)
+    loads.append(os.getloadavg()[0])
+    print(f"load before and after: {loads[0]:.1f}, {loads[1]:.1f}")
+    print("| side | requests/s | processor ms a request | p50, ms | p99, ms |\n|---|---|---|---|---|")
+    for side, rows in blocks.items():
+        print(_row(side, rows))
+    document: Mapping[str, object] = {side: [asdict(block) for block in rows] for side, rows in blocks.items()}
+    print(json.dumps(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
