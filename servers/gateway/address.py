@@ -3,6 +3,7 @@
 The command line uses this module too, so it imports only the standard library.
 """
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -10,10 +11,13 @@ import socket
 from configs.errors import UserError
 
 _BACKLOG = 2048
+# How far above a port in use a free one is looked for.
+_NEXT_PORTS = 20
 
 
 def bind(host: str, port: int, settings: str = "server.host, server.port") -> socket.socket:
     """A listening socket. Raises UserError when the address is not available; it says why and what to change."""
+    listener = None
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = addresses[0]
@@ -25,15 +29,36 @@ def bind(host: str, port: int, settings: str = "server.host, server.port") -> so
     except UnicodeError:
         raise UserError(f"{settings}: expected a host name or an address, got {host!r}") from None
     except OSError as problem:
+        if listener is not None:
+            listener.close()
         if problem.errno == errno.EADDRINUSE:
-            free = "0" if "metrics" in settings else port % 65535 + 1
-            advice = f"port {port} of {host} is in use, perhaps by another platform; choose another, as in "
-            advice += f"--{settings.split()[-1]} {free}"
+            advice = _in_use(host, port, (family, kind, protocol), settings.split()[-1])
         else:
             advice = f"cannot listen on {host} port {port} ({settings}): {problem.strerror}"
         raise UserError(advice) from None
     listener.setblocking(False)
     return listener
+
+
+def _in_use(host: str, port: int, socket_kind: tuple[int, int, int], setting: str) -> str:
+    """The message for a port in use: who has it, and a port that is free."""
+    from servers.gateway.port_holder import describe_holder
+
+    holder = describe_holder(host, port)
+    free = 0 if "metrics" in setting else _free_port(host, port, socket_kind)
+    by = f" by {holder}" if holder else ""
+    return f"port {port} of {host} is in use{by}; choose another, as in --{setting} {free}"
+
+
+def _free_port(host: str, port: int, socket_kind: tuple[int, int, int]) -> int:
+    """The first free port above `port`; 0, which stands for any, where the next ones are all in use."""
+    for candidate in range(port + 1, min(port + 1 + _NEXT_PORTS, 65536)):
+        with contextlib.suppress(OSError), socket.socket(*socket_kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, candidate))
+            probe.listen()
+            return candidate
+    return 0
 
 
 def address_of(listener: socket.socket, tls: bool = False) -> str:

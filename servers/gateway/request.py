@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from servers.errors import ApiError
+from servers.gateway.body.rejection import quote
 from servers.gateway.cycle import Cycle
 
 Scope = MutableMapping[str, Any]
@@ -25,7 +26,6 @@ _UPSTREAM_HEADERS = frozenset(
         "anthropic-beta",
         "anthropic-version",
         "baggage",
-        "content-encoding",
         "content-type",
         "traceparent",
         "tracestate",
@@ -78,15 +78,18 @@ class Request:
 
     def take_body(self, cycle: Cycle, max_bytes: int) -> bytes | None:
         """The body if it is there already, as that of most requests is. Raises as `read_body` does."""
-        self._check_length(max_bytes)
+        self._check_head(max_bytes)
         body = cycle.whole_body()
         if body is not None and len(body) > max_bytes:
             raise _too_large(len(body), max_bytes)
         return body
 
     async def read_body(self, cycle: Cycle, max_bytes: int) -> bytes:
-        """The whole body. Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read."""
-        self._check_length(max_bytes)
+        """The whole body.
+
+        Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read, and 415 where it is compressed.
+        """
+        self._check_head(max_bytes)
         parts: list[bytes] = []
         size = 0
         while True:
@@ -100,7 +103,13 @@ class Request:
             if not message["more_body"]:
                 return b"".join(parts)
 
-    def _check_length(self, max_bytes: int) -> None:
+    def _check_head(self, max_bytes: int) -> None:
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            message = f"Content-Encoding: expected a body that is not compressed (identity), got {quote(encoding)}"
+            # Accept-Encoding names what is taken (RFC 9110, section 12.5.3); the body stays unread.
+            headers = {"accept-encoding": "identity", "connection": "close"}
+            raise ApiError(415, message, code="unsupported_content_encoding", headers=headers)
         length = self.headers.get("content-length", "")
         if length.isdigit() and int(length) > max_bytes:
             raise _too_large(int(length), max_bytes)

@@ -1,10 +1,16 @@
-"""Which addresses other machines may reach."""
+"""Which addresses other machines may reach, and what is told of a port in use."""
 
+import contextlib
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from servers.gateway.address import is_public
+from configs.errors import UserError
+from servers.gateway import port_holder
+from servers.gateway.address import bind, is_public
+from tests.services.ports import LOOPBACK, port_in_use
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "127.255.0.9", "::1", "localhost"])
@@ -24,3 +30,21 @@ def test_a_name_is_public_when_any_of_its_addresses_is(
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", second)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     assert is_public("this-machine") is public
+
+
+def test_a_port_in_use_is_told_with_the_process_that_has_it_and_a_port_that_is_free() -> None:
+    with port_in_use() as port, contextlib.ExitStack() as next_port:
+        with contextlib.suppress(OSError):  # somebody else may have it
+            next_port.enter_context(socket.create_server((LOOPBACK, port + 1)))
+        with pytest.raises(UserError) as problem:
+            bind(LOOPBACK, port)
+    message, _, suggestion = str(problem.value).rpartition(" --server.port ")
+    assert message == f"port {port} of {LOOPBACK} is in use by process {os.getpid()} (pytest); choose another, as in"
+    assert int(suggestion) > port + 1
+    bind(LOOPBACK, int(suggestion)).close()
+
+
+def test_a_holder_that_cannot_be_seen_is_not_guessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(port_holder, "PROC", tmp_path)
+    with port_in_use() as port:
+        assert port_holder.describe_holder(LOOPBACK, port) is None

@@ -1,5 +1,6 @@
 """What the front door promises to clients, over real connections to real child processes."""
 
+import gzip
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from servers.gateway.port_holder import describe_holder
 from servers.models.instance import State
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
@@ -74,6 +76,21 @@ def test_only_harmless_headers_go_on_and_none_of_the_childs_identity_comes_back(
     assert not {"authorization", "cookie", "x-api-key"} & set(seen)
     assert seen["traceparent"] == "00-1-2-01"
     assert "server" not in response.headers
+
+
+def test_a_compressed_body_is_a_415_that_names_what_is_taken(door: Door) -> None:
+    body = gzip.compress(b'{"model": "org/one"}')
+    for path in (CHAT, "/predict/org/one"):
+        response = door.client.post(path, content=body, headers={"content-encoding": "GZip"})
+        message = "Content-Encoding: expected a body that is not compressed (identity), got 'gzip'"
+        assert error_of(response, 415)["message"] == message
+        assert response.headers["accept-encoding"] == "identity"
+    plain = door.client.post(CHAT, json={"model": "org/one"}, headers={"content-encoding": "identity"})
+    assert plain.status_code == 200
+
+
+def test_a_platform_that_has_a_port_is_told_with_its_models(door: Door) -> None:
+    assert describe_holder("127.0.0.1", door.port) == f"Litport test with org/one, two, process {os.getpid()}"
 
 
 def test_a_request_id_is_kept_or_made_and_is_the_same_everywhere(door: Door) -> None:

@@ -57,10 +57,9 @@ def test_the_port_of_the_page_is_taken_and_has_nothing_else(tmp_path: Path) -> N
         port = metrics_url(platform).removesuffix("/metrics").rpartition(":")[2]
         ended = litport("serve", *ECHO, "--server.port", "0", "--telemetry.metrics_port", port)
         assert ended.returncode == 2
-        assert ended.stderr == (
-            f"litport: port {port} of 127.0.0.1 is in use, perhaps by another platform; choose another, as in "
-            "--telemetry.metrics_port 0\n"
-        )
+        by = f"process {platform.process.pid} (litport)"
+        message = f"port {port} of 127.0.0.1 is in use by {by}; choose another, as in --telemetry.metrics_port 0"
+        assert ended.stderr == f"litport: {message}\n"
 
 
 @pytest.mark.long
