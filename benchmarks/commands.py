@@ -55,9 +55,11 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
     """Load somebody's server and print its figures; they go into the folder `out`, too, if one is given."""
     # There is nothing to compare answers with.
     bench = loaded.settings.bench.model_copy(update={"parity_prompts": 0})
-    address, endpoint = endpoint_of(url, bench.workload.kind)
-    if endpoint.form == "json" and body is None:
+    address, endpoint = endpoint_of(url, bench.workload.kind, body)
+    if endpoint.form == "json" and body is None and bench.workload.kind != "texts":
         raise UserError(f"--body: expected the JSON request to send to {endpoint.path}")
+    if endpoint.form != "json" and not isinstance(body, dict | None):
+        raise UserError(f"--body: expected a JSON object for {endpoint.path}, got {body!r}")
     if out is not None:
         _make_folder(out)
     kind = "example" if body is not None else bench.workload.kind or _KINDS.get(endpoint.form, "tokens")

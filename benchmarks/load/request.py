@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -27,43 +27,60 @@ COMPLETIONS = Endpoint("completions", "/v1/completions", "events")
 EMBEDDINGS = Endpoint("embeddings", "/v1/embeddings")
 
 
-def endpoint_of(url: str, workload: str | None) -> tuple[str, Endpoint]:
-    """The address of the server and the endpoint that a URL stands for; the kind of `workload` tells the form.
+def endpoint_of(url: str, workload: str | None, body: Any = None) -> tuple[str, Endpoint]:
+    """The address of the server and the endpoint that a URL stands for; what is sent tells the form.
 
-    A URL that names a route is that route; one without a path, or whose path ends with /v1, is OpenAI's base, under
-    which messages and tokens have a route each. Raises UserError when it is no URL, or its route does not take the
-    workload.
+    That is `body`, an example of a request, or else the kind of `workload`. A URL that names a route is that route; one
+    without a path, or whose path ends with /v1, is OpenAI's base, under which messages, tokens and texts have a route
+    each. Raises UserError when it is no URL, or its route does not take what is sent.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"expected a URL such as http://127.0.0.1:8000, got {url!r}")
-    address, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    address, path, query = _split(url)
     if path == "" or path.endswith("/v1"):
-        _refuse(f"{path or '/v1'}/completions", workload, ("texts",), "sends texts to embed", "tokens, chat, or file")
-        return address, Endpoint("completions", f"{path or '/v1'}/completions", "events")
-    if path.endswith("/chat/completions"):
-        _refuse(path, workload, ("tokens", "shared-prefix"), "sends token ids", "chat, or file")
-        _refuse(path, workload, ("texts",), "sends texts to embed", "chat, or file")
-        return address, Endpoint("chat", path, "events")
-    if path.endswith("/completions"):
-        _refuse(path, workload, ("chat", "file"), "sends messages", "tokens, or shared-prefix")
-        _refuse(path, workload, ("texts",), "sends texts to embed", "tokens, or shared-prefix")
-        return address, Endpoint("completions", path, "events")
-    if path.endswith("/embeddings"):
-        _refuse(path, workload, ("chat",), "sends messages", "texts, or tokens")
-        return address, Endpoint("embeddings", path)
-    if workload == "images":
-        return address, Endpoint("image", path)
-    if workload in ("tokens", "shared-prefix", "chat"):
-        return address, Endpoint("causal_lm", path, "lines")
-    return address, Endpoint("json", path)
+        embeds = workload == "texts" if body is None else isinstance(body, dict) and "input" in body
+        path = f"{path or '/v1'}/{'embeddings' if embeds else 'completions'}"
+        kinds: Sequence[str] = ("tokens", "shared-prefix", "chat", "file", "texts")
+        endpoint = Endpoint("embeddings", path) if embeds else Endpoint("completions", path, "events")
+    elif path.endswith("/chat/completions"):
+        kinds, endpoint = ("chat", "file"), Endpoint("chat", path, "events")
+    elif path.endswith("/completions"):
+        kinds, endpoint = ("tokens", "shared-prefix"), Endpoint("completions", path, "events")
+    elif path.endswith("/embeddings"):
+        kinds, endpoint = ("texts", "tokens", "shared-prefix"), Endpoint("embeddings", path)
+    elif "/v1/" in path:
+        kinds, endpoint = (), Endpoint("json", path)
+    elif body is not None or workload in (None, "example", "texts"):
+        return address, Endpoint("json", path + query)
+    elif workload == "images":
+        return address, Endpoint("image", path + query)
+    else:
+        return address, Endpoint("causal_lm", path + query, "lines")
+    if body is None and workload in _SENT and workload not in kinds:
+        expected = f"one of {', '.join(kinds)}" if kinds else "none, but --body with a request,"
+        message = f"bench.workload.kind: expected {expected} for {path}, got {workload}, {_SENT[workload]}"
+        raise UserError(f"{message}; a model's own route is {address}/predict/MODEL")
+    return address, replace(endpoint, path=endpoint.path + query)
 
 
-def _refuse(path: str, workload: str | None, kinds: Sequence[str], sends: str, expected: str) -> None:
-    if workload in kinds:
-        raise UserError(
-            f"bench.workload.kind: expected {expected} for {path}; {workload} {sends}, which it does not take"
-        )
+_SENT = {
+    "tokens": "which sends token ids",
+    "shared-prefix": "which sends token ids",
+    "chat": "which sends messages",
+    "file": "which sends messages",
+    "texts": "which sends texts to embed",
+    "images": "which sends pictures",
+}
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """The address, the path without a slash at its end, and the query with its mark. Raises UserError."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an address of IPv6 that is none
+        is_address = False
+    if not is_address:
+        raise UserError(f"expected a URL such as http://127.0.0.1:8000, got {url!r}")
+    return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), f"?{parts.query}" if parts.query else ""
 
 
 def calls(items: Sequence[Item], endpoint: Endpoint, model: str) -> list[Call]:

@@ -67,8 +67,9 @@ class RungContext:
 
     def url(self, rung: str, endpoint: Endpoint) -> ServerRung:
         """Somebody else's server, whose URL is the rung's name; `endpoint` is where a URL without a path leads to."""
-        address, named_endpoint = endpoint_of(rung, self.settings.bench.workload.kind)
-        return self._server(rung, address, named_endpoint if urlsplit(rung).path.strip("/") else endpoint, None)
+        names_route = urlsplit(rung).path.strip("/") != ""
+        address, named_endpoint = endpoint_of(rung, self.settings.bench.workload.kind if names_route else None)
+        return self._server(rung, address, named_endpoint if names_route else endpoint, None)
 
     def litport(self, endpoint: Endpoint, overrides: Mapping[str, Any]) -> ServerRung:
         """The model through Litport; `overrides` change its settings, such as `args.max-num-seqs`."""

@@ -80,10 +80,44 @@ def test_a_request_keeps_its_place_its_time_and_its_length() -> None:
         ("http://h/api/v1/embeddings", None, "http://h", Endpoint("embeddings", "/api/v1/embeddings")),
         ("http://h/predict/m", "images", "http://h", Endpoint("image", "/predict/m")),
         ("http://h/predict/m", None, "http://h", Endpoint("json", "/predict/m")),
+        ("http://h/predict/m?top_k=3", "images", "http://h", Endpoint("image", "/predict/m?top_k=3")),
+        ("http://h/predict/m", "texts", "http://h", Endpoint("json", "/predict/m")),
+        *(
+            ("http://h/predict/m", kind, "http://h", Endpoint("causal_lm", "/predict/m", "lines"))
+            for kind in ("tokens", "shared-prefix", "chat", "file")
+        ),
+        *(
+            (url, "texts", "http://h:1", Endpoint("embeddings", f"{base}/embeddings"))
+            for url, base in (
+                ("h:1", "/v1"),
+                ("http://h:1/", "/v1"),
+                ("http://h:1/v1", "/v1"),
+                ("h:1/api/v1/", "/api/v1"),
+                ("http://h:1/v1/embeddings/", "/v1"),
+            )
+        ),
+        *(
+            (url, kind, "http://h:1", Endpoint("completions", f"{base}/completions", "events"))
+            for url, base in (("h:1", "/v1"), ("http://h:1/v1", "/v1"), ("h:1/api/v1/", "/api/v1"))
+            for kind in ("tokens", "shared-prefix", "chat", "file", "example")
+        ),
     ],
 )
 def test_a_url_is_the_route_that_it_names(url: str, workload: str | None, address: str, endpoint: Endpoint) -> None:
     assert endpoint_of(url, workload) == (address, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("body", "form", "path"),
+    [
+        ({"input": "x"}, "embeddings", "/v1/embeddings"),
+        ({"messages": []}, "completions", "/v1/completions"),
+        ([1], "completions", "/v1/completions"),
+    ],
+)
+def test_an_example_tells_its_route_whatever_the_kind_of_workload(body: Any, form: Form, path: str) -> None:
+    _, endpoint = endpoint_of("h:1", "images", body)
+    assert (endpoint.form, endpoint.path) == (form, path)
 
 
 def test_messages_go_beside_tokens_under_a_base_path_and_a_chat_route_stays_one() -> None:
@@ -100,17 +134,16 @@ def test_messages_go_beside_tokens_under_a_base_path_and_a_chat_route_stays_one(
     ("url", "workload", "problem"),
     [
         ("ftp://h", None, "expected a URL"),
-        ("http://h", "texts", "expected tokens, chat, or file for /v1/completions; texts sends texts to embed"),
-        (
-            "http://h/v1/chat/completions",
-            "tokens",
-            "expected chat, or file for /v1/chat/completions; tokens sends token",
-        ),
-        (
-            "http://h/v1/completions",
-            "chat",
-            "expected tokens, or shared-prefix for /v1/completions; chat sends messages",
-        ),
+        ("http://h:70000", None, "expected a URL"),
+        ("http://[::1", None, "expected a URL"),
+        ("http:///v1", None, "expected a URL"),
+        ("http://h", "images", "expected one of tokens, .*, texts for /v1/completions, got images, which sends pict"),
+        ("http://h/v1/chat/completions", "tokens", "expected one of chat, file for /v1/chat/completions, got tokens"),
+        ("http://h/v1/chat/completions", "texts", "expected one of chat, file for /v1/chat/completions, got texts"),
+        ("http://h/v1/completions", "chat", "expected one of tokens, shared-prefix for /v1/completions, got chat"),
+        ("http://h/v1/embeddings", "file", "expected one of texts, tokens, .* got file, which sends messages"),
+        ("http://h/v1/embeddings", "images", "a model's own route is http://h/predict/MODEL"),
+        ("http://h/v1/messages", "chat", "expected none, but --body with a request, for /v1/messages, got chat"),
     ],
 )
 def test_a_route_that_does_not_take_the_workload_is_refused(url: str, workload: str | None, problem: str) -> None:
