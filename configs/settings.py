@@ -101,8 +101,9 @@ class Limits(Section):
     max_stop_sequences: int = Field(64, ge=1, description="Longest list of `stop` sequences of a request.")
     unknown_fields: Literal["tell", "refuse"] = Field(
         "tell",
-        description="What happens to a request with a field that vLLM does not read: the answer names it in its header "
-        "X-Litport-Ignored-Fields, or the request is a 400. Fields whose loss changes the answer are always a 400.",
+        description="What happens to a request with a field that vLLM, or a spec of LitServe, does not read: the "
+        "answer names it in its header X-Litport-Ignored-Fields, or the request is a 400. Fields whose loss changes "
+        "the answer are always a 400.",
     )
     request_timeout_s: Seconds | None = Field(
         600,

@@ -41,6 +41,14 @@ def test_embeddings_equal_transformers_with_mean_pooling(platform: Platform, mod
     assert torch.cosine_similarity(served, expected).min() >= 0.9999
 
 
+def test_a_field_that_an_embedding_spec_drops_is_named(platform: Platform) -> None:
+    body = {"model": "all-minilm-l6-v2", "input": "x", "truncate": True, "encoding_format": "base64"}
+    answer = platform.http.post("/v1/embeddings", json=body, timeout=60)
+    assert (answer.status_code, answer.headers["x-litport-ignored-fields"]) == (200, "truncate")
+    empty = platform.http.post("/v1/embeddings", json={**body, "input": []}, timeout=60)
+    assert (empty.status_code, empty.json()["error"]["param"]) == (400, "input")
+
+
 def test_an_api_written_for_plain_litserve_runs_unchanged_from_its_file(platform: Platform) -> None:
     answer = platform.http.post("/predict/squares", json={"input": 7}, timeout=60)
     assert answer.json() == {"output": 49}

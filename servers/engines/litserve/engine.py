@@ -21,6 +21,7 @@ from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.litserve.connection import ApiConnection
 from servers.engines.litserve.host.answer import Policy
+from servers.engines.litserve.rules import SpecRules
 from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
@@ -87,15 +88,17 @@ class LitServeEngine:
         """The canary, then the child's own description."""
         fields = json.loads(self.card_file.read_text())
         path: str = fields["api_path"]
+        is_openai = path.startswith("/v1/")
         measured = equality.read(self.card_file)
         openapi = json.loads(await get(connection, "/openapi.json"))
         card = Card(
-            routes=frozenset({path}) if path.startswith("/v1/") else frozenset[str](),
+            routes=frozenset({path}) if is_openai else frozenset[str](),
             predict_path=path,
             listing=({"id": self.name, "object": "model", "created": int(time.time()), "owned_by": "litport"},),
             openapi=openapi,
             max_running=self._max_running(fields),
             example=self.settings.example if self.settings.example is not None else fields["example"],
+            rules=SpecRules(openapi) if is_openai else None,
             serving=fields["serving"],
             note="; ".join(filter(None, (_note(fields), measured.note if measured else ""))),
             equality=measured,

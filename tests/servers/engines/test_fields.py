@@ -1,10 +1,13 @@
-"""Fields that vLLM does not read: those that would change the answer are refused, the others are named."""
+"""Fields that an engine does not read: those that would change the answer are refused, the others are named."""
 
 from typing import Any
 
 import pytest
 
-from servers.engines.vllm.fields import HEADER, Fields
+from servers.engines.base import Rules
+from servers.engines.fields import HEADER
+from servers.engines.litserve.rules import SpecRules
+from servers.engines.vllm.rules import VllmRules
 from servers.errors import ApiError
 
 CHAT, RESPONSES, TOKENIZE = "/v1/chat/completions", "/v1/responses", "/tokenize"
@@ -23,21 +26,23 @@ OPENAPI = {
         CHAT: _post({"$ref": "#/components/schemas/Chat"}),
         RESPONSES: _post(_schema("model", "input", "store")),
         TOKENIZE: _post({"anyOf": [{"$ref": "#/components/schemas/Chat"}, _schema("prompt")]}),
+        "/v1/more": _post({**_schema("model"), "additionalProperties": True}),
         "/free": _post({"type": "object"}),
         "/health": {"get": {}},
     },
     "components": {"schemas": {"Chat": _schema("model", "messages", "temperature", "structured_outputs")}},
 }
-FIELDS = Fields(OPENAPI, stores_responses=False)
+VLLM = VllmRules("m", OPENAPI, stores_responses=False)
+SPEC = SpecRules(OPENAPI)
 
 
-def _review(path: str, document: dict[str, Any], fields: Fields = FIELDS) -> Any:
-    return dict(fields.review(path, document, refuse_unknown=False))
+def _review(path: str, document: dict[str, Any], rules: Rules = VLLM) -> Any:
+    return dict(rules.review(path, document, refuse_unknown=False))
 
 
-def _refuse(path: str, document: dict[str, Any], *, refuse_unknown: bool = False) -> ApiError:
+def _refuse(path: str, document: dict[str, Any], rules: Rules = VLLM, *, refuse_unknown: bool = False) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        FIELDS.review(path, document, refuse_unknown=refuse_unknown)
+        rules.review(path, document, refuse_unknown=refuse_unknown)
     assert caught.value.status == 400
     return caught.value
 
@@ -64,7 +69,7 @@ def test_a_field_whose_loss_changes_the_answer_is_a_400_that_names_its_successor
 def test_a_response_is_to_be_stored_only_where_responses_are_stored() -> None:
     assert _refuse(RESPONSES, {"store": True}).param == "store"
     assert _review(RESPONSES, {"store": False}) == {}
-    assert _review(RESPONSES, {"store": True}, Fields(OPENAPI, stores_responses=True)) == {}
+    assert _review(RESPONSES, {"store": True}, VllmRules("m", OPENAPI, stores_responses=True)) == {}
 
 
 def test_any_other_unknown_field_is_named_with_the_nearest_known_one() -> None:
@@ -86,3 +91,17 @@ def test_unknown_fields_are_refused_where_the_settings_say_so() -> None:
     assert (error.code, error.param) == ("unknown_field", "tempereture")
     assert "did you mean temperature?" in error.message
     assert "limits.unknown_fields" in error.message
+
+
+def test_litserves_specs_name_what_they_drop_and_never_answer_500_to_what_openai_refuses() -> None:
+    asks = {"model": "m", "logprobs": True, "stream_options": {"include_usage": True}}
+    assert _review(CHAT, asks, SPEC) == {HEADER: "logprobs"}
+    assert _review(CHAT, {"stream_options": {}}, SPEC) == {}, "the usage comes whatever the request asks"
+    assert _refuse(CHAT, {"functions": []}, SPEC).message.endswith("send tools")
+    assert _refuse(CHAT, {"n": None}, SPEC).param == "n"
+    assert _refuse("/v1/embeddings", {"input": []}, SPEC).param == "input"
+
+
+def test_a_schema_that_takes_more_fields_reads_them_except_vllms() -> None:
+    assert _review("/v1/more", {"x": 1}, SPEC) == {}
+    assert _review("/v1/more", {"x": 1}) == {HEADER: "x"}
