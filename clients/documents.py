@@ -92,7 +92,7 @@ class Equality(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One model: its state, its requests and its processes.
+    """One model: its state, its requests and its processes. One with an `address` runs there, and has none here.
 
     `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
     model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
@@ -110,6 +110,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     running: int
     waiting: int
+    address: str | None = None
     socket: str | None = None
     log_file: str | None = None
     group_id: int | None = None

@@ -8,9 +8,22 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from configs import bench, shape
-from configs.settings import LitportSettings, LitServeModel, LlamaCppModel, ModelName, ModelSettings, VllmModel
+from configs.settings import (
+    LitportSettings,
+    LitServeModel,
+    LlamaCppModel,
+    ModelName,
+    ModelSettings,
+    RemoteModel,
+    VllmModel,
+)
 
-_CLASSES: dict[str, type[ModelSettings]] = {"vllm": VllmModel, "litserve": LitServeModel, "llamacpp": LlamaCppModel}
+_CLASSES: dict[str, type[ModelSettings]] = {
+    "vllm": VllmModel,
+    "litserve": LitServeModel,
+    "llamacpp": LlamaCppModel,
+    "remote": RemoteModel,
+}
 
 
 def names() -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from configs.model import (
     Section,
     VllmModel,
 )
+from configs.remote import RemoteModel
 
 __all__ = [
     "Auth",
@@ -39,6 +40,7 @@ __all__ = [
     "Model",
     "ModelName",
     "ModelSettings",
+    "RemoteModel",
     "Server",
     "Telemetry",
     "VllmModel",
@@ -48,7 +50,7 @@ LOOPBACK = "127.0.0.1"
 
 
 # `configs.engines.register` adds the settings of further engines.
-Model = Annotated[VllmModel | LitServeModel | LlamaCppModel, Field(discriminator="engine")]
+Model = Annotated[VllmModel | LitServeModel | LlamaCppModel | RemoteModel, Field(discriminator="engine")]
 File = Annotated[Path, AfterValidator(Path.expanduser)]
 
 

@@ -79,8 +79,15 @@ def walk(shape: Shape, path: TreePath = ()) -> Iterator[tuple[TreePath, Leaf]]:
 
 
 def holds_secrets(shape: Shape) -> bool:
-    """Whether any leaf below is a secret; a value in the wrong place there is then masked, too."""
-    return any(leaf.secret for _, leaf in walk(shape))
+    """Whether any leaf below is a secret; a value in the wrong place there is then masked, too.
+
+    Of a model whose engine is not known, only a name that sounds like a secret's tells: most engines have none.
+    """
+    if isinstance(shape, Table):
+        return holds_secrets(shape.value)
+    if isinstance(shape, Group):
+        return not shape.variants and any(map(holds_secrets, shape.fields.values()))
+    return shape.secret
 
 
 def sounds_secret(name: str) -> bool:

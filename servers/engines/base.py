@@ -1,7 +1,8 @@
 """The engine of one model, as the supervisor sees it.
 
 Engines differ in how they start, in the request that shows that they answer rightly, and in the processes that they
-need. Each difference is a method here. An engine describes its child process; the supervisor starts and ends it.
+need. Each difference is a method here. An engine describes its child process; the supervisor starts and ends it. An
+engine whose models run elsewhere describes none.
 """
 
 from collections.abc import Mapping
@@ -92,8 +93,8 @@ class Engine(Protocol):
         """The engine's name as the settings know it."""
         ...
 
-    def command(self, model_dir: Path | None, socket: Path) -> Command:
-        """The child that serves the model from `model_dir` on the Unix socket `socket`.
+    def command(self, model_dir: Path | None, socket: Path) -> Command | None:
+        """The child that serves the model from `model_dir` on the Unix socket `socket`; None for one elsewhere.
 
         Raises UserError where the files show that it would not serve rightly.
         """

@@ -1,18 +1,20 @@
-"""HTTP to the server of an instance, on its Unix socket.
+"""HTTP to the server of an instance, on its Unix socket or at an address.
 
 A client of its own, since a general one spends more on an event of a stream than everything else in the front door
 together: bodies are not decoded, there are no redirects, cookies or limits, and the parser is uvicorn's.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httptools
 
-from servers.engines.connection import Reply
+from servers.engines.connection import NotTakenError, Reply
 from servers.engines.stream import Stream
 
 # Shorter than the 5 s of uvicorn in the children, so that the front door is the first to leave an idle connection.
@@ -26,13 +28,24 @@ _WINDOW_BYTES = 32 * 1024
 _SMALL_BYTES = 64 * 1024
 
 
+@dataclass(frozen=True)
+class Address:
+    """A server that is reached over TCP; `authority` is its Host header, and `tls` None is plain HTTP."""
+
+    host: str
+    port: int
+    authority: str
+    tls: ssl.SSLContext | None = None
+
+
 class HttpConnection:
     """One connection a request, without a limit; bodies and cookies pass unchanged. For one event loop."""
 
     restarts = 0  # when a process behind it ends, so does the instance
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = str(socket)
+    def __init__(self, place: Path | Address) -> None:
+        self._place = place
+        self._authority = place.authority if isinstance(place, Address) else "localhost"
         self._idle: list[_Channel] = []
         self._channels: set[_Channel] = set()
         self._is_closed = False
@@ -40,8 +53,8 @@ class HttpConnection:
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
     ) -> Reply:
-        """See `servers.engines.connection.Connection`."""
-        head = _head(method, f"{path}?{query}" if query else path, headers or {}, len(body))
+        """See `servers.engines.connection.Connection`. Raises NotTakenError where nobody listens."""
+        head = _head(self._authority, method, f"{path}?{query}" if query else path, headers or {}, len(body))
         channel = self._reuse()
         if channel is not None and method == "GET":
             try:
@@ -69,14 +82,24 @@ class HttpConnection:
     async def _connect(self) -> "_Channel":
         if self._is_closed:
             raise ConnectionResetError("the connection is closed")
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            while True:
-                try:
-                    _, channel = await loop.create_unix_connection(self._make_channel, self._socket)
-                    return channel
-                except BlockingIOError:  # its backlog is full: llama.cpp's holds five connections
-                    await asyncio.sleep(_BACKLOG_WAIT_S)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                return await self._open()
+        except OSError as problem:
+            reason = getattr(problem, "verify_message", "") or problem.strerror or str(problem) or "it does not answer"
+            raise NotTakenError(f"{self._authority} cannot be reached: {reason}") from problem
+
+    async def _open(self) -> "_Channel":
+        loop, place = asyncio.get_running_loop(), self._place
+        if isinstance(place, Address):
+            _, channel = await loop.create_connection(self._make_channel, place.host, place.port, ssl=place.tls)
+            return channel
+        while True:
+            try:
+                _, channel = await loop.create_unix_connection(self._make_channel, str(place))
+                return channel
+            except BlockingIOError:  # its backlog is full: llama.cpp's holds five connections
+                await asyncio.sleep(_BACKLOG_WAIT_S)
 
     def _make_channel(self) -> "_Channel":
         return _Channel(self._idle, self._channels)
@@ -230,9 +253,9 @@ class _Channel(asyncio.Protocol):
             reply.set_exception(error or ConnectionResetError("no answer"))
 
 
-def _head(method: str, target: str, headers: Mapping[str, str], size: int) -> bytes:
+def _head(authority: str, method: str, target: str, headers: Mapping[str, str], size: int) -> bytes:
     """The head of a request. Raises ValueError for what would be more than one."""
-    lines = [f"{method} {target} HTTP/1.1", "host: localhost", "accept-encoding: identity"]
+    lines = [f"{method} {target} HTTP/1.1", f"host: {authority}", "accept-encoding: identity"]
     if "accept" not in headers:
         lines.append("accept: */*")
     lines += [f"{name}: {value}" for name, value in headers.items()]

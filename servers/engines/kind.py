@@ -38,7 +38,8 @@ class EngineKind:
     how the model will run. `check_all` returns whole lines for the problems that are found for
     all models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is
     the import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
-    are measured through Litport only.
+    are measured through Litport only. `address` is where a model runs that is not started here, None for one that is:
+    such an engine has no command, and its `connect` leads to the address.
     """
 
     settings: type[ModelSettings]
@@ -47,6 +48,7 @@ class EngineKind:
     check_all: Callable[[Mapping[str, Any], Path, Mapping[TreePath, str]], Sequence[str]] = lambda *_: ()
     describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
+    address: Callable[[Any], str | None] = lambda _: None
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:

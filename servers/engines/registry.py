@@ -9,11 +9,12 @@ from configs.settings import ModelSettings
 from servers.engines.kind import EngineKind
 from servers.engines.litserve.kind import LITSERVE
 from servers.engines.llamacpp.engine import LLAMACPP
+from servers.engines.remote.engine import REMOTE
 from servers.engines.vllm.engine import VLLM
 
 ENTRY_POINT_GROUP = "litport.engines"
 
-_KINDS: dict[str, EngineKind] = {"vllm": VLLM, "litserve": LITSERVE, "llamacpp": LLAMACPP}
+_KINDS: dict[str, EngineKind] = {"vllm": VLLM, "litserve": LITSERVE, "llamacpp": LLAMACPP, "remote": REMOTE}
 
 
 def register(kind: EngineKind) -> None:

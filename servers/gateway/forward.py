@@ -58,7 +58,7 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         )
         exchange.tokens = reply.tokens
         try:
-            if reply.status == 500 and await _is_dying(instance, deaths):
+            if reply.status == 500 and instance.address is None and await _is_dying(instance, deaths):
                 raise _model_died(model)
             await _send_back(reply, exchange, instance)
         finally:
@@ -66,7 +66,8 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
     except NotTakenError:
         raise _model_died(model, BystanderError) from None
     except CONNECTION_LOST:
-        raise _model_died(model) from None
+        # A server elsewhere has a quarantine of its own, and networks fail without a request's help.
+        raise _model_died(model, ApiError if instance.address is None else BystanderError) from None
     except AnswerBrokenError as problem:
         message = f"the answer of model '{model.name}' broke off: {problem}"
         raise ApiError(500, message, code="answer_broken") from None
@@ -126,6 +127,9 @@ async def _is_dying(instance: Instance, deaths: int) -> bool:
 
 
 def _model_died(model: Model, kind: type[ApiError] = ApiError) -> ApiError:
+    instance = model.choose()
     moment = "before" if kind is BystanderError else "while"
     message = f"the process of model '{model.name}' ended {moment} it had this request; it is being restarted"
-    return kind(503, message, code="model_died", headers={"retry-after": str(model.choose().ready_in_s)})
+    if instance.address is not None:
+        message = f"the server of model '{model.name}' could not be reached, or left before its answer was whole"
+    return kind(503, message, code="model_died", headers={"retry-after": str(instance.ready_in_s)})

@@ -3,7 +3,7 @@
 Each request for our page reads theirs, so a process that has ended has no series, and nothing is stored. The text is
 relabelled and not parsed into samples, as vLLM has a thousand lines. A series that has a label `model` already keeps it
 as `exported_model`, as in Prometheus. The series of every Python process (`python_`, `process_`) are left out, as a
-model has several processes; so are the creation times of series.
+model has several processes; so are the creation times of series. A model that runs elsewhere has its page there.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ _UP = "litport_model_scrape_success"
 
 async def pages(models: Mapping[str, Model]) -> str:
     """The series of all models in the text format, those of one name together, and whether each model had any."""
+    models = {name: model for name, model in models.items() if model.choose().address is None}
     texts = await asyncio.gather(*(_read(model) for model in models.values()))
     headers: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}

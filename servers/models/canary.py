@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from servers.engines.base import CanaryError
-from servers.engines.connection import CONNECTION_LOST
+from servers.engines.connection import CONNECTION_LOST, NotTakenError
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
@@ -76,7 +76,8 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
     except (CanaryError, KeyError, ValueError) as problem:
         _fail(instance, process, f"the canary was answered wrongly: {problem}")
     except CONNECTION_LOST as problem:
-        _fail(instance, process, f"the canary was not answered: {type(problem).__name__}")
+        reason = str(problem) if isinstance(problem, NotTakenError) else type(problem).__name__
+        _fail(instance, process, f"the canary was not answered: {reason}")
     finally:
         canary.cancel()
         await asyncio.gather(canary, return_exceptions=True)

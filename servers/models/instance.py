@@ -34,6 +34,9 @@ class State(StrEnum):
 class Instance:
     """One process tree that serves a model on the Unix socket `socket` and logs into `log_file`.
 
+    One with an `address` runs elsewhere: it has no process here, and nobody here can mend it. `failures` counts its
+    starts and deaths since it was stable.
+
     `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start,
     `start_s` the whole of it without the pull (seconds). `connection` leads to the child while one runs, and `card` is
     what the child offers once it is ready. `deaths` counts the children that broke after they were ready, `in_flight`
@@ -44,11 +47,13 @@ class Instance:
 
     socket: Path
     log_file: Path
+    address: str | None = None
     state: State = State.STARTING
     detail: str = "waiting"
     since: float = field(default_factory=time.time)
     phases_s: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
+    failures: int = 0
     card: Card | None = None
     connection: Connection | None = None
     group_id: int | None = None

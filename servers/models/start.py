@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from configs.errors import UserError
 from servers.engines.base import CanaryError, Card, get
-from servers.engines.connection import CONNECTION_LOST, Connection
+from servers.engines.connection import CONNECTION_LOST, Connection, NotTakenError
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
@@ -55,28 +55,40 @@ async def locate(model: Model, instance: Instance, cache_dir: Path, reaper: Reap
 async def start(
     model: Model, instance: Instance, process: ModelProcess, model_dir: Path | None, report: Report
 ) -> None:
-    """Start the child, connect to it, and ask it for a first answer. Raises StartError."""
+    """Start the child, if there is one, connect to it, and ask it for a first answer. Raises StartError."""
     begin_s = time.perf_counter()
-    report(State.STARTING, "loading")
+    if instance.address is None:
+        report(State.STARTING, "loading")
+        await _start_child(model, instance, process, model_dir)
+    instance.connection = model.engine.connect(instance.socket)
+    if instance.address is None:
+        await _unless_broken(process, _until_healthy(instance.connection))
+    instance.phases_s["load"] = time.perf_counter() - begin_s
+
+    begin_s = time.perf_counter()
+    if instance.address is None:
+        report(State.STARTING, "warming")
+    elif not instance.failures:  # later the last failure is the better word
+        report(State.STARTING, f"asking its server: {instance.address}")
+    card = await _unless_broken(process, model.engine.warm(instance.connection))
+    instance.card = replace(card, listing=(*card.listing, *_alias_entries(card, model.settings.aliases)))
+    if instance.address is None:
+        members = ProcessGroup(process.group_id).members()
+        process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
+    instance.phases_s["warm"] = time.perf_counter() - begin_s
+
+
+async def _start_child(model: Model, instance: Instance, process: ModelProcess, model_dir: Path | None) -> None:
     instance.socket.unlink(missing_ok=True)
     try:
-        await process.start(model.engine.command(model_dir, instance.socket))
+        command = model.engine.command(model_dir, instance.socket)
+        assert command is not None, "an engine without a command has an address"
+        await process.start(command)
     except UserError as problem:
         raise StartError(str(problem)) from None
     except OSError as problem:  # a full disk, no more processes
         raise StartError(f"its process cannot be started: {problem.strerror} ({problem.filename})") from None
     instance.group_id = process.group_id
-    instance.connection = model.engine.connect(instance.socket)
-    await _unless_broken(process, _until_healthy(instance.connection))
-    instance.phases_s["load"] = time.perf_counter() - begin_s
-
-    begin_s = time.perf_counter()
-    report(State.STARTING, "warming")
-    card = await _unless_broken(process, model.engine.warm(instance.connection))
-    instance.card = replace(card, listing=(*card.listing, *_alias_entries(card, model.settings.aliases)))
-    members = ProcessGroup(process.group_id).members()
-    process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
-    instance.phases_s["warm"] = time.perf_counter() - begin_s
 
 
 def _alias_entries(card: Card, aliases: Iterable[str]) -> Iterable[Mapping[str, Any]]:
@@ -102,6 +114,8 @@ async def _unless_broken(process: ModelProcess, step: Awaitable[_Result]) -> _Re
         if not work.done():
             raise StartError(process.cause())
         return work.result()
+    except NotTakenError as problem:
+        raise StartError(str(problem)) from None
     except (CanaryError, *CONNECTION_LOST) as problem:
         raise StartError(f"its first answer was wrong: {problem}") from None
     finally:

@@ -38,7 +38,7 @@ class StartGate:
                 self._changed.notify_all()
 
     def _has_room(self, needs: Needs) -> bool:
-        if not self._starting:
+        if not any(starting.cores for starting in self._starting.values()):
             return True
         sum_bytes = sum(starting.memory_bytes for starting in (needs, *self._starting.values()))
         cores = sum(starting.cores for starting in (needs, *self._starting.values()))

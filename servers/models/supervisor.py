@@ -28,6 +28,7 @@ _log = logging.getLogger("litport.supervisor")
 _END_GRACE_S = 10.0
 _FIRST_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 30.0
+_MAX_BACKOFF_ELSEWHERE_S = 4.0
 # An instance that was ready for this long starts a new series of restarts.
 _STABLE_S = 60.0
 
@@ -56,8 +57,12 @@ class Supervisor:
 
     @property
     def settled(self) -> bool:
-        """Whether every instance is ready or has failed."""
-        return all(instance.state in (State.READY, State.FAILED) for _, instance in self._instances())
+        """Whether every instance is ready or has failed; one elsewhere that the platform can do without may be away."""
+        return all(
+            instance.state in (State.READY, State.FAILED)
+            or (instance.address is not None and instance.failures > 0 and not model.settings.required)
+            for model, instance in self._instances()
+        )
 
     def start(self) -> None:
         """Begin to start all instances; returns at once."""
@@ -96,7 +101,7 @@ class Supervisor:
 
     async def _keep_up(self, model: Model, instance: Instance) -> None:
         """Start the instance, and start it again when it breaks, until cancelled or given up."""
-        failures = 0
+        begin_s = time.monotonic()
         while True:
             ready_at_s: float | None = None
             process = ModelProcess(model.name, self._reaper, instance.log_file)
@@ -106,25 +111,25 @@ class Supervisor:
                 instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
                 self._move(model, instance, State.READY, instance.card.note if instance.card else "")
                 await _until_broken(model, instance, process)
-                instance.deaths += 1
+                instance.deaths += instance.address is None
                 reason = process.cause()
                 self._move(model, instance, State.STARTING, f"clearing up: {reason}")
             except StartError as problem:
                 reason = str(problem)
             finally:
                 await _complete(_clear(instance, process))
-            if ready_at_s is None and not instance.restarts:
-                self._give_up(model, instance, reason + environment.hint())
-                return
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
-                failures = 0
-            failures += 1
-            if failures > model.settings.max_restarts:
-                self._give_up(model, instance, f"failed again after {failures - 1} restarts: {reason}")
+                instance.failures = 0
+            instance.failures += 1
+            if outcome := _outcome(model, instance, reason, ready_at_s is not None, time.monotonic() - begin_s):
+                self._give_up(model, instance, outcome)
                 return
-            instance.restarts += 1
-            backoff_s = min(_FIRST_BACKOFF_S * 2 ** (failures - 1), _MAX_BACKOFF_S)
-            self._move(model, instance, State.STARTING, f"restarts in {backoff_s:.0f} s: {reason}")
+            if instance.address is None or ready_at_s is not None:
+                instance.restarts += 1
+            limit_s = _MAX_BACKOFF_S if instance.address is None else _MAX_BACKOFF_ELSEWHERE_S
+            backoff_s = min(_FIRST_BACKOFF_S * 2 ** min(instance.failures - 1, 10), limit_s)
+            verb = "restarts" if instance.address is None else "is asked again"
+            self._move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {reason}")
             await asyncio.sleep(backoff_s)
 
     async def _bring_up(self, model: Model, instance: Instance, process: ModelProcess) -> None:
@@ -153,6 +158,23 @@ class Supervisor:
     def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
         instance.move(state, detail)
         self._on_change(model)
+
+
+def _outcome(model: Model, instance: Instance, reason: str, was_ready: bool, elapsed_s: float) -> str | None:
+    """Why the instance is not started again; None where it is.
+
+    The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
+    where the platform waits for it in vain at the start.
+    """
+    is_first = not was_ready and not instance.restarts
+    if instance.address is not None:
+        is_late = is_first and model.settings.required and elapsed_s > model.settings.start_timeout_s
+        return f"{reason} (for {elapsed_s:.0f} s; start_timeout_s)" if is_late else None
+    if is_first:
+        return reason + environment.hint()
+    if instance.failures > model.settings.max_restarts:
+        return f"failed again after {instance.failures - 1} restarts: {reason}"
+    return None
 
 
 async def _until_broken(model: Model, instance: Instance, process: ModelProcess) -> None:

@@ -124,9 +124,11 @@ def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
         # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
         instance_socket = run_dir / f"{index}.sock"
         site = Site(settings, instance_socket, openai.PATHS)
-        engine = registry.kind_of(model_settings).make(name, model_settings, site)
+        kind = registry.kind_of(model_settings)
+        engine = kind.make(name, model_settings, site)
+        address = kind.address(model_settings)
         log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"
-        models[name] = Model(name, model_settings, engine, [Instance(instance_socket, log_file)])
+        models[name] = Model(name, model_settings, engine, [Instance(instance_socket, log_file, address)])
     return models
 
 

@@ -95,6 +95,9 @@ WRONG = [
         "auth.api_keys: expected different keys",
         "*****",
     ),
+    in_recipe("models: {a: {engine: remote, url: 'http://x', apikee: hunter2}}\n", "a.api_key?", "*****"),
+    in_recipe("models: {a: {engine: remote, url: 'http://x', api_key: [hunter2]}}\n", "expected text", "*****"),
+    in_recipe("models: {a: {engine: remote, url: 'http://x', api_key: hunter 2}}\n", "visible ASCII", "*****"),
     in_recipe("auth: {api_key: hunter2}\n", "auth.api_key: no such", "did you mean auth.api_keys?", "*****"),
     # vLLM options that are Litport's to set, and one option twice
     in_recipe(

@@ -17,7 +17,7 @@ from servers.engines.base import CanaryError, Card, Command, Needs, get, post
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site
 from servers.engines.llamacpp.connection import LlamaCppConnection
-from servers.engines.llamacpp.document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
+from servers.engines.openai_document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
 from servers.processes.group import Member
 from servers.store import sources
 

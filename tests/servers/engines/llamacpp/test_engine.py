@@ -27,7 +27,9 @@ def _model(source: object, **settings: object) -> LlamaCppModel:
 
 def _command(model: LlamaCppModel, gguf: Path) -> Command:
     site = Site(LitportSettings(models={"chat": model}), Path("/run/0.sock"), frozenset())
-    return registry.kind_of(model).make("chat", model, site).command(gguf, site.socket)
+    command = registry.kind_of(model).make("chat", model, site).command(gguf, site.socket)
+    assert command is not None
+    return command
 
 
 def test_the_file_the_name_and_the_socket_are_given(monkeypatch: pytest.MonkeyPatch, gguf: Path) -> None:

@@ -1,6 +1,6 @@
-"""What llama.cpp's server takes and answers, as OpenAPI; it publishes no document of its own.
+"""What an OpenAI-compatible server takes and answers, as OpenAPI: for servers that publish no document of their own.
 
-Only what most callers send is described; llama.cpp takes more (see the README of its server), and so do these schemas.
+Only what most callers send is described; servers take more, and so do these schemas.
 """
 
 from collections.abc import Iterable
@@ -32,9 +32,9 @@ _BODIES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
 
 
 def openapi(paths: Iterable[str]) -> dict[str, Any]:
-    """The document of these paths."""
-    operations = {path: {"post": _operation(*_BODIES[path])} for path in sorted(paths)}
-    return {"openapi": "3.1.0", "info": {"title": "llama.cpp", "version": "1"}, "paths": operations}
+    """The document of these paths, as far as they are described here."""
+    operations = {path: {"post": _operation(*_BODIES[path])} for path in sorted(_BODIES.keys() & paths)}
+    return {"openapi": "3.1.0", "info": {"title": "OpenAI-compatible", "version": "1"}, "paths": operations}
 
 
 def _operation(operation_id: str, summary: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
