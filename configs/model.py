@@ -99,6 +99,11 @@ class ModelSettings(Section):
         description="Further names that requests may call the model by, such as `gpt-4o-mini`; keys, metrics and logs "
         "have its own.",
     )
+    fallback: ModelName | None = Field(
+        None,
+        description="The model that gets a request while this one is not ready or has no room; the answer's header "
+        "X-Litport-Served-By names it.",
+    )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
     max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")
@@ -195,8 +200,8 @@ class LitServeModel(ModelSettings):
         "serves only once its answers were proved equal (see docs/plugins.md).",
     )
     accept: Accept = Accept()
-    fallback: Literal["eager"] | None = Field(
-        None, description="What serves where the proof fails: eager float32, or nothing, and the start fails."
+    on_failed_proof: Literal["fail", "eager"] = Field(
+        "fail", description="What happens where the proof fails: the start fails, or eager float32 serves."
     )
     serving: Literal["host", "litserve"] | None = Field(
         None,

@@ -213,6 +213,25 @@ class LitportSettings(BaseSettings):
                 owners[alias] = f"an alias of models.{name} already"
         return models
 
+    @field_validator("models")
+    @classmethod
+    def _fall_back_on_each_other(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name, model in models.items():
+            if model.fallback is not None and model.fallback not in models:
+                names = ", ".join(models)
+                raise ValueError(
+                    f"{name}.fallback: expected the name of a model, got {model.fallback!r}; there are {names}"
+                )
+            line = [name]
+            while (following := models[line[-1]].fallback) in models:
+                if following in line:
+                    circle = " -> ".join((*line, following))
+                    raise ValueError(f"{name}.fallback: expected a line that ends, got the circle {circle}")
+                line.append(following)
+            if model.embeds_token_ids and not all(models[other].embeds_token_ids for other in line):
+                raise ValueError(f"{name}.fallback: expected models that take token ids too (embeds_token_ids)")
+        return models
+
     _layers: ClassVar[ContextVar[Sequence[Mapping[str, Any]]]] = ContextVar("layers", default=())
 
     @classmethod

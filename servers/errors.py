@@ -43,4 +43,8 @@ class ApiError(Exception):
 
 
 class BystanderError(ApiError):
-    """The model's process ended before it had taken the request, which so is no cause of it."""
+    """The model's process ended, and the request is no cause of it."""
+
+
+class UnservedError(BystanderError):
+    """No process of the model has taken the request, so that another model may get it."""

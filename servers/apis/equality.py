@@ -90,7 +90,7 @@ def select(
         problem = f"{measured}; expected {gate} >= {limit:g}"
         if not variant.falls_back:
             way_back = "precision: float32" if variant.runtime == "eager" else "runtime: eager"
-            raise UserError(f"{problem}. Set {way_back}, fallback: eager, or a lower accept.{gate}")
+            raise UserError(f"{problem}. Set {way_back}, on_failed_proof: eager, or a lower accept.{gate}")
         model, note, precision, runtime = eager, f"float32, since {problem}", EAGER, "eager"
     _log.warning("%s", note) if model is eager else _log.info("%s", note)
     return model, Equality(variant.name, precision, len(expected), cosine, top1, note, runtime)

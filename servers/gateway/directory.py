@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from servers.engines.base import Card
-from servers.errors import ApiError
+from servers.errors import ApiError, UnservedError
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 
@@ -32,12 +32,14 @@ class Directory:
         raise ApiError(404, message, code="model_not_found", param="model")
 
     def serving(self, path: str, name: str | None) -> Model:
-        """The ready model of this name, which must offer `path`; without a name, the only model that offers it.
+        """The model of this name, which must offer `path`; without a name, the only model that offers it.
 
-        Raises ApiError: 404 for a model that does not exist, 400 for one that is not named or does not offer the path,
-        503 for one that is not ready.
+        It is ready, or one that it falls back on is. Raises ApiError: 404 for a model that does not exist, 400 for one
+        that is not named or does not offer the path, 503 for one that is not ready.
         """
         model = self._only_one(path) if name is None else self.find(name)
+        if model.state is not State.READY and self.fallback(model, path) is not None:
+            return model
         if path not in ready_card(model).routes:
             raise not_offered(model, path)
         return model
@@ -49,6 +51,20 @@ class Directory:
             return models[0]
         paths = ", ".join(f"/predict/{model.name}" for model in models) or "none is up"
         raise ApiError(400, f"name a model in the path: {paths}", code="missing_model", param="model")
+
+    def fallback(self, model: Model, path: str | None) -> Model | None:
+        """The next model in its line that is ready and offers `path`; None where there is none.
+
+        The path None is the one that predicts, whatever each model calls it.
+        """
+        while model.settings.fallback is not None:
+            model = self.models[model.settings.fallback]
+            card = model.card
+            if card is None or model.state is not State.READY:
+                continue
+            if card.predict_path is not None if path is None else path in card.routes:
+                return model
+        return None
 
     def offers(self, path: str) -> bool:
         """Whether some model offers this path."""
@@ -63,7 +79,7 @@ class Directory:
 
 
 def ready_card(model: Model) -> Card:
-    """The card of a model that takes requests. Raises ApiError 503 when none of its instances does."""
+    """The card of a model that takes requests. Raises UnservedError 503 when none of its instances does."""
     instance = model.choose()
     if instance.state is not State.READY:
         raise _not_ready(model, instance)
@@ -102,4 +118,4 @@ def _not_ready(model: Model, instance: Instance) -> ApiError:
     step = instance.detail.partition(":")[0]
     message = f"model '{model.name}' is {instance.state.value}: {step}".rstrip(": ")
     headers = {} if instance.state is State.FAILED else {"retry-after": str(instance.ready_in_s)}
-    return ApiError(503, message, code="model_not_ready", param="model", headers=headers)
+    return UnservedError(503, message, code="model_not_ready", param="model", headers=headers)

@@ -48,8 +48,11 @@ class Gateway(Protocol):
         """The OpenAPI document of the platform as it is now."""
         ...
 
-    async def dispatch(self, exchange: "Exchange", model: Model, path: str) -> None:
+    async def dispatch(self, exchange: "Exchange", model: Model, path: str | None) -> None:
         """Let the model answer the exchange under `path` of its process, as soon as keys and limits allow it.
+
+        The path None is the one on its card that predicts. Where the model has no process that could take the request,
+        or no room, those that it falls back on are tried.
 
         The route must need a key and read its body. Raises ApiError for what is over a limit, and for a model that
         ends before it answers.
@@ -68,7 +71,7 @@ class Exchange:
 
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
     `tokens` that the model's process counts, the `usage` by that count or by the answer, and `queued_s`, when it began
-    to wait for its turn.
+    to wait for its turn. `fallback_for` is the model that it named, where another one answers.
     """
 
     request: Request
@@ -83,6 +86,7 @@ class Exchange:
     body: bytes = b""
     content: Content = NO_CONTENT
     model: Model | None = None
+    fallback_for: Model | None = None
     tokens: TokenCount | None = None
     usage: Usage = NO_USAGE
     span: "RequestSpan | None" = None

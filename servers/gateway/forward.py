@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
 from servers.engines.stream import Stream
-from servers.errors import ApiError, BystanderError
+from servers.errors import ApiError, BystanderError, UnservedError
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
 from servers.gateway.response import Response
@@ -58,13 +58,15 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         )
         exchange.tokens = reply.tokens
         try:
+            if reply.status == 429 and instance.address is not None and model.settings.fallback is not None:
+                raise _full(model, reply)
             if reply.status == 500 and instance.address is None and await _is_dying(instance, deaths):
                 raise _model_died(model)
             await _send_back(reply, exchange, instance)
         finally:
             reply.close()
     except NotTakenError:
-        raise _model_died(model, BystanderError) from None
+        raise _model_died(model, UnservedError) from None
     except CONNECTION_LOST:
         # A server elsewhere has a quarantine of its own, and networks fail without a request's help.
         raise _model_died(model, ApiError if instance.address is None else BystanderError) from None
@@ -126,9 +128,16 @@ async def _is_dying(instance: Instance, deaths: int) -> bool:
     return instance.deaths != deaths
 
 
+def _full(model: Model, reply: Reply) -> ApiError:
+    """The server elsewhere has no room; in the words of the front door, as another model may have."""
+    waits = [value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"]
+    message = f"the server of model '{model.name}' has no room for more"
+    return UnservedError(429, message, code="overloaded", headers={"retry-after": waits[0]} if waits else None)
+
+
 def _model_died(model: Model, kind: type[ApiError] = ApiError) -> ApiError:
     instance = model.choose()
-    moment = "before" if kind is BystanderError else "while"
+    moment = "before" if kind is UnservedError else "while"
     message = f"the process of model '{model.name}' ended {moment} it had this request; it is being restarted"
     if instance.address is not None:
         message = f"the server of model '{model.name}' could not be reached, or left before its answer was whole"

@@ -11,11 +11,12 @@ import time
 
 from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
-from servers.errors import ApiError
+from servers.engines.model_field import name_model
+from servers.errors import ApiError, UnservedError
 from servers.gateway import cycle
 from servers.gateway.body.content import BodyKind, Content, read_content
 from servers.gateway.deadline import Deadline
-from servers.gateway.directory import Directory
+from servers.gateway.directory import Directory, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.forward import forward
 from servers.gateway.keys import Keyring
@@ -33,6 +34,7 @@ from servers.processes.pause import PauseClock
 from servers.telemetry import Sampler
 
 _log = logging.getLogger("litport.gateway")
+_SERVED_BY = b"x-litport-served-by"
 
 
 class FrontDoor:
@@ -112,8 +114,11 @@ class FrontDoor:
         if self._is_draining:
             raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
 
-    async def dispatch(self, exchange: Exchange, model: Model, path: str) -> None:
-        """See `Gateway.dispatch`: key, deadline, turn, quarantine, and then the model's process."""
+    async def dispatch(self, exchange: Exchange, model: Model, path: str | None) -> None:
+        """See `Gateway.dispatch`: key, deadline, turn, quarantine, and then the model's process.
+
+        The key's rights and the deadline are those for the model that the request names.
+        """
         key, tokens = exchange.key, exchange.content.tokens
         assert key is not None, "a route that reaches a model needs a key"
         exchange.model = model
@@ -122,15 +127,49 @@ class FrontDoor:
         deadline = self._deadline(exchange, model)
         key.enter(tokens)
         try:
-            await deadline.limit_answer(exchange.cycle, self._run(exchange, model, path))
+            await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
         finally:
             exchange.usage = read_usage(exchange.tokens, exchange.response.tail)
             key.leave(tokens, _count_tokens(exchange))
             self._request_ended.set()
 
+    async def _serve(self, exchange: Exchange, model: Model, path: str | None) -> None:
+        """Let the model answer, or else the first one of those that it falls back on and that has room."""
+        refusal: UnservedError | None = None
+        candidate: Model | None = model
+        while candidate is not None:
+            try:
+                await self._run(exchange, candidate, path or ready_card(candidate).predict_path or "")
+                return
+            except UnservedError as error:
+                refusal = refusal or error
+                candidate = self._turn_to_fallback(exchange, candidate, path)
+        assert refusal is not None
+        exchange.model, exchange.fallback_for = model, None
+        exchange.response.notes.clear()
+        raise refusal
+
+    def _turn_to_fallback(self, exchange: Exchange, model: Model, path: str | None) -> Model | None:
+        """The model that may answer in the place of this one; the exchange becomes one with it."""
+        names = (None, model.name, *model.settings.aliases)
+        if exchange.content.model not in names and exchange.fallback_for is None:
+            return None  # an adapter, which no other model has
+        following = self.directory.fallback(model, path)
+        if following is None:
+            return None
+        self._ledger.fall_back(exchange, model, following)
+        exchange.fallback_for = exchange.fallback_for or model
+        exchange.model = following
+        exchange.response.notes = [(_SERVED_BY, following.name.encode())]
+        if path is not None:
+            exchange.body = name_model(exchange.body, exchange.request.content_type, following.name)
+            _review(exchange, following, path)
+        return following
+
     async def _run(self, exchange: Exchange, model: Model, path: str) -> None:
         """Wait for a turn, then send the request to the model's process and its answer to the client."""
         assert exchange.key is not None
+        ready_card(model)
         self._ledger.queue(exchange)
         async with model.admission.turn(exchange.key.name, exchange.content.tokens):
             self._ledger.admit(exchange)
@@ -191,16 +230,20 @@ class FrontDoor:
         self._ledger.close()
 
 
-def _review(exchange: Exchange, model: Model, path: str) -> None:
-    """Let the engine's rules refuse the body, or note what the engine ignores of it; the parsed body is not kept."""
+def _review(exchange: Exchange, model: Model, path: str | None) -> None:
+    """Let the engine's rules refuse the body, or note what the engine ignores of it.
+
+    The parsed body is not kept, unless it may go to another model, whose engine has other rules.
+    """
     card, content = model.card, exchange.content
-    if content.document is None:
+    if content.document is None or path is None:
         return
     if card is not None and card.rules is not None:
         refuse_unknown = exchange.limits.unknown_fields == "refuse"
         notes = card.rules.review(path, content.document, refuse_unknown=refuse_unknown)
         exchange.response.notes += [(name.encode(), value.encode()) for name, value in notes.items()]
-    exchange.content = Content(content.model, content.tokens)
+    if model.settings.fallback is None:
+        exchange.content = Content(content.model, content.tokens)
 
 
 def _count_tokens(exchange: Exchange) -> int:

@@ -14,6 +14,7 @@ from servers.errors import ApiError
 from servers.gateway.audit import Audit
 from servers.gateway.exchange import Exchange
 from servers.gateway.request_metrics import RequestMetrics
+from servers.models.model import Model
 from servers.telemetry import tracing
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class Ledger:
         self.metrics.rejections.labels(exchange.model_name or "", error.code).inc()
         if exchange.span is not None:
             exchange.span.fail(error.code)
+
+    def fall_back(self, exchange: Exchange, model: Model, fallback: Model) -> None:
+        """Another model gets the request, as this one is not ready or has no room."""
+        self.metrics.fallbacks.labels(model.name, fallback.name).inc()
+        if exchange.span is not None:
+            exchange.span.admit()
 
     def queue(self, exchange: Exchange) -> None:
         """The request waits for its turn from now on."""
@@ -111,6 +118,7 @@ class Ledger:
             method=exchange.request.method,
             path=exchange.request.path[:200],
             model=exchange.model_name,
+            fallback_for=exchange.fallback_for.name if exchange.fallback_for else None,
             status=status,
             error=error_status,
             input_tokens=exchange.usage.input_tokens,

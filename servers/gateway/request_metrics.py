@@ -43,6 +43,9 @@ class RequestMetrics:
         self.rejections = self._counter(
             "rejections", "Requests that the front door itself refused or failed, by the error's code", "code"
         )
+        self.fallbacks = self._counter(
+            "fallbacks", "Requests that another model got, as this one was not ready or had no room", "to"
+        )
         self.tokens = self._counter("tokens", "Tokens, as the answers' usage says", "direction", "key")
         self.cut_answers = self._counter("cut_answers", "Answers that the end of the context cut before max_tokens did")
         self.queue_s = self._histogram("queue_duration", "Waiting at the front door for the model to have room")

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from servers.errors import ApiError
+from servers.errors import UnservedError
 
 # Weight of the newest request in the moving mean of the service time.
 _NEWEST_WEIGHT = 0.1
@@ -66,7 +66,7 @@ class Admission:
     async def turn(self, caller: str, tokens: int) -> AsyncIterator[None]:
         """Wait for a place and hold it through the block; `tokens` is what the request may cost, estimated.
 
-        Raises ApiError 429 when the model has no room for one more, be it at once or because a caller that has
+        Raises UnservedError 429 when the model has no room for one more, be it at once or because a caller that has
         fewer requests came later.
         """
         self._check_tokens(tokens)
@@ -144,15 +144,15 @@ class Admission:
             f"model '{name}' has {self._tokens} tokens in flight and this request may take {tokens}; it has room for "
             f"{limit} (models.{name}.max_tokens_in_flight)"
         )
-        raise ApiError(429, message, code="overloaded", headers=self._retry_after())
+        raise UnservedError(429, message, code="overloaded", headers=self._retry_after())
 
-    def _full(self) -> ApiError:
+    def _full(self) -> UnservedError:
         name, waiting = self._limits.name, self.waiting
         message = (
             f"model '{name}' works on {self.running} requests and {waiting} wait; it has no room for more "
             f"(models.{name}.max_waiting)"
         )
-        return ApiError(429, message, code="overloaded", headers=self._retry_after())
+        return UnservedError(429, message, code="overloaded", headers=self._retry_after())
 
     def _retry_after(self) -> dict[str, str]:
         """When the requests that wait now will have begun, at the pace of the last ones."""

@@ -184,6 +184,28 @@ def test_an_alias_is_the_name_of_one_model(load_two: Load, aliases: str, problem
     assert line.startswith(f"models: a.aliases: expected new names, got {problem} (from ")
 
 
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ("a: {engine: litserve, api: echo, fallback: b}", "expected the name of a model, got 'b'; there are "),
+        (
+            "a: {engine: litserve, api: echo, fallback: b}, b: {engine: litserve, api: echo, fallback: a}",
+            "expected a line that ends, got the circle a -> b -> a",
+        ),
+        (
+            "a: {engine: litserve, api: embedding, fallback: b, embeds_token_ids: true}, "
+            "b: {engine: litserve, api: embedding}",
+            "expected models that take token ids too (embeds_token_ids)",
+        ),
+    ],
+)
+def test_a_model_falls_back_on_others_in_a_line_that_ends(load_two: Load, models: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_two(more=f"models: {{{models}}}\n")
+    (line,) = caught.value.problems
+    assert line.startswith(f"models: a.fallback: {problem}")
+
+
 def test_a_recipe_that_is_not_there_is_told_with_the_one_that_was_meant(load_two: Load, recipe: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_two(recipes=[recipe.with_name("tow.yaml")])

@@ -18,7 +18,7 @@ def test_only_what_is_proved_equal_serves_and_the_figures_are_in_status_and_metr
     model = {"engine": "litserve", "api": "embedding", "source": str(folder), "precision": "bfloat16"}
     unreachable = {**model, "accept": {"cosine": 1}, "required": False}  # by rounding alone
     recipe = tmp_path / "recipe.yaml"
-    models = {"proved": model, "eager": {**unreachable, "fallback": "eager"}, "refused": unreachable}
+    models = {"proved": model, "eager": {**unreachable, "on_failed_proof": "eager"}, "refused": unreachable}
     recipe.write_text(yaml.safe_dump({"models": models}))
     with serving(tmp_path, str(recipe)) as platform:
         platform.wait_for("refused", timeout_s=120, state="failed")

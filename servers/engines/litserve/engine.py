@@ -171,7 +171,7 @@ def _variant(settings: LitServeModel, exports: Path | None) -> dict[str, Any]:
         precision=settings.precision,
         cosine=accept.cosine,
         top1=accept.top1,
-        falls_back=settings.fallback == "eager",
+        falls_back=settings.on_failed_proof == "eager",
         runtime=settings.runtime,
         exports=None if exports is None else str(exports),
     )

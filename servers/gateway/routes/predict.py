@@ -4,6 +4,7 @@ from servers.gateway.body.content import BodyKind
 from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
+from servers.models.instance import State
 from servers.models.model import Model
 
 
@@ -17,10 +18,10 @@ async def _predict_by_the_only_one(exchange: Exchange) -> None:
 
 
 async def _dispatch(exchange: Exchange, model: Model) -> None:
-    path = ready_card(model).predict_path
-    if path is None:
+    is_away = model.state is not State.READY and exchange.gateway.directory.fallback(model, None) is not None
+    if not is_away and ready_card(model).predict_path is None:
         raise not_offered(model, "/predict")
-    await exchange.gateway.dispatch(exchange, model, path)
+    await exchange.gateway.dispatch(exchange, model, None)
 
 
 ROUTES = (
