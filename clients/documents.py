@@ -91,12 +91,27 @@ class Equality(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = "eager"
 
 
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the places where a model runs: a process tree with a socket and a log file, or an address elsewhere."""
+
+    state: State
+    detail: str
+    in_state_s: float
+    restarts: int
+    running: int
+    address: str | None = None
+    socket: str | None = None
+    log_file: str | None = None
+    group_id: int | None = None
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model: its state, its requests and its processes. One with an `address` runs there, and has none here.
 
     `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
     model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
-    `equality` is null for a model that no proof compared with eager float32.
+    `instances` are all of its instances, and `detail`, `phases_s`, `socket` and what else is of one are those of the
+    one that the next request goes to. `equality` is null for a model that no proof compared with eager float32.
     """
 
     name: str
@@ -119,6 +134,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     paths: list[str]
     serving: str | None = None
     equality: Equality | None = None
+    instances: list[InstanceStatus] = []
     cpu_cores: float | None = None
     recent: Recent | None = None
 

@@ -104,6 +104,11 @@ class ModelSettings(Section):
         description="The model that gets a request while this one is not ready or has no room; the answer's header "
         "X-Litport-Served-By names it.",
     )
+    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Process trees that serve it side by side, each with weights of its own; a request goes to the one "
+        "with the fewest.",
+    )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
     max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")

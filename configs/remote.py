@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from configs.model import ModelSettings, Seconds, Text
 
@@ -29,13 +29,23 @@ def _base_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1")
 
 
+Address = Annotated[str, AfterValidator(_base_url)]
+
+
 class RemoteModel(ModelSettings):
     """A model that another OpenAI-compatible server serves: a neighbour's Litport or vLLM, or a provider."""
 
     engine: Literal["remote"] = Field(description="What runs the model.")
-    url: Annotated[str, AfterValidator(_base_url)] = Field(
+    url: Address | None = Field(
+        None,
         description="The server's address, `http://box:8000` or with the path before its routes; a `/v1` behind it is "
-        "left out."
+        "left out.",
+    )
+    instances: list[Address] = Field(
+        [],
+        validate_default=True,
+        description="In its place, the addresses of several servers of the model; a request goes to the one with the "
+        "fewest.",
     )
     model: Text | None = Field(None, description="The model's name there; null for the same name.")
     api_key: Annotated[SecretStr, AfterValidator(_sent_key)] | None = Field(
@@ -52,3 +62,18 @@ class RemoteModel(ModelSettings):
     canary_timeout_s: Seconds = Field(
         30, description="How long the server may give no answer before its connections are closed, in seconds."
     )
+
+    @field_validator("instances")
+    @classmethod
+    def _has_addresses(cls, instances: list[str], info: ValidationInfo) -> list[str]:
+        if "url" in info.data and (info.data["url"] is None) == (not instances):
+            actual = "both" if instances else "neither"
+            raise ValueError(f"expected url, or instances with an address or more, got {actual}")
+        if len(set(instances)) < len(instances):
+            raise ValueError("expected different addresses")
+        return instances
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it runs, one address or more."""
+        return (*self.instances,) if self.url is None else (self.url,)

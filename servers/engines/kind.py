@@ -19,6 +19,8 @@ from servers.store import damage, sources, weights
 class Site:
     """What surrounds an instance: the settings of the platform, and the socket that the instance listens on.
 
+    An instance elsewhere has an `address` in its place.
+
     Files beside the socket, of the same stem, belong to the instance too; they go when the platform ends. `paths` are
     those at which the front door serves every model that offers them.
     """
@@ -26,6 +28,7 @@ class Site:
     settings: LitportSettings
     socket: Path
     paths: frozenset[str]
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class EngineKind:
     """An engine as the settings name it.
 
     `settings` is the class of `models.NAME`; its field `engine` is a Literal of the name. `make` builds the engine of
-    one model from its name, its settings and its site. `check_model` yields a field and a sentence for each problem of
-    one model's settings, without loading a model, and `describe_model` says of valid ones what a person should know of
-    how the model will run. `check_all` returns whole lines for the problems that are found for
-    all models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is
-    the import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
-    are measured through Litport only. `address` is where a model runs that is not started here, None for one that is:
-    such an engine has no command, and its `connect` leads to the address.
+    one instance from the model's name, its settings and the site. `check_model` yields a field and a sentence for each
+    problem of one model's settings, without loading a model, and `describe_model` says of valid ones what a person
+    should know of how the model will run. `check_all` returns whole lines for the problems that are found for all
+    models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is the
+    import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
+    are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
+    none for one that is: such an engine has no command, and its `connect` leads to the address of its site.
     """
 
     settings: type[ModelSettings]
@@ -48,7 +51,7 @@ class EngineKind:
     check_all: Callable[[Mapping[str, Any], Path, Mapping[TreePath, str]], Sequence[str]] = lambda *_: ()
     describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
-    address: Callable[[Any], str | None] = lambda _: None
+    addresses: Callable[[Any], Sequence[str]] = lambda _: ()
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:

@@ -71,7 +71,8 @@ class Exchange:
 
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
     `tokens` that the model's process counts, the `usage` by that count or by the answer, and `queued_s`, when it began
-    to wait for its turn. `fallback_for` is the model that it named, where another one answers.
+    to wait for its turn. `fallback_for` is the model that it named, where another one answers. `deaths` is how
+    often the process died that had it.
     """
 
     request: Request
@@ -87,6 +88,7 @@ class Exchange:
     content: Content = NO_CONTENT
     model: Model | None = None
     fallback_for: Model | None = None
+    deaths: int = 0
     tokens: TokenCount | None = None
     usage: Usage = NO_USAGE
     span: "RequestSpan | None" = None

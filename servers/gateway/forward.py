@@ -14,7 +14,7 @@ from servers.errors import ApiError, BystanderError, UnservedError
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
 from servers.gateway.response import Response
-from servers.models.instance import Instance
+from servers.models.instance import Instance, State
 from servers.models.model import Model
 
 # Headers that belong to one connection (RFC 9110, 7.6.1), and those that the front door sets itself.
@@ -41,12 +41,29 @@ _DYING_S = 0.5
 async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[str, str] | None = None) -> None:
     """Send the request to the model's process under `path`, and its answer to the client.
 
-    `trace` holds headers that replace the client's own trace context. Raises ApiError 503 with the code `model_died`
-    when the process ends meanwhile. Cancelling it closes the connection to the process: vLLM and LitServe then stop
-    working on the request.
+    Where nobody listens, another instance gets it. `trace` holds headers that replace the client's own trace context.
+    Raises ApiError 503 with the code `model_died` when the process ends meanwhile. Cancelling it closes the connection
+    to the process: vLLM and LitServe then stop working on the request.
     """
+    refusing: set[int] = set()
+    while True:
+        instance = model.choose()
+        try:
+            await _forward_to(instance, exchange, model, path, trace)
+            return
+        except NotTakenError:
+            instance.refused_at_s = time.monotonic()
+            refusing.add(id(instance))
+            other = model.choose()
+            if other.state is not State.READY or id(other) in refusing:
+                raise _model_died(model, UnservedError) from None
+
+
+async def _forward_to(
+    instance: Instance, exchange: Exchange, model: Model, path: str, trace: Mapping[str, str] | None
+) -> None:
+    """See `forward`. Raises NotTakenError where another instance may have the request."""
     request = exchange.request
-    instance = model.choose()
     if instance.connection is None:
         raise _model_died(model)
     query = request.query.decode("latin-1")
@@ -58,7 +75,11 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         )
         exchange.tokens = reply.tokens
         try:
-            if reply.status == 429 and instance.address is not None and model.settings.fallback is not None:
+            if (
+                reply.status == 429
+                and instance.address is not None
+                and (model.settings.fallback or exchange.fallback_for)
+            ):
                 raise _full(model, reply)
             if reply.status == 500 and instance.address is None and await _is_dying(instance, deaths):
                 raise _model_died(model)
@@ -66,7 +87,7 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         finally:
             reply.close()
     except NotTakenError:
-        raise _model_died(model, UnservedError) from None
+        raise
     except CONNECTION_LOST:
         # A server elsewhere has a quarantine of its own, and networks fail without a request's help.
         raise _model_died(model, ApiError if instance.address is None else BystanderError) from None
@@ -75,6 +96,7 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
         raise ApiError(500, message, code="answer_broken") from None
     finally:
         instance.in_flight -= 1
+        exchange.deaths = instance.deaths - deaths
 
 
 async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> None:

@@ -173,7 +173,7 @@ class FrontDoor:
         self._ledger.queue(exchange)
         async with model.admission.turn(exchange.key.name, exchange.content.tokens):
             self._ledger.admit(exchange)
-            async with model.quarantine.watch(path, exchange.body, exchange.request.id):
+            async with model.quarantine.watch(path, exchange.body, exchange.request.id, lambda: exchange.deaths):
                 with self._ledger.upstream(exchange, path) as trace:
                     await forward(exchange, model, path, trace)
 

@@ -84,7 +84,8 @@ def cpu_cores(samples: Sequence[Sample]) -> dict[str, float]:
 
 def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
     instance = model.choose()
-    members = ProcessGroup(instance.group_id).members() if instance.group_id else []
+    groups = [ProcessGroup(item.group_id) for item in model.instances if item.group_id]
+    members = [member for group in groups for member in group.members()]
     return documents.ModelStatus(
         name=model.name,
         kind=model.engine.kind,
@@ -103,11 +104,26 @@ def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
         group_id=instance.group_id,
         process_count=len(members) or None,
         memory_bytes=sum(member.resident_bytes for member in members) or None,
+        instances=[_instance_status(item) for item in model.instances],
         paths=paths_of(model),
         serving=None if instance.card is None else instance.card.serving,
         equality=_equality(instance),
         cpu_cores=cores,
         recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
+    )
+
+
+def _instance_status(instance: Instance) -> documents.InstanceStatus:
+    return documents.InstanceStatus(
+        state=documents.State(instance.state.value),
+        detail=instance.detail,
+        in_state_s=round(time.time() - instance.since, 1),
+        restarts=instance.restarts,
+        running=instance.in_flight,
+        address=instance.address,
+        socket=str(instance.socket) if instance.address is None else None,
+        log_file=str(instance.log_file) if instance.address is None else None,
+        group_id=instance.group_id,
     )
 
 

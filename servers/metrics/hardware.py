@@ -4,7 +4,7 @@ The duty cycle of a GPU that several models share has no model. Samples that are
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
@@ -16,6 +16,7 @@ from servers.telemetry import Sample, Sampler
 from servers.telemetry.memory import memory
 
 if TYPE_CHECKING:
+    from servers.telemetry.cpu import Roots
     from servers.telemetry.nvml import GpuSample
 
 _log = logging.getLogger("litport.metrics")
@@ -36,10 +37,10 @@ _GPU_GAUGES = (
 )
 
 
-def make_sampler(telemetry: Telemetry, processes: Callable[[], Mapping[str, int]]) -> Sampler | None:
+def make_sampler(telemetry: Telemetry, processes: "Callable[[], Roots]") -> Sampler | None:
     """A sampler of the last half minute, not yet started; None where `telemetry.sample_interval_s` is null.
 
-    `processes` maps each model that has processes to its process group. A failed reading is logged once for each
+    `processes` maps each model that has processes to its process groups. A failed reading is logged once for each
     message, and the next one is tried.
     """
     interval_s = telemetry.sample_interval_s

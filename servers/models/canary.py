@@ -41,7 +41,7 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
             process.give_up(f"its process {min(twice)} was stopped by a signal")
         elif time.monotonic() - instance.answered_at_s < settings.canary_interval_s:
             continue  # its answers move
-        elif not instance.in_flight or model.engine.answers_in_parts():
+        elif not instance.in_flight or model.engine_of(instance).answers_in_parts():
             await _ask(model, instance, process)
 
 
@@ -107,10 +107,10 @@ async def _request(model: Model, instance: Instance) -> None:
     assert instance.connection is not None
     assert instance.card is not None
     try:
-        await model.engine.canary(instance.connection, instance.card)
+        await model.engine_of(instance).canary(instance.connection, instance.card)
     except CONNECTION_LOST:
         await asyncio.sleep(_RECONNECT_S)
-        await model.engine.canary(instance.connection, instance.card)
+        await model.engine_of(instance).canary(instance.connection, instance.card)
 
 
 def _fail(instance: Instance, process: ModelProcess, reason: str) -> None:

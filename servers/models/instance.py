@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from servers.engines.base import Card
+from servers.engines.base import Card, Engine
 from servers.engines.connection import Connection
 
 # The estimate of a start that was never measured.
 _UNMEASURED_START_S = 10
 # Clearing up, and the first wait before a restart.
 _BEFORE_START_S = 2.0
+_AVOIDED_S = 2.0
 
 
 class State(StrEnum):
@@ -37,6 +38,9 @@ class Instance:
     One with an `address` runs elsewhere: it has no process here, and nobody here can mend it. `failures` counts its
     starts and deaths since it was stable.
 
+    `engine` is made for this instance, where its model has several. `refused_at_s` is when nobody listened
+    (`time.monotonic()`).
+
     `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start,
     `start_s` the whole of it without the pull (seconds). `connection` leads to the child while one runs, and `card` is
     what the child offers once it is ready. `deaths` counts the children that broke after they were ready, `in_flight`
@@ -48,6 +52,7 @@ class Instance:
     socket: Path
     log_file: Path
     address: str | None = None
+    engine: Engine | None = None
     state: State = State.STARTING
     detail: str = "waiting"
     since: float = field(default_factory=time.time)
@@ -61,9 +66,15 @@ class Instance:
     deaths: int = 0
     in_flight: int = 0
     answered_at_s: float = 0.0
+    refused_at_s: float = -math.inf
     transitions: Counter[State] = field(default_factory=lambda: Counter([State.STARTING]))
     canaries: Counter[str] = field(default_factory=Counter)
     canary_s: float = 0.0
+
+    @property
+    def is_avoided(self) -> bool:
+        """Whether nobody listened a moment ago, so that others come first."""
+        return time.monotonic() - self.refused_at_s < _AVOIDED_S
 
     @property
     def ready_in_s(self) -> int:

@@ -17,7 +17,7 @@ _PREFERENCE = (State.READY, State.DRAINING, State.STARTING, State.PULLING, State
 class Model:
     """One served model. `engine` is bound to its settings; `instances` holds at least one.
 
-    `state` and `card` are those of the instance that `choose` returns; counts are sums over all instances.
+    `state` is that of the instance that `choose` returns; counts are sums over all instances.
     """
 
     def __init__(self, name: str, settings: ModelSettings, engine: Engine, instances: Sequence[Instance]) -> None:
@@ -26,14 +26,18 @@ class Model:
         self.engine = engine
         self.instances = tuple(instances)
         self.admission = Admission(self)
-        self.quarantine = Quarantine(name, lambda: sum(instance.deaths for instance in self.instances))
+        self.quarantine = Quarantine(name)
         self.recent = Recent()
 
     def choose(self) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests."""
         if len(self.instances) == 1:  # the usual case, asked several times a request
             return self.instances[0]
-        return min(self.instances, key=lambda instance: (_PREFERENCE.index(instance.state), instance.in_flight))
+        return min(self.instances, key=_order)
+
+    def engine_of(self, instance: Instance) -> Engine:
+        """The engine that starts and asks this instance."""
+        return instance.engine or self.engine
 
     @property
     def state(self) -> State:
@@ -42,8 +46,10 @@ class Model:
 
     @property
     def card(self) -> Card | None:
-        """What the model offers; None while no instance is up."""
-        return self.choose().card
+        """What the model offers; None while no instance is up. It does not change with the load."""
+        if len(self.instances) == 1:
+            return self.instances[0].card
+        return min(self.instances, key=lambda instance: _PREFERENCE.index(instance.state)).card
 
     @property
     def restarts(self) -> int:
@@ -84,3 +90,7 @@ class Model:
         # Only engines that count tokens have it; pydantic takes 2 us to say that a field is missing.
         limit: int | None = vars(self.settings).get("max_tokens_in_flight")
         return limit
+
+
+def _order(instance: Instance) -> tuple[int, bool, int]:
+    return _PREFERENCE.index(instance.state), instance.is_avoided, instance.in_flight

@@ -32,17 +32,19 @@ class _Suspect:
 
 
 class Quarantine:
-    """The suspects of the model `name`; `deaths` counts the deaths of its processes so far."""
+    """The suspects of the model `name`."""
 
-    def __init__(self, name: str, deaths: Callable[[], int]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._deaths = deaths
         self._suspects: dict[bytes, _Suspect] = {}
         self._alone = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def watch(self, path: str, body: bytes, request_id: str) -> AsyncIterator[None]:
-        """Run the block, which sends the request to the process. Raises ApiError 422 for a request that is guilty."""
+    async def watch(self, path: str, body: bytes, request_id: str, deaths: Callable[[], int]) -> AsyncIterator[None]:
+        """Run the block, which sends the request to a process; `deaths` counts those of that process meanwhile.
+
+        Raises ApiError 422 for a request that is guilty.
+        """
         digest = _digest(path, body) if self._suspects else None  # saves the hash while nothing has died
         suspect = self._suspects.get(digest) if digest else None
         if suspect and time.monotonic() - suspect.died_at_s > _SUSPECT_TTL_S:
@@ -53,7 +55,7 @@ class Quarantine:
         async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
             if suspect:
                 suspect.in_flight += 1
-            has_company, deaths, begin_s = self._has_company(suspect), self._deaths(), time.monotonic()
+            has_company, begin_s = self._has_company(suspect), time.monotonic()
             failed, died, is_bystander = True, False, False
             try:
                 yield
@@ -66,7 +68,7 @@ class Quarantine:
                 # vLLM may report the death of its engine in an ordinary answer.
                 if is_bystander:
                     pass
-                elif died or self._deaths() != deaths:
+                elif died or deaths():
                     has_company = has_company or self._has_company(suspect)
                     self._blame(digest or _digest(path, body), has_company, begin_s, request_id)
                 elif digest and suspect and not failed:

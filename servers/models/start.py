@@ -60,7 +60,7 @@ async def start(
     if instance.address is None:
         report(State.STARTING, "loading")
         await _start_child(model, instance, process, model_dir)
-    instance.connection = model.engine.connect(instance.socket)
+    instance.connection = model.engine_of(instance).connect(instance.socket)
     if instance.address is None:
         await _unless_broken(process, _until_healthy(instance.connection))
     instance.phases_s["load"] = time.perf_counter() - begin_s
@@ -70,18 +70,18 @@ async def start(
         report(State.STARTING, "warming")
     elif not instance.failures:  # later the last failure is the better word
         report(State.STARTING, f"asking its server: {instance.address}")
-    card = await _unless_broken(process, model.engine.warm(instance.connection))
+    card = await _unless_broken(process, model.engine_of(instance).warm(instance.connection))
     instance.card = replace(card, listing=(*card.listing, *_alias_entries(card, model.settings.aliases)))
     if instance.address is None:
         members = ProcessGroup(process.group_id).members()
-        process.watch(member.pid for member in members if model.engine.is_vital(member, process.group_id))
+        process.watch(member.pid for member in members if model.engine_of(instance).is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
 
 
 async def _start_child(model: Model, instance: Instance, process: ModelProcess, model_dir: Path | None) -> None:
     instance.socket.unlink(missing_ok=True)
     try:
-        command = model.engine.command(model_dir, instance.socket)
+        command = model.engine_of(instance).command(model_dir, instance.socket)
         assert command is not None, "an engine without a command has an address"
         await process.start(command)
     except UserError as problem:

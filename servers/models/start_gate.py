@@ -15,7 +15,7 @@ from servers.telemetry.memory import memory
 
 
 class StartGate:
-    """The needs of the models that are starting, by name."""
+    """The needs of the instances that are starting, by name."""
 
     def __init__(self) -> None:
         self._cores = len(os.sched_getaffinity(0))
@@ -24,7 +24,7 @@ class StartGate:
 
     @contextlib.asynccontextmanager
     async def room_for(self, name: str, needs: Needs, on_wait: Callable[[], None]) -> AsyncIterator[None]:
-        """Wait until there is room for the model, and hold it through the block; `on_wait` is called for a wait."""
+        """Wait until there is room for the instance, and hold it through the block; `on_wait` is called for a wait."""
         async with self._changed:
             if not self._has_room(needs):
                 on_wait()

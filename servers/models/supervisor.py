@@ -140,9 +140,9 @@ class Supervisor:
 
         instance.phases_s = {}
         model_dir = await locate(model, instance, self._cache_dir, self._reaper, report)
-        needs = model.engine.needs(model_dir)
+        needs = model.engine_of(instance).needs(model_dir)
         waiting = "waiting until another model is up"
-        async with self._gate.room_for(model.name, needs, on_wait=lambda: report(State.STARTING, waiting)):
+        async with self._gate.room_for(str(instance.socket), needs, on_wait=lambda: report(State.STARTING, waiting)):
             limit_s = model.settings.start_timeout_s
             try:
                 async with pausable_timeout(limit_s):
@@ -151,9 +151,9 @@ class Supervisor:
                 raise StartError(f"not ready within {limit_s:g} s (start_timeout_s); {process.cause()}") from None
 
     def _give_up(self, model: Model, instance: Instance, reason: str) -> None:
-        if model.settings.required:
-            self.fatal.set()
         self._move(model, instance, State.FAILED, reason)
+        if model.settings.required and model.state is State.FAILED:  # and with it all instances
+            self.fatal.set()
 
     def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
         instance.move(state, detail)

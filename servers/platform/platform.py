@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from configs.settings import LitportSettings, ModelSettings
@@ -112,24 +112,39 @@ class Platform:
             if name in settings.models:
                 model.settings = _with_limits(model.settings, settings.models[name])
 
-    def _groups(self) -> dict[str, int]:
-        """The process group of each model that has one."""
-        instances = ((name, model.choose()) for name, model in self.models.items())
-        return {name: instance.group_id for name, instance in instances if instance.group_id is not None}
+    def _groups(self) -> dict[str, tuple[int, ...]]:
+        """The process groups of each model that has some."""
+        groups = {
+            name: tuple(instance.group_id for instance in model.instances if instance.group_id is not None)
+            for name, model in self.models.items()
+        }
+        return {name: ids for name, ids in groups.items() if ids}
 
 
 def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
     models = {}
     for index, (name, model_settings) in enumerate(settings.models.items()):
+        addresses = registry.kind_of(model_settings).addresses(model_settings)
+        places: Sequence[str | None] = addresses or [None] * model_settings.replicas
         # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
-        instance_socket = run_dir / f"{index}.sock"
-        site = Site(settings, instance_socket, openai.PATHS)
-        kind = registry.kind_of(model_settings)
-        engine = kind.make(name, model_settings, site)
-        address = kind.address(model_settings)
-        log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}.log"
-        models[name] = Model(name, model_settings, engine, [Instance(instance_socket, log_file, address)])
+        stems = [f"{index}" if number == 0 else f"{index}-{number}" for number in range(len(places))]
+        instances = [
+            _instance(settings, name, run_dir / f"{stem}.sock", number, address)
+            for number, (stem, address) in enumerate(zip(stems, places, strict=True))
+        ]
+        engine = instances[0].engine
+        assert engine is not None
+        models[name] = Model(name, model_settings, engine, instances)
     return models
+
+
+def _instance(settings: LitportSettings, name: str, socket_path: Path, number: int, address: str | None) -> Instance:
+    model_settings = settings.models[name]
+    site = Site(settings, socket_path, openai.PATHS, address)
+    engine = registry.kind_of(model_settings).make(name, model_settings, site)
+    suffix = f".{number + 1}" if number else ""
+    log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}{suffix}.log"
+    return Instance(socket_path, log_file, address, engine)
 
 
 def _with_limits(current: ModelSettings, update: ModelSettings) -> ModelSettings:

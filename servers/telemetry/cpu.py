@@ -7,7 +7,7 @@ process ends, the model's total keeps what that process had used in its last rea
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from servers.telemetry.cgroup import CGROUPS, folder_with
 
 # A process of the host that is no model's is left out for so long: it becomes one's only when its id is used again.
 _FOREIGN_S = 20.0
+
+Roots = Mapping[str, int | Collection[int]]
 _SWITCHES = re.compile(r"voluntary_ctxt_switches:\s+(\d+)")
 
 
@@ -61,20 +63,21 @@ class Processes:
         self._switches: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._totals: dict[str, _Totals] = {}
 
-    def read(self, roots: Mapping[str, int], switches: bool = True) -> tuple[dict[str, ModelSample], dict[int, str]]:
+    def read(self, roots: Roots, switches: bool = True) -> tuple[dict[str, ModelSample], dict[int, str]]:
         """One sample a model, and the model of each process id.
 
-        `roots` maps a model to its root process, or to its process group: the model owns the root, the group, and all
-        that descends from them, down to where another model's root begins. `switches=False` leaves out the context
-        switches, which cost one file a thread to read.
+        `roots` maps a model to its root process, or to its process group, or to several: the model owns the root, the
+        group, and all that descends from them, down to where another model's root begins. `switches=False` leaves out
+        the context switches, which cost one file a thread to read.
         """
         now_s = time.monotonic()
-        if now_s >= self._foreign_until_s or not self._roots.issuperset(roots.values()):
+        names = {root: name for name, ids in roots.items() for root in ([ids] if isinstance(ids, int) else ids)}
+        if now_s >= self._foreign_until_s or not self._roots.issuperset(names):
             self._foreign, self._foreign_until_s = set(), now_s + _FOREIGN_S
-        self._roots = set(roots.values())
+        self._roots = set(names)
         # Zombies too: the time they used still counts.
         table = {stat.pid: stat for stat in stats(self._proc, self._foreign)}
-        owners = _owners(table, {root: name for name, root in roots.items()})
+        owners = _owners(table, names)
         self._foreign.update(table.keys() - owners.keys())
         self._totals = {name: total for name, total in self._totals.items() if name in roots}
         self._count(table, owners)

@@ -7,12 +7,12 @@ without a GPU the list of GPUs is empty, and `nvml_error` says why.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from servers.telemetry.cpu import Host, Processes
+from servers.telemetry.cpu import Host, Processes, Roots
 from servers.telemetry.sample import Sample
 from servers.telemetry.window import summarise
 
@@ -22,11 +22,11 @@ _FRESH_INTERVALS = 5  # the last sample is out of date after this many intervals
 class Sampler:
     """Samples every `interval_s` seconds from entering the block to leaving it, with one sample at each end.
 
-    `processes` maps a model to the id of its root process or process group. It may be a function that returns this map;
-    the sampler's thread then calls it for every sample after the first. `max_samples` keeps only the latest samples, as
-    a platform runs for long; None keeps all. Context switches cost a file a thread to read, so the sampler reads them
-    less often. An exception in the thread ends it and is raised on leaving the block; with `on_failure`, that function
-    gets the exception and sampling goes on.
+    `processes` maps a model to the id of its root process or process group, or to several. It may be a function
+    that returns this map; the sampler's thread then calls it for every sample after the first. `max_samples` keeps
+    only the latest samples, as a platform runs for long; None keeps all. Context switches cost a file a thread to
+    read, so the sampler reads them less often. An exception in the thread ends it and is raised on leaving the
+    block; with `on_failure`, that function gets the exception and sampling goes on.
 
     Measured without a GPU, for 12 processes among 83 on the host: 1.1 ms of CPU a sample, and 1.5 ms (24 threads) or
     9.3 ms (492 threads) with context switches: 0.6 and 0.9 % of one core at two samples a second.
@@ -34,7 +34,7 @@ class Sampler:
 
     def __init__(
         self,
-        processes: Callable[[], Mapping[str, int]] | Mapping[str, int],
+        processes: Callable[[], Roots] | Roots,
         interval_s: float = 0.5,
         max_samples: int | None = None,
         switches_every_s: float = 2.0,

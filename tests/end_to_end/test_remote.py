@@ -30,14 +30,25 @@ def server() -> Iterator[OpenAiServer]:
 
 
 @pytest.fixture(scope="module")
-def laptop(server: OpenAiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform whose models are elsewhere: one at the stand-in, one there with a wrong key."""
+def spare() -> Iterator[OpenAiServer]:
+    """Another one."""
+    with OpenAiServer(free_port()) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def laptop(server: OpenAiServer, spare: OpenAiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform whose models are elsewhere: at the stand-in, there with a wrong key, and with a spare behind it."""
     folder = tmp_path_factory.mktemp("laptop")
     url = f"http://127.0.0.1:{server.port}/v1"
     model = {"engine": "remote", "url": url, "model": "there", "canary_interval_s": 0.5, "aliases": ["gpt-4o-mini"]}
     locked = {"engine": "remote", "url": url, "model": "there", "api_key": "sk-wrong", "required": False}
     recipe = folder / "recipe.yaml"
-    recipe.write_text(json.dumps({"models": {"far": model, "locked": locked}}))
+    covered = {**model, "api_key": KEY, "aliases": [], "fallback": "spare"}
+    behind = {**covered, "url": f"http://127.0.0.1:{spare.port}", "fallback": None}
+    models = {"far": model, "locked": locked, "covered": covered, "spare": behind}
+    recipe.write_text(json.dumps({"models": models}))
     environ = {"LITPORT_MODELS__FAR__API_KEY": KEY}
     arguments = ("--telemetry.audit_file", str(folder / "audit.jsonl"), "--auth.api_keys", f"[{CALLERS_KEY}]")
     with serving(folder, str(recipe), *arguments, environ=environ) as platform:
@@ -94,6 +105,22 @@ def test_that_the_server_is_full_is_passed_on(server: OpenAiServer, laptop: Plat
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "17")
     assert answer.json()["error"]["code"] == "overloaded"
     assert laptop.status()["far"]["state"] == "ready"
+
+
+def test_what_a_full_server_refuses_goes_to_the_model_behind_it(
+    server: OpenAiServer, spare: OpenAiServer, laptop: Platform
+) -> None:
+    server.fault = "full"
+    answer = laptop.http.post(CHAT, json={"model": "covered", "messages": QUESTION})
+    assert (answer.content, answer.headers["x-litport-served-by"]) == (ANSWER + USAGE, "spare")
+    line = laptop.audited(answer.headers["x-request-id"])
+    assert (line["model"], line["fallback_for"]) == ("spare", "covered")
+    spare.fault = "full"
+    answer = laptop.http.post(CHAT, json={"model": "covered", "messages": QUESTION})
+    spare.fault = ""
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "17")
+    assert "'covered' has no room" in answer.json()["error"]["message"]
+    assert "x-litport-served-by" not in answer.headers
 
 
 def test_a_key_that_is_refused_is_litports_fault_and_not_repeated(laptop: Platform) -> None:
@@ -153,6 +180,7 @@ def test_one_that_is_down_at_the_start_is_waited_for_where_it_is_not_required(tm
             assert answer.content == ANSWER + USAGE
 
 
+@pytest.mark.long
 def test_one_that_is_required_ends_the_platform_and_an_unknown_certificate_is_named(tmp_path: Path) -> None:
     cert_file, key_file = certificate.write(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -165,6 +193,35 @@ def test_one_that_is_required_ends_the_platform_and_an_unknown_certificate_is_na
         with starting(tmp_path, str(recipe)) as platform:
             assert platform.process.wait(timeout=30) == 1
             assert "cannot be reached: self-signed certificate" in platform.log.read_text()
+
+
+@pytest.mark.long
+def test_of_two_servers_the_one_that_is_there_answers_everybody(tmp_path: Path) -> None:
+    with OpenAiServer(free_port()) as first, OpenAiServer(free_port()) as second:
+        first.start()
+        second.start()
+        addresses = [f"http://127.0.0.1:{server.port}" for server in (first, second)]
+        model = {"engine": "remote", "instances": addresses, "model": "there", "api_key": KEY, "canary_interval_s": 0.5}
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(json.dumps({"models": {"far": model}}))
+        with serving(tmp_path, str(recipe)) as platform:
+
+            def states() -> list[tuple[object, object]]:
+                instances: Any = platform.status()["far"]["instances"]
+                return [(instance["address"], instance["state"]) for instance in instances]
+
+            def ask() -> int:
+                return platform.http.post(CHAT, json={"model": "far", "messages": QUESTION}).status_code
+
+            wait_until(lambda: states() == [(address, "ready") for address in addresses])
+            for server, other in ((first, second), (second, first)):
+                server.stop()
+                assert [ask() for _ in range(20)] == [200] * 20
+                wait_until(lambda: sorted(str(state) for _, state in states()) == ["ready", "starting"])
+                assert platform.http.get("/ready").status_code == 200
+                server.start()
+                wait_until(lambda: [state for _, state in states()] == ["ready", "ready"])
+                assert len(other.requests) > 20
 
 
 def test_a_neighbours_models_answer_as_there(platform: Platform, tmp_path: Path) -> None:

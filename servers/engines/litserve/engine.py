@@ -39,7 +39,8 @@ _ASYNC_RUNNING = 256
 class LitServeEngine:
     """The LitAPI of the model `name`; the child writes its card into `card_file`.
 
-    `siblings` is the number of models that share the machine's cores. `exports` keeps exports for other runtimes.
+    `siblings` is the number of instances of all models that share the machine's cores. `exports` keeps
+    exports for other runtimes.
     """
 
     name: str
@@ -155,7 +156,8 @@ class LitServeEngine:
         # By default torch uses all cores in every worker of every model.
         if "OMP_NUM_THREADS" in os.environ:
             return {}
-        sharing = (self.settings.workers_per_device or 1) * (2 if self.siblings > 1 else 1)
+        replicas = self.settings.replicas
+        sharing = (self.settings.workers_per_device or 1) * (replicas + 1 if self.siblings > replicas else replicas)
         return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // sharing))}
 
 

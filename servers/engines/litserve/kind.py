@@ -18,7 +18,7 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         settings,
         card_file,
         site.settings.telemetry.log_level,
-        len(site.settings.models),
+        sum(model.replicas for model in site.settings.models.values()),
         exports=site.settings.server.cache_dir.expanduser() / "exports",
     )
 

@@ -37,11 +37,12 @@ _ABSENT = (404, 405, 501)
 
 @dataclass(frozen=True)
 class RemoteEngine:
-    """The model `name` at the address of its settings; `paths` are those that clients may reach."""
+    """The model `name` at the address `url`; `paths` are those that clients may reach."""
 
     name: str
     settings: RemoteModel
     paths: frozenset[str]
+    url: str
     kind: str = "remote"
 
     def command(self, model_dir: Path | None, socket: Path) -> None:  # noqa: ARG002 # of the protocol
@@ -52,7 +53,7 @@ class RemoteEngine:
         """The way to its address."""
         settings = self.settings
         key = None if settings.api_key is None else settings.api_key.get_secret_value()
-        return RemoteConnection(settings.url, self._model, key, f"models.{self.name}.api_key")
+        return RemoteConnection(self.url, self._model, key, f"models.{self.name}.api_key")
 
     async def warm(self, connection: Connection) -> Card:
         """What the server says of itself, then the canary."""
@@ -140,22 +141,27 @@ def _quote(answer: bytes) -> str:
 
 
 def _make(name: str, settings: RemoteModel, site: Site) -> RemoteEngine:
-    return RemoteEngine(name, settings, site.paths)
+    assert site.address is not None
+    return RemoteEngine(name, settings, site.paths, site.address)
 
 
 def _check_model(settings: RemoteModel) -> Iterable[tuple[str, str]]:
     if settings.source is not None:
         yield "source", "expected none: the model's files are where it runs"
-    if "@" in settings.url:  # no message of the settings' own, since that would quote it
+    if any("@" in url for url in settings.addresses):  # no message of the settings' own, since that would quote it
         yield "url", "expected an address without a name and password; a key goes into api_key"
+    if settings.replicas != 1:
+        yield "replicas", "expected 1: name the addresses of several servers in instances"
     if settings.env:
         yield "env", "expected none: the model has no process here"
 
 
 def _describe(settings: RemoteModel) -> str:
-    host = urlsplit(settings.url).hostname or ""
-    is_open = settings.url.startswith("http:") and host not in ("localhost", "127.0.0.1", "::1")
-    return f"its key goes to {host} unencrypted; use https" if settings.api_key and is_open else ""
+    plain = [urlsplit(url).hostname or "" for url in settings.addresses if url.startswith("http:")]
+    hosts = [host for host in plain if host not in ("localhost", "127.0.0.1", "::1")]
+    return f"its key goes to {', '.join(hosts)} unencrypted; use https" if settings.api_key and hosts else ""
 
 
-REMOTE = EngineKind(RemoteModel, _make, _check_model, describe_model=_describe, address=lambda settings: settings.url)
+REMOTE = EngineKind(
+    RemoteModel, _make, _check_model, describe_model=_describe, addresses=lambda settings: settings.addresses
+)

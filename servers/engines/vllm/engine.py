@@ -42,7 +42,7 @@ _OVERHEAD_BYTES = 3 * _GIB
 
 @dataclass(frozen=True)
 class VllmEngine:
-    """vLLM for the model `name`; `siblings` is the number of vLLM models that share the machine's memory.
+    """vLLM for the model `name`; `siblings` is the number of vLLM servers that share the machine's memory.
 
     `paths` are those of vLLM's paths that clients may reach; it has others, which change or reveal the server.
     """
@@ -144,7 +144,7 @@ def on_cpu() -> bool:
 
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
-    siblings = sum(model.engine == settings.engine for model in site.settings.models.values())
+    siblings = sum(model.replicas for model in site.settings.models.values() if model.engine == settings.engine)
     return VllmEngine(name, settings, siblings, site.paths)
 
 

@@ -96,7 +96,7 @@ def test_one_that_is_full_is_replaced_until_all_are_full(door: Door) -> None:
     answers: list[httpx.Response] = []
     threads = []
     for model in models:
-        threads.append(threading.Thread(target=lambda: answers.append(_ask(door, wait_s=1.5))))
+        threads.append(threading.Thread(target=lambda: answers.append(_ask(door, wait_s=0.6))))
         threads[-1].start()
         wait_until(lambda model=model: model.admission.running)  # type: ignore[misc] # its own default
     refusal = _ask(door)

@@ -11,14 +11,18 @@ DIED = ApiError(503, "it died", code="model_died")
 
 
 def quarantine_of_one() -> Quarantine:
-    return Quarantine("one", lambda: 0)
+    return Quarantine("one")
 
 
 async def send(
-    quarantine: Quarantine, body: bytes, end: asyncio.Event | None = None, error: ApiError | None = None
+    quarantine: Quarantine,
+    body: bytes,
+    end: asyncio.Event | None = None,
+    error: ApiError | None = None,
+    deaths: int = 0,
 ) -> None:
     """One request: it is answered, or fails, once `end` is set."""
-    async with quarantine.watch("/predict", body, "id"):
+    async with quarantine.watch("/predict", body, "id", lambda: deaths):
         if end:
             await end.wait()
         if error is not None:
@@ -53,12 +57,10 @@ def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: 
 
 def test_a_request_that_no_process_had_taken_is_no_suspect() -> None:
     async def run() -> None:
-        deaths = 0
-        quarantine = Quarantine("one", lambda: deaths)
+        quarantine = quarantine_of_one()
         for _ in range(3):
-            deaths += 1
             with pytest.raises(BystanderError):
-                await send(quarantine, b"queued", error=BystanderError(503, "it died", code="model_died"))
+                await send(quarantine, b"queued", error=BystanderError(503, "it died", code="model_died"), deaths=1)
             await asyncio.sleep(1.1)  # until the process is up again
         await send(quarantine, b"queued")
 

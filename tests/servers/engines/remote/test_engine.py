@@ -48,6 +48,7 @@ def test_an_address_may_end_in_v1(url: str, base: str) -> None:
         ({"source": "org/name"}, "source"),
         ({"env": {"A": "b"}}, "env"),
         ({"url": "http://me:password@box"}, "url"),
+        ({"replicas": 2}, "replicas"),
     ],
 )
 def test_what_has_no_meaning_elsewhere_is_refused(settings: dict[str, Any], field: str) -> None:
@@ -93,6 +94,8 @@ def test_a_document_of_another_form_offers_nothing(document: Any) -> None:
 def test_it_has_an_address_and_no_command() -> None:
     model = RemoteModel.model_validate({"engine": "remote", "url": "http://box"})
     kind = registry.kind_of(model)
-    engine = kind.make("a", model, Site(LitportSettings(models={"a": model}), Path("/run/0.sock"), frozenset()))
+    engine = kind.make(
+        "a", model, Site(LitportSettings(models={"a": model}), Path("/run/0.sock"), frozenset(), "http://box")
+    )
     assert engine.command(None, Path("/run/0.sock")) is None
-    assert kind.address(model) == "http://box"
+    assert list(kind.addresses(model)) == ["http://box"]
