@@ -5,7 +5,7 @@ of the fields is the order in the answers. A reader ignores fields that it does 
 a later platform adds one; a field that an earlier platform may lack has a default.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -196,6 +196,76 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
     """An error in OpenAI's shape."""
 
     error: ErrorDetail
+
+
+class ServerLive(msgspec.Struct, frozen=True, kw_only=True):
+    """The front door is alive, in the Open Inference Protocol."""
+
+    live: bool
+
+
+class ServerReady(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether every required model takes traffic, in the Open Inference Protocol."""
+
+    ready: bool
+
+
+class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The server, and the extensions of the Open Inference Protocol that it has."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelReady(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model takes traffic."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """An input or output of a model; -1 in the shape stands for any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The tensors of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class OutputTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """An output of an inference: its elements in a flat list, or `binary_data_size` in its parameters."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+    data: list[Any] | None = None
+
+
+class Inference(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an inference request in JSON."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | None = None
+
+
+class InferenceError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error in the Open Inference Protocol."""
+
+    error: str
 
 
 def read_status(answer: bytes) -> Status:

@@ -4,10 +4,11 @@ Lists in one request work together with batches across requests; LitServe's spec
 is too long is rejected and not truncated, as nobody can tell the vector of half a text from that of the whole.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import litserve
 from fastapi import HTTPException
@@ -17,6 +18,9 @@ from pydantic import ConfigDict, PositiveInt, field_validator
 from servers.apis import equality
 from servers.apis.equality import Equality, Variant
 from servers.apis.rejection import Rejection
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MAX_INPUTS = 2048  # OpenAI's own limit for one request
 
@@ -35,12 +39,7 @@ class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no 
     @field_validator("input")
     @classmethod
     def _is_not_empty(cls, value: Any) -> Any:
-        items = _items(value)
-        if not 1 <= len(items) <= _MAX_INPUTS:
-            raise ValueError(f"expected 1 to {_MAX_INPUTS} inputs, got {len(items)}")
-        for index, item in enumerate(items):
-            if not item:
-                raise ValueError(f"expected no empty input, but item {index} is empty")
+        _check_items(_items(value))
         return value
 
     def get_num_items(self) -> int:
@@ -67,9 +66,25 @@ class EmbeddingSpec(OpenAIEmbeddingSpec):  # type: ignore[misc] # litserve ships
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Texts that came as a tensor, and whose vectors go back as one."""
+
+    input: list[str]
+    dimensions: None = None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    sequences: Sequence[Sequence[int]]
+    dimensions: int | None
+    is_tensor: bool
+
+
+@dataclass(frozen=True)
 class _Vectors:
-    vectors: list[list[float]]
+    rows: "Tensor"  # (inputs, dimensions), float32
     token_count: int
+    is_tensor: bool
 
 
 class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
@@ -94,6 +109,15 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         self._model_dir = Path(model_dir)
         self._forward_size = forward_size
 
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """Texts in, one vector for each out."""
+        size = json.loads((self._model_dir / "config.json").read_text()).get("hidden_size", -1)
+        return {
+            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, size]}],
+        }
+
     def setup(self, device: str) -> None:
         """Load the encoder onto `device`, a variant of it only with the proof.
 
@@ -105,6 +129,20 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
             return sentence_encoder.from_folder(self._model_dir, device, variant, self._forward_size)
 
         self._encoder, self.equality = equality.select(self.variant, "cosine", load, sentence_encoder.answer_proof)
+
+    def decode_tensors(self, tensors: Mapping[str, Any], _parameters: Mapping[str, Any]) -> Texts:
+        """The texts of a request with tensors. Raises HTTPException."""
+        texts = []
+        for index, element in enumerate(tensors["text"].tolist()):
+            try:
+                texts.append(element.decode())
+            except UnicodeDecodeError as problem:
+                raise HTTPException(400, f"input 'text': element {index} is not UTF-8: {problem.reason}") from None
+        try:
+            _check_items(texts)
+        except ValueError as problem:
+            raise HTTPException(400, f"input 'text': {problem}") from None
+        return Texts(texts)
 
     def decode_request(self, request: Any) -> Any:
         """The request with its inputs as token ids, or a Rejection."""
@@ -121,25 +159,35 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
                 return Rejection(f"input: token ids of item {index} must lie in 0..{encoder.vocabulary_size - 1}")
         if request.dimensions is not None and request.dimensions > encoder.dimensions:
             return Rejection(f"dimensions: this model has {encoder.dimensions}, got {request.dimensions}")
-        return sequences, request.dimensions
+        return _Inputs(sequences, request.dimensions, isinstance(request, Texts))
 
     def predict(self, x: Any) -> Any:
         """Embed the inputs of all requests together; a Rejection stays in its place."""
         requests = x if self.max_batch_size > 1 else [x]
-        sequences = [ids for request in requests if not isinstance(request, Rejection) for ids in request[0]]
-        vectors = iter(self._encoder.embed(sequences))
-        results = [
-            request if isinstance(request, Rejection) else _cut([next(vectors) for _ in request[0]], *request)
-            for request in requests
-        ]
+        sequences = [ids for request in requests if not isinstance(request, Rejection) for ids in request.sequences]
+        vectors = self._encoder.embed(sequences)
+        results: list[Any] = []
+        begin = 0
+        for request in requests:
+            if isinstance(request, Rejection):
+                results.append(request)
+                continue
+            end = begin + len(request.sequences)
+            results.append(_cut(vectors[begin:end], request))
+            begin = end
         return results if self.max_batch_size > 1 else results[0]
 
     def encode_response(self, output: Any) -> Any:
-        """The input of LitServe's spec for OpenAI's answer; prompt_tokens are the tokens that the model read."""
+        """The input of LitServe's spec for OpenAI's answer; prompt_tokens are the tokens that the model read.
+
+        For texts that came as a tensor, the vectors.
+        """
         if isinstance(output, Rejection):
             return output
+        if output.is_tensor:
+            return {"embedding": output.rows}
         tokens = {"prompt_tokens": output.token_count, "total_tokens": output.token_count}
-        return {"embeddings": output.vectors, **tokens}
+        return {"embeddings": output.rows.tolist(), **tokens}
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -147,9 +195,17 @@ def _items(value: Any) -> Sequence[Any]:
     return [value] if is_one else value
 
 
-def _cut(vectors: list[Any], sequences: Sequence[Sequence[int]], dimensions: int | None) -> _Vectors:
+def _check_items(items: Sequence[Any]) -> None:
+    if not 1 <= len(items) <= _MAX_INPUTS:
+        raise ValueError(f"expected 1 to {_MAX_INPUTS} inputs, got {len(items)}")
+    for index, item in enumerate(items):
+        if not item:
+            raise ValueError(f"expected no empty input, but item {index} is empty")
+
+
+def _cut(rows: "Tensor", request: _Inputs) -> _Vectors:
     from torch.nn.functional import normalize
 
-    if dimensions is not None:  # as OpenAI does: the first numbers, scaled to unit length
-        vectors = [normalize(vector[:dimensions], dim=0) for vector in vectors]
-    return _Vectors([vector.tolist() for vector in vectors], sum(map(len, sequences)))
+    if request.dimensions is not None:  # as OpenAI does: the first numbers, scaled to unit length
+        rows = normalize(rows[:, : request.dimensions], dim=-1)
+    return _Vectors(rows, sum(map(len, request.sequences)), request.is_tensor)

@@ -6,17 +6,24 @@ an address.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import litserve
-from fastapi import Depends, HTTPException, Request
-from starlette.datastructures import UploadFile
+from fastapi import Depends, HTTPException
 
 from servers.apis import equality, pictures, pretrained, runtimes
 from servers.apis.equality import EAGER, Equality, Variant
+from servers.apis.picture_request import (
+    DEFAULT_TOP_K,
+    MAX_TOP_K,
+    PictureBatch,
+    PictureRequest,
+    read_request,
+    read_top_k,
+)
 from servers.apis.rejection import Rejection
 
 if TYPE_CHECKING:
@@ -24,41 +31,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PROOF_BATCH = 4  # the memory that a larger one takes would stay with the process
-_DEFAULT_TOP_K = 5
-_MAX_TOP_K = 1000
-_TOP_K_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MAX_TOP_K, "default": _DEFAULT_TOP_K}
+_FORWARD_SIZE = 32  # pictures that one request brings are computed so many at a time
+_MAX_PICTURES = 256
+_TOP_K_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K, "default": DEFAULT_TOP_K}
 # One grey pixel as PNG.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoaGgAAAMEAYFL09IQAAAAAElFTkSuQmCC"
 _LITE0_ARCHITECTURES = ("efficientnet_lite0", "tf_efficientnet_lite0")  # the wheel's name and timm's
-
-
-@dataclass(frozen=True)
-class PictureRequest:
-    """One encoded picture, and the number of labels in the answer."""
-
-    image: bytes
-    top_k: int
-
-
-async def read_request(request: Request) -> PictureRequest:
-    """Read a form or a JSON body in the API server. Raises HTTPException 400 or 422 that names the field."""
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        form = await request.form()
-        part = form.get("image") or form.get("file")
-        if not isinstance(part, UploadFile):
-            raise HTTPException(422, "image: expected a file in the form field `image` or `file`")
-        return PictureRequest(await part.read(), _top_k(form.get("top_k")))
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"expected a multipart form or a JSON body; this is neither: {error}") from error
-    if not isinstance(body, dict) or not isinstance(body.get("image"), str):
-        raise HTTPException(422, 'image: expected {"image": "<base64 or data URL>"}')
-    try:
-        image = pictures.from_base64(body["image"])
-    except ValueError as error:
-        raise HTTPException(422, f"image: {error}") from error
-    return PictureRequest(image, _top_k(body.get("top_k")))
 
 
 class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
@@ -99,6 +77,14 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
             }
         },
     }
+    tensors = {  # noqa: RUF012 # a constant
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [
+            {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+        ],
+        "parameters": ["top_k"],
+    }
     uses_torch = True
     variant = Variant()
     equality: Equality | None = None
@@ -117,43 +103,70 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
             self.variant, "top1", lambda variant: _load(self._model_dir, device, variant), _answer_proof
         )
 
-    def decode_request(
-        self, request: Annotated[PictureRequest, Depends(read_request)]
-    ) -> "tuple[Tensor, int] | Rejection":
-        """The picture as a tensor (3, height, width) of the model's size, and top_k."""
-        try:
-            return self._classifier.prepare(pictures.decode(request.image)), request.top_k
-        except ValueError as error:
-            return Rejection(f"image: {error}", status=422)
+    def decode_tensors(self, tensors: Mapping[str, Any], parameters: Mapping[str, Any]) -> PictureBatch:
+        """The encoded pictures of a request with tensors. Raises HTTPException."""
+        images = tensors["image"].tolist()
+        if not 1 <= len(images) <= _MAX_PICTURES:
+            raise HTTPException(400, f"input 'image': expected 1 to {_MAX_PICTURES} pictures, got {len(images)}")
+        return PictureBatch(images, read_top_k(parameters.get("top_k"), status=400))
+
+    def decode_request(self, request: Annotated[PictureRequest, Depends(read_request)]) -> "_Pixels | Rejection":
+        """The pixels of its pictures, or a Rejection."""
+        is_batch = isinstance(request, PictureBatch)
+        rows = []
+        for index, image in enumerate(request.images if isinstance(request, PictureBatch) else [request.image]):
+            try:
+                rows.append(self._classifier.prepare(pictures.decode(image)))
+            except ValueError as error:
+                place = f"input 'image': element {index}" if is_batch else "image"
+                return Rejection(f"{place}: {error}", status=400 if is_batch else 422)
+        return _Pixels(rows, request.top_k, is_batch)
 
     def predict(self, x: Any) -> Any:
         """One forward for all pictures; a Rejection stays in its place."""
         requests = x if self.max_batch_size > 1 else [x]
         valid = [request for request in requests if not isinstance(request, Rejection)]
-        answers = iter(self._classify(valid))
+        answers = self._classify(valid)
         results = [request if isinstance(request, Rejection) else next(answers) for request in requests]
         return results if self.max_batch_size > 1 else results[0]
 
     def encode_response(self, output: Any) -> Any:
         """The predictions as JSON, or the rejection as its 4xx."""
-        return output.response() if isinstance(output, Rejection) else {"predictions": output}
+        return output.response() if isinstance(output, Rejection) else output
 
-    def _classify(self, requests: Sequence["tuple[Tensor, int]"]) -> list[list[dict[str, Any]]]:
+    def _classify(self, requests: Sequence["_Pixels"]) -> Iterator[dict[str, Any]]:
+        """The answer to each request."""
         import torch
 
-        if not requests:
-            return []
+        pixels = [row for request in requests for row in request.rows]
+        if not pixels:
+            return
+        step = max(self.max_batch_size, _FORWARD_SIZE)
         with torch.inference_mode():
-            logits = self._classifier.classify(torch.stack([pixels for pixels, _ in requests]))
-        scores, classes = logits.float().softmax(dim=-1).sort(dim=-1, descending=True)
-        labels = self._classifier.labels
-        return [
-            [
-                {"label": labels[index], "score": score}
-                for index, score in zip(row_classes[:top_k].tolist(), row_scores[:top_k].tolist(), strict=True)
+            batches = [torch.stack(pixels[begin : begin + step]) for begin in range(0, len(pixels), step)]
+            logits = torch.cat([self._classifier.classify(batch).float() for batch in batches])
+        scores, classes = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+        begin = 0
+        for request in requests:
+            rows, begin = slice(begin, begin + len(request.rows)), begin + len(request.rows)
+            best = scores[rows, : request.top_k]
+            labels = [
+                [self._classifier.labels[index] for index in row] for row in classes[rows, : request.top_k].tolist()
             ]
-            for row_classes, row_scores, (_, top_k) in zip(classes, scores, requests, strict=True)
-        ]
+            if request.is_batch:
+                yield {"labels": labels, "scores": best}
+            else:
+                pairs = zip(labels[0], best[0].tolist(), strict=True)
+                yield {"predictions": [{"label": label, "score": score} for label, score in pairs]}
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The prepared pictures of a request, each (3, height, width); `is_batch` asks for tensors."""
+
+    rows: "Sequence[Tensor]"
+    top_k: int
+    is_batch: bool
 
 
 @dataclass(frozen=True)
@@ -254,13 +267,3 @@ def _answer_proof(classifier: _Classifier) -> "Tensor":
         rows = torch.stack([classifier.prepare(picture) for picture in equality.make_pictures()])
         batches = [rows[:1], *rows[1:].chunk(len(rows) // _PROOF_BATCH)]
         return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])
-
-
-def _top_k(value: Any) -> int:
-    if value is None:
-        return _DEFAULT_TOP_K
-    if isinstance(value, str) and value.isdecimal():  # form fields are text
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_TOP_K:
-        raise HTTPException(422, f"top_k: expected a whole number from 1 to {_MAX_TOP_K}, got {str(value)[:40]!r}")
-    return value

@@ -16,6 +16,9 @@ from servers.apis.equality import Equality
 from servers.engines.connection import Connection
 from servers.processes.group import Member
 
+TENSOR_PATH = "/v2/infer"
+"""Where a connection takes inference requests with tensors, if the card has any."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -61,7 +64,8 @@ class Card:
     document, `max_running` the number of requests that it can work on at a time, and `example` a request that it
     accepts (None: unknown). `rules` reviews the bodies of requests (None: none is reviewed). `serving` is how the
     engine serves it, where there are several ways, and `note` is what a person should know of that.
-    `equality` is how near its answers are to those of eager float32, where that was measured.
+    `equality` is how near its answers are to those of eager float32, where that was measured. `tensors` are the
+    `inputs` and `outputs` of inference requests at TENSOR_PATH, each with name, datatype and shape (None: not served).
     """
 
     routes: frozenset[str]
@@ -74,6 +78,7 @@ class Card:
     serving: str | None = None
     note: str = ""
     equality: Equality | None = None
+    tensors: Mapping[str, Any] | None = None
 
 
 class CanaryError(Exception):

@@ -93,7 +93,8 @@ def paths_of(model: Model) -> list[str]:
     if card is None:
         return []
     predict = [f"/predict/{model.name}"] if card.predict_path else []
-    return sorted(card.routes) + predict
+    infer = [f"/v2/models/{model.name}/infer"] if card.tensors else []
+    return sorted(card.routes) + predict + infer
 
 
 def entries(model: Model) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from clients.documents import Error, InferenceError
 from servers.errors import ApiError
 
 _ANTHROPIC_TYPES = {
@@ -29,17 +30,22 @@ class ErrorShape:
 
     `body` makes the JSON of an error from it and the request id; `event` a whole event from these and from the last
     bytes that were sent. `is_openai` says whether the clients take errors in OpenAI's shape as well, so that a model's
-    own errors go to them as they are.
+    own errors go to them as they are. `document` is the type of a whole answer, for the OpenAPI document.
     """
 
     body: Callable[[ApiError, str], bytes]
     event: Callable[[ApiError, str, bytes], bytes]
     is_openai: bool = True
+    document: type = Error
 
 
-def plain(body: Callable[[ApiError, str], bytes]) -> ErrorShape:
+def plain(body: Callable[[ApiError, str], bytes], *, is_openai: bool = True, document: type = Error) -> ErrorShape:
     """The shape of a protocol whose error events have no name."""
-    return ErrorShape(body, lambda error, request_id, _: b"data: " + body(error, request_id) + b"\n\n")
+
+    def event(error: ApiError, request_id: str, _: bytes) -> bytes:
+        return b"data: " + body(error, request_id) + b"\n\n"
+
+    return ErrorShape(body, event, is_openai, document)
 
 
 def _anthropic_body(error: ApiError, request_id: str) -> bytes:
@@ -66,6 +72,11 @@ def _responses_event(error: ApiError, request_id: str, tail: bytes) -> bytes:
     return b"event: error\ndata: " + msgspec.json.encode(document) + b"\n\n"
 
 
+def _kserve_body(error: ApiError, _request_id: str) -> bytes:
+    return msgspec.json.encode(InferenceError(error=error.message))
+
+
 OPENAI = plain(ApiError.body)
 RESPONSES = ErrorShape(ApiError.body, _responses_event)
 ANTHROPIC = ErrorShape(_anthropic_body, _anthropic_event, is_openai=False)
+KSERVE = plain(_kserve_body, is_openai=False, document=InferenceError)

@@ -23,7 +23,8 @@ def translate(status: int, body: bytes, exchange: Exchange, rules: Rules | None 
     the client's mistake. It is looked for here, after the fact, so that requests that succeed pay nothing for it.
     """
     is_form = exchange.request.content_type.startswith(_FORMS)
-    if status in (422, 500) and not is_form and (problem := _json_problem(exchange.body)):
+    is_json = not is_form and not exchange.content.is_opaque
+    if status in (422, 500) and is_json and (problem := _json_problem(exchange.body)):
         return ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
     try:
         document = msgspec.json.decode(body)

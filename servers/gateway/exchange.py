@@ -36,6 +36,11 @@ class Gateway(Protocol):
         """Whether callers need a key."""
         ...
 
+    @property
+    def version(self) -> str:
+        """Litport's version."""
+        ...
+
     def readiness(self) -> Readiness:
         """Whether the platform takes traffic, and each model's state."""
         ...

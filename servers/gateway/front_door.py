@@ -194,6 +194,11 @@ class FrontDoor:
         """Whether callers need a key."""
         return not self._keyring.empty
 
+    @property
+    def version(self) -> str:
+        """Litport's version."""
+        return self._about.version
+
     def readiness(self) -> Readiness:
         """Whether every required model is ready and the platform does not drain, and each model's state."""
         states = {name: model.state.value for name, model in self.directory.models.items()}

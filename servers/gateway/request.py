@@ -27,6 +27,7 @@ _UPSTREAM_HEADERS = frozenset(
         "anthropic-version",
         "baggage",
         "content-type",
+        "inference-header-content-length",
         "traceparent",
         "tracestate",
         "user-agent",

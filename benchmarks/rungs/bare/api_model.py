@@ -98,7 +98,7 @@ def _request(api: Any, item: Item) -> Any:
     from pydantic import BaseModel
 
     from servers.apis.embedding import InputRequest
-    from servers.apis.image_classification import PictureRequest
+    from servers.apis.picture_request import PictureRequest
 
     if item.token_ids is not None:
         return InputRequest(model="bench", input=item.token_ids)

@@ -103,6 +103,7 @@ class LitServeEngine:
             serving=fields["serving"],
             note="; ".join(filter(None, (_note(fields), measured.note if measured else ""))),
             equality=measured,
+            tensors=fields.get("tensors"),
         )
         await self.canary(connection, card)
         return card

@@ -28,22 +28,29 @@ class BodyKind(Enum):
     """The model decides: any JSON value, read strictly, or anything else, which is not looked at."""
     OBJECT = auto()
     """A JSON object, read strictly, or a multipart form; its field `model` names the model."""
+    TENSORS = auto()
+    """JSON, maybe with bare NaN, and maybe with binary tensors behind it; the model's process reads it."""
     GENERATION = auto()
     """A JSON object with sampling parameters, which are checked too."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The `model` that a body names (None: none), the tokens that it may cost (see `cost`), and its JSON object."""
+    """The `model` that a body names (None: none), the tokens that it may cost (see `cost`), and its JSON object.
+
+    `is_opaque` is whether only the model's process can tell if the body is well-formed.
+    """
 
     model: str | None
     tokens: int
     document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    is_opaque: bool = False
 
 
 NO_CONTENT = Content(None, 0)
 # A body that is not priced: a form, a picture, whatever a LitAPI takes.
 _UNPRICED = Content(None, 1)
+_TENSORS = Content(None, 1, is_opaque=True)
 _MULTIPART = "multipart/form-data"
 _FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,512})\r\n--')
 
@@ -52,6 +59,8 @@ def read_content(body: bytes, content_type: str, limits: Limits, kind: BodyKind)
     """Read a body strictly. Raises ApiError 400 for what it holds, 415 for its content type."""
     if kind in (BodyKind.UNREAD, BodyKind.OPAQUE):
         return NO_CONTENT
+    if kind is BodyKind.TENSORS:
+        return _TENSORS
     media_type = content_type.partition(";")[0].strip().lower()
     is_json = media_type == "application/json" or media_type.endswith("+json")
     if kind is BodyKind.ANY:

@@ -60,6 +60,11 @@ def parse(body: bytes, max_depth: int, *, only_object: bool) -> Any:
     return document
 
 
+def check_outline(body: bytes, max_depth: int) -> None:
+    """Raise ApiError 400 for a body that is nested too deeply or has too many parts, whether it is JSON or not."""
+    _check_shape(body, max_depth, 0 if len(body) <= _SMALL_BYTES else 2 * _MAX_MARKS)
+
+
 def _check_shape(body: bytes, max_depth: int, max_marks: int) -> None:
     """Reject a body that is nested too deeply or has too many parts, before anything is built from it."""
     if not max_marks:

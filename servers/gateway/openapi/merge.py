@@ -22,6 +22,7 @@ from servers.models.model import Model
 _TAGS = {
     "inference": "Routes that several models may share: the `model` in the body says which one is meant.",
     "predict": "One route for each LitServe model.",
+    "kserve": "The Open Inference Protocol, for models that declare tensors; bodies may be binary in part.",
     "platform": "What the front door itself answers.",
 }
 _PARAMETERS = {

@@ -134,7 +134,7 @@ def _success_contents(operation: Mapping[str, Any]) -> Iterable[Mapping[str, Any
 
 
 def _parameters(operation: Mapping[str, Any]) -> list[Any]:
-    return [*operation.get("parameters", []), {"$ref": "#/components/parameters/RequestTimeout"}]
+    return [*operation.get("parameters", []), operations.REQUEST_TIMEOUT]
 
 
 def _responses(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ async def _list_models(exchange: Exchange) -> None:
 
 
 async def _retrieve_model(exchange: Exchange) -> None:
-    # A name may come encoded here, and only here: the OpenAI SDK encodes the slash of `org/name`.
+    # A name may come encoded here: the OpenAI SDK encodes the slash of `org/name`.
     name = unquote(exchange.parameters["model"])
     model = exchange.gateway.directory.find(name)
     await exchange.response.send_json(next(entry for entry in entries(model) if entry["id"] == name))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from servers.apis import efficientnet_lite, pictures
-from servers.apis.image_classification import ImageClassificationAPI, PictureRequest
+from servers.apis.image_classification import ImageClassificationAPI
+from servers.apis.picture_request import PictureRequest
 from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child

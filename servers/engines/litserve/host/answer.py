@@ -47,7 +47,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class HostRequest:
-    """One request; `deadline_s` is `time.monotonic()` at which nobody waits for a worker any more."""
+    """One request; `deadline_s` is `time.monotonic()` at which nobody waits for a worker any more.
+
+    `has_tensors` is whether it is an inference request with tensors, and not one to the API's own route.
+    """
 
     request_id: str
     content_type: str
@@ -56,6 +59,7 @@ class HostRequest:
     query: bytes = b""
     method: str = "POST"
     deadline_s: float | None = None
+    has_tensors: bool = False
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from servers.engines.base import TENSOR_PATH
 from servers.engines.connection import Reply
 from servers.engines.litserve.host import metrics
 from servers.engines.litserve.host.answer import HostRequest, NoWorkerError, Policy, QueueTimeoutError
@@ -18,7 +19,7 @@ _QUEUE_TIMEOUT_S = 30.0
 
 
 class HostConnection:
-    """Implements `servers.engines.connection.Connection`. Requests to `api_path` go to the workers; the rest is known.
+    """Implements `servers.engines.connection.Connection`. Requests to the API go to the workers; the rest is known.
 
     `card_file` is there once the workers listen. `queue_timeout_s` is how long a request may wait for a worker.
     """
@@ -46,8 +47,8 @@ class HostConnection:
     ) -> Reply:
         """See `Connection`."""
         dispatcher = self._open()
-        if path == self._card["api_path"]:
-            return await self._predict(dispatcher, method, body, dict(headers or {}), query)
+        if path in (self._card["api_path"], TENSOR_PATH):
+            return await self._predict(dispatcher, method, path, body, dict(headers or {}), query)
         match method, path:
             case "GET", "/health":
                 is_healthy = await self._is_healthy(dispatcher)
@@ -81,7 +82,7 @@ class HostConnection:
         return self._was_complete and await dispatcher.ping()
 
     async def _predict(
-        self, dispatcher: Dispatcher, method: str, body: bytes, headers: dict[str, str], query: str
+        self, dispatcher: Dispatcher, method: str, path: str, body: bytes, headers: dict[str, str], query: str
     ) -> Reply:
         request = HostRequest(
             request_id=headers.get("x-request-id", ""),
@@ -91,6 +92,7 @@ class HostConnection:
             query=query.encode("latin-1"),
             method=method,
             deadline_s=time.monotonic() + self._queue_timeout_s,
+            has_tensors=path == TENSOR_PATH,
         )
         try:
             response = await dispatcher.send(request)

@@ -1,6 +1,7 @@
 """Answers that go out from the thread that ran the API, as most do."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -27,12 +28,14 @@ class DirectReply:
         if isinstance(value, Response):
             self._loop.call_soon_threadsafe(_start_alone, ticket, value, self._loop)
             return
-        body = self._encode(value)
+        self._send(self._encode(value), JSON_HEADERS)
+
+    def _send(self, body: bytes, headers: Sequence[tuple[str, str]]) -> None:
         if len(body) > wire.CHUNK_BYTES:
-            large = Response(body, headers=dict(JSON_HEADERS))
-            self._loop.call_soon_threadsafe(_start_alone, ticket, large, self._loop)
+            large = Response(body, headers=dict(headers))
+            self._loop.call_soon_threadsafe(_start_alone, self._ticket, large, self._loop)
             return
-        ticket.outlet.add(*ticket.reply(wire.Kind.WHOLE, body, 200, JSON_HEADERS))
+        self._ticket.outlet.add(*self._ticket.reply(wire.Kind.WHOLE, body, 200, headers))
 
     def part(self, value: Any) -> None:
         """Send a part; the caller flushes. Raises EncodeError."""

@@ -64,6 +64,7 @@ def head_of(entry: Entry, size: int) -> wire.Request:
         request.method,
         request.headers,
         entry.queued_s,
+        request.has_tensors,
     )
 
 

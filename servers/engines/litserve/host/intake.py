@@ -17,10 +17,12 @@ from starlette.responses import Response
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.direct_reply import DirectReply
 from servers.engines.litserve.host.exchange import Exchange, current
+from servers.engines.litserve.host.failure import failure_of
 from servers.engines.litserve.host.interrupt import AGAIN_S, Execution
 from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.route import LONG_WAY, Route
 from servers.engines.litserve.host.specs import SpecServer
+from servers.engines.litserve.host.tensors.route import TensorRoute
 from servers.engines.litserve.host.ticket import Ticket
 from servers.engines.litserve.host.work import Work
 
@@ -29,7 +31,10 @@ _READ_BYTES = 256 * 1024
 
 
 class Service:
-    """What the connections of a worker share: the API's route or spec, and where complete batches go."""
+    """What the connections of a worker share: the API's route or spec, and where complete batches go.
+
+    `tensors` takes the inference requests with tensors, where the API declares some.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Service:
         self.is_async = bool(api.enable_async)
         self.health = api.health
         self.route: Route | None = None
+        self.tensors: TensorRoute | None = None
         if api.spec is None:
             self.route = Route(api, self._take)
             self.app = self.route.app
@@ -225,6 +231,9 @@ class Intake:
         service = self._service
         ticket = self._tickets[request.id] = Ticket(request, self.outlet, self._forget)
         service.count_request()
+        if request.has_tensors:
+            self._begin_tensors(ticket, body, batch)
+            return
         if service.route is not None and request.method == "POST":
             value = service.route.parse(request.content_type.partition(";")[0].strip().lower(), body)
             if value is not LONG_WAY:
@@ -232,6 +241,17 @@ class Intake:
                 batch.arrive()
                 return
         Exchange(ticket, body, batch).start(service.app, service.loop, service.path)
+
+    def _begin_tensors(self, ticket: Ticket, body: bytes, batch: Batch) -> None:
+        try:
+            assert self._service.tensors is not None, "the front door asked for what the card lacks"
+            batch.add(self._service.tensors.work(ticket, body))
+        except Exception as error:  # decode_tensors may raise whatever an API's code raises
+            failure = failure_of(error)
+            if not failure.is_expected:
+                _log.exception("the API failed while it decoded tensors")
+            self.outlet.send([ticket.reply(wire.Kind.WHOLE, failure.body, failure.status, failure.headers)])
+        batch.arrive()
 
     def _forget(self, number: int) -> None:
         """From either thread: the answer is sent, or will be with the next frame."""

@@ -24,6 +24,7 @@ from servers.engines.litserve.api import EXIT_NOT_LOADED, ApiSpec, construct_ext
 from servers.engines.litserve.host.devices import device_names
 from servers.engines.litserve.host.log_entries import LogEntries
 from servers.engines.litserve.host.route import document_app
+from servers.engines.litserve.host.tensors.declaration import declaration_of
 from servers.engines.litserve.host.worker import ANSWERED, READY, REFUSED, Extras, start_worker
 from servers.engines.litserve.openapi import describe
 from servers.processes.proc import stopped_pids
@@ -204,12 +205,15 @@ class Host:
 
 def serve(api: Any, spec: ApiSpec) -> int:
     """Serve until SIGTERM; returns the exit status. Raises UserError, and what FastAPI finds wrong with the API."""
+    declaration = declaration_of(api, spec.api)
     callbacks, loggers = construct_extras(spec)
     entries = LogEntries(loggers, _spawn) if loggers else None
     host = Host(api, spec, (callbacks, None if entries is None else entries.queue))
     app = document_app(api)
     describe(app, api)
-    write_card(spec, api, "host", openapi=app.openapi(), sockets=[str(slot.path) for slot in host.slots])
+    tensors = None if declaration is None else declaration.document()
+    sockets = [str(slot.path) for slot in host.slots]
+    write_card(spec, api, "host", openapi=app.openapi(), sockets=sockets, tensors=tensors)
     runner = CallbackRunner(callbacks)
     runner.trigger_event("on_server_start", litserver=None)
     if entries is not None:

@@ -40,6 +40,7 @@ class Request(msgspec.Struct, array_like=True):
     """One request: `size` bytes of its body are in this frame, `total` in all.
 
     `headers` are the fields that may reach the API, names in lower case. `queued_s` is when it came (CLOCK_MONOTONIC).
+    `has_tensors` is whether it is an inference request with tensors, and not one to the API's own route.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Request(msgspec.Struct, array_like=True):
     method: str = "POST"
     headers: Sequence[tuple[str, str]] = ()
     queued_s: float = 0.0
+    has_tensors: bool = False
 
 
 class Requests(msgspec.Struct, tag=1, array_like=True):

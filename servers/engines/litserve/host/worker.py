@@ -34,6 +34,8 @@ from servers.engines.litserve.host.interrupt import Execution
 from servers.engines.litserve.host.load import construct
 from servers.engines.litserve.host.log_entries import Entries
 from servers.engines.litserve.host.sync_loop import Inbox, SyncLoop
+from servers.engines.litserve.host.tensors.declaration import declaration_of
+from servers.engines.litserve.host.tensors.route import TensorRoute
 from servers.engines.litserve.host.work import Work
 
 EXIT_NOT_SET_UP = 3
@@ -119,6 +121,8 @@ class Worker:
         api, loop, hooks = self._api, self._loop, self.hooks
         deliver = self._deliver_async if self._is_async else self._inbox.put
         self._service = Service(api, loop, self._execution, deliver, self._on_first_answer, self._callbacks)
+        if (declaration := declaration_of(api, self._spec.api)) is not None:
+            self._service.tensors = TensorRoute(api, declaration, self._spec.name, loop)
         spans = self._make_spans()
         self._async_loop = AsyncLoop(api, hooks, spans) if self._is_async else None  # it wraps the spec
         self._listener = listener

@@ -65,7 +65,7 @@ class Line(httpx.BaseTransport):
         self._loop.close()
 
 
-_FORWARDED = {"content-type", "x-request-id", "traceparent", "tracestate"}
+_FORWARDED = {"content-type", "inference-header-content-length", "x-request-id", "traceparent", "tracestate"}
 
 
 async def _call(connect: Callable[[], Connection]) -> Connection:

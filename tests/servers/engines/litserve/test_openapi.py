@@ -16,6 +16,7 @@ import yaml
 from configs.model import LitServeModel
 from servers.apis import reference, registry
 from servers.engines import registry as engines
+from servers.engines.base import TENSOR_PATH
 from servers.gateway.routes import registry as routes
 from tests.servers.engines.litserve.child import REPOSITORY, Child, running
 
@@ -28,7 +29,9 @@ def blocks(language: str) -> list[str]:
 
 MODELS = {name: model for block in blocks("yaml") for name, model in yaml.safe_load(block)["models"].items()}
 CALLS = re.findall(
-    r"^\$ curl -sN? localhost:8000/predict/(\w+) --json (.*)\n((?:\{.*\n)+)", "".join(blocks("console")), re.M
+    r"^\$ curl -sN? localhost:8000(/predict/|/v2/models/)(\w+)(?:/infer)? --json (.*)\n((?:\{.*\n)+)",
+    "".join(blocks("console")),
+    re.M,
 )
 
 
@@ -48,7 +51,7 @@ def children(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with ThreadPoolExecutor() as pool:  # side by side: each mostly waits for its processes
             starts = {
                 name: pool.submit(
-                    stack.enter_context, _serve(folder, tmp_path_factory.mktemp(name), LitServeModel(**model))
+                    stack.enter_context, _serve(folder, tmp_path_factory.mktemp(name), name, LitServeModel(**model))
                 )
                 for name, model in MODELS.items()
             }
@@ -56,9 +59,10 @@ def children(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_every_call_in_the_document_is_answered_as_it_says(children: dict[str, Child]) -> None:
-    assert {name for name, _, _ in CALLS} == set(MODELS)
-    for name, body, answer in CALLS:
-        got = children[name].http.post("/predict", json=json.loads(shlex.split(body)[0])).text
+    assert {name for _, name, _, _ in CALLS} == set(MODELS)
+    for route, name, body, answer in CALLS:
+        path = "/predict" if route == "/predict/" else TENSOR_PATH
+        got = children[name].http.post(path, json=json.loads(shlex.split(body)[0])).text
         assert [json.loads(line) for line in got.splitlines()] == [json.loads(line) for line in answer.splitlines()]
 
 
@@ -99,9 +103,9 @@ def test_the_table_of_built_ins_names_them_all_and_their_own_arguments() -> None
 
 
 @contextmanager
-def _serve(folder: Path, work: Path, model: LitServeModel) -> Iterator[Child]:
+def _serve(folder: Path, work: Path, name: str, model: LitServeModel) -> Iterator[Child]:
     options: dict[str, Any] = {"batch_timeout": model.batch_timeout_s, "max_batch_size": model.max_batch_size}
     api = model.api.replace("./", f"{folder}/")
     registry.check(api, model.init, has_source=False)
-    with running(work, api=api, init=model.init, stream=model.stream, **options) as child:
+    with running(work, name=name, api=api, init=model.init, stream=model.stream, **options) as child:
         yield child
