@@ -29,6 +29,7 @@ COUNT = 100
 LONG_COUNT = int(os.environ.get("SCHEMA_CASES", "2000"))
 _LIMIT_S = 60
 _SHARE_WITH_OWN_NAME = 10  # one in so many keeps the model name that was made for it
+_TENSOR_ROUTES = ("/v2/models", "/v2/health")
 _STRANGERS = {"/predict/squares"}
 # What a 5xx may mean: not ready or died, too late, no room.
 _EXPLAINED = {503, 504, 507}
@@ -123,8 +124,17 @@ def _problem(case: "schemathesis.Case[Any]", url: str, result: Cases) -> str | N
     if response.status_code >= 500 and response.status_code not in _EXPLAINED:
         return f"{response.status_code}: {response.content[:300]!r}"
     if response.status_code >= 400 and case.method != "HEAD":
-        return shape_problem(response.status_code, response.content)
+        is_text = case.path.startswith(_TENSOR_ROUTES)
+        return text_problem(response) if is_text else shape_problem(response.status_code, response.content)
     return None
+
+
+def text_problem(response: Any) -> str | None:
+    """What is wrong with an error of the Open Inference Protocol."""
+    error = json.loads(response.content)
+    if error.keys() == {"error"} and isinstance(error["error"], str):
+        return None
+    return f"{response.status_code} is not in KServe's shape: {response.content[:300]!r}"
 
 
 def shape_problem(status: int, body: bytes) -> str | None:
@@ -169,6 +179,8 @@ def _without_deadlines(openapi: dict[str, Any]) -> dict[str, Any]:
 def _tame(case: "schemathesis.Case[Any]", models: dict[str, list[str]], names_model: bool) -> None:
     """Have a request reach a model, and not keep it for minutes: a name that is served, few tokens, few choices."""
     body: Any = case.body
+    if names_model and case.path == "/v2/models/{model}/infer":
+        case.path_parameters = {"model": next(iter(models["/v1/embeddings"]))}
     names = models.get(case.path)
     if not isinstance(body, dict) or not names or case.path.startswith("/predict/"):
         return
