@@ -112,7 +112,8 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
     @property
     def tensors(self) -> dict[str, Any]:
         """Texts in, one vector for each out."""
-        size = json.loads((self._model_dir / "config.json").read_text()).get("hidden_size", -1)
+        file = self._model_dir / "config.json"
+        size = json.loads(file.read_text()).get("hidden_size", -1) if file.is_file() else -1  # setup tells what is wrong
         return {
             "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
             "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, size]}],
