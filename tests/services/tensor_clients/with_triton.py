@@ -43,14 +43,15 @@ def embed(client: Any, *, binary_input: bool, binary_output: bool) -> list[list[
 
 def main(address: str, picture: bytes) -> dict[str, Any]:
     """Everything that the client can do here, and errors."""
-    client = http.InferenceServerClient(address)
+    client = http.InferenceServerClient(address, concurrency=8)
     numbers = http.InferInput("text", [2], "FP32")
     numbers.set_data_from_numpy(np.zeros(2, np.float32))
     cut = tensor("text", TEXTS)
     cut._raw_data = cut._raw_data[:-1]  # the client itself sends no such body
     labels = client.infer(CLASSIFIER, [tensor("image", [picture] * 2)], parameters={"top_k": 3})
     classes = http.InferRequestedOutput("scores", class_count=2)
-    waiting = [client.async_infer(EMBEDDER, [tensor("text", TEXTS)]) for _ in range(8)]
+    calls = [client.async_infer(EMBEDDER, [tensor("text", TEXTS)]) for _ in range(8)]
+    shapes = [list(call.get_result().as_numpy("embedding").shape) for call in calls]
     return {
         "live": client.is_server_live(),
         "ready": client.is_server_ready(),
@@ -62,7 +63,7 @@ def main(address: str, picture: bytes) -> dict[str, Any]:
         ],
         "labels": [[label.decode() for label in row] for row in labels.as_numpy("labels").tolist()],
         "scores": labels.as_numpy("scores").tolist(),
-        "shapes": [list(call.get_result().as_numpy("embedding").shape) for call in waiting],
+        "shapes": shapes,
         "errors": {
             "name": error_of(lambda: client.infer(EMBEDDER, [tensor("words", TEXTS)])),
             "shape": error_of(lambda: client.infer(EMBEDDER, [tensor("text", TEXTS, shape=[1, 3])])),
