@@ -113,7 +113,7 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
     def tensors(self) -> dict[str, Any]:
         """Texts in, one vector for each out."""
         file = self._model_dir / "config.json"
-        size = json.loads(file.read_text()).get("hidden_size", -1) if file.is_file() else -1  # setup tells what is wrong
+        size = json.loads(file.read_text()).get("hidden_size", -1) if file.is_file() else -1
         return {
             "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
             "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, size]}],
