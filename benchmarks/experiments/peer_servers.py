@@ -41,7 +41,7 @@ class Model:
 
     def _parse(self, body: bytes) -> Any:
         from servers.apis.embedding import InputRequest
-        from servers.apis.image_classification import PictureRequest
+        from servers.apis.picture_request import PictureRequest
 
         document = json.loads(body)
         if self._kind == "embedding":

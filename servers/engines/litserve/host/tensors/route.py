@@ -13,7 +13,6 @@ from starlette.responses import Response
 from servers.apis.rejection import Rejection
 from servers.engines.litserve.host.direct_reply import DirectReply
 from servers.engines.litserve.host.encode import EncodeError, to_json
-from servers.engines.litserve.host.failure import RefusalError
 from servers.engines.litserve.host.tensors.answer import answer
 from servers.engines.litserve.host.tensors.declaration import Declaration
 from servers.engines.litserve.host.tensors.request import LENGTH_HEADER, InferenceRequest, parse
@@ -33,8 +32,6 @@ class TensorRoute:
     def work(self, ticket: Ticket, body: bytes) -> Work:
         """The work of this request. Raises RefusalError, and what decode_tensors raises."""
         headers: Mapping[str, str] = dict(ticket.request.headers)
-        if (encoding := headers.get("content-encoding", "identity")) != "identity":
-            raise RefusalError(415, f"Content-Encoding: expected a body as it is, got {encoding[:40]!r}")
         request = parse(body, headers.get(LENGTH_HEADER), self._declaration, self._name)
         value = request.tensors if self._decode is None else self._decode(request.tensors, request.parameters)
         work = Work(value, TensorReply(ticket, request, self._name, self._loop), ticket.request)
