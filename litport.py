@@ -6,19 +6,15 @@ part that does the work.
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from benchmarks.arguments import add_bench
 from configs.arguments import SETTINGS, TARGET, Parser, add_chat_options, add_examples, refuse_habits, seconds
-
-if TYPE_CHECKING:
-    from configs.settings import LitportSettings
+from servers.platform.commands import add_commands
+from servers.platform.connection import add_connection, connection, settings_without_models
 
 VERSION = "0.1.0"
 
@@ -76,13 +72,19 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
     )
-    _add_connection(status)
+    add_connection(status)
     status.set_defaults(run=_status)
+
+    ps = commands.add_parser("ps", help="which models are in memory, since when they are idle, and which goes next")
+    add_connection(ps)
+    ps.set_defaults(run=_ps)
+
+    add_commands(commands)
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.add_argument("model", metavar="MODEL")
     add_chat_options(chat)
-    _add_connection(chat)
+    add_connection(chat)
     chat.set_defaults(run=_chat)
 
     predict = commands.add_parser("predict", help="send a file or JSON to a model")
@@ -90,13 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "input", metavar="FILE|JSON|-", help="a file to upload, or JSON to send: a .json file, text, or - (input)"
     )
-    _add_connection(predict)
+    add_connection(predict)
     predict.set_defaults(run=_predict)
 
     playground = commands.add_parser("playground", help="a page in the browser to try the models on, and to watch them")
     playground.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     playground.add_argument("--port", type=int, default=7860, help="the port to listen on (default: 7860)")
-    _add_connection(playground)
+    add_connection(playground)
     playground.set_defaults(run=_playground)
 
     add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"), SETTINGS)
@@ -147,11 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="the platform's address (default: from server.host and server.port)")
-    parser.add_argument("--key", help="the API key (default: the environment's OPENAI_API_KEY)")
-
-
 def _serve(arguments: argparse.Namespace) -> int:
     from servers.platform import logs
     from servers.platform import serve as platform
@@ -176,14 +173,20 @@ def _status(arguments: argparse.Namespace) -> int:
     from clients import status, watch
 
     if arguments.watch:
-        return watch.run(*_connection(arguments), arguments.watch)
-    return status.show(*_connection(arguments), as_json=arguments.json)
+        return watch.run(*connection(arguments), arguments.watch)
+    return status.show(*connection(arguments), as_json=arguments.json)
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    from clients import ps
+
+    return ps.show(*connection(arguments))
 
 
 def _chat(arguments: argparse.Namespace) -> int:
     from clients import chat
 
-    url, key = _connection(arguments)
+    url, key = connection(arguments)
     options = chat.Options(arguments.system, arguments.max_tokens, arguments.temperature)
     return chat.run(url, key, arguments.model, options, arguments.prompt)
 
@@ -191,14 +194,14 @@ def _chat(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     from clients import predict
 
-    return predict.run(*_connection(arguments), arguments.model, arguments.input)
+    return predict.run(*connection(arguments), arguments.model, arguments.input)
 
 
 def _playground(arguments: argparse.Namespace) -> int:
     from clients.playground import server
     from configs.errors import UserError
 
-    url, key = _connection(arguments)
+    url, key = connection(arguments)
     try:
         return server.run(url, key, arguments.host, arguments.port)
     except ModuleNotFoundError as problem:
@@ -207,38 +210,10 @@ def _playground(arguments: argparse.Namespace) -> int:
         raise UserError("the playground needs Gradio: `make playground` installs it (the extra `playground`)") from None
 
 
-def _settings_without_models() -> "LitportSettings":
-    """The settings without the models that the environment configures for `serve`."""
-    from configs.loading import load
-
-    environ = {name: value for name, value in os.environ.items() if not name.upper().startswith("LITPORT_MODELS__")}
-    return load(environ=environ).settings
-
-
-def _connection(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    from configs.errors import UserError
-    from servers.gateway import address
-
-    server = _settings_without_models().server
-    url = arguments.url or address.url_of(server.host, server.port, server.tls_cert_file is not None)
-    url = url if "://" in url else f"http://{url}"
-    key = arguments.key or os.environ.get("OPENAI_API_KEY")
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise UserError(f"--url: expected an address such as http://127.0.0.1:8000, got {url!r}")
-    if key and not (key.isascii() and key.isprintable()):
-        raise UserError("--key, or OPENAI_API_KEY: expected ASCII without line ends")
-    return url.rstrip("/").removesuffix("/v1"), key
-
-
 def _models(arguments: argparse.Namespace) -> None:
     from servers.store import commands
 
-    cache_dir = _settings_without_models().server.cache_dir
+    cache_dir = settings_without_models().server.cache_dir
     if arguments.action == "list":
         commands.list_models(cache_dir)
         return
@@ -255,7 +230,7 @@ def _apis(_: argparse.Namespace) -> None:
 def _new_key(arguments: argparse.Namespace) -> None:
     from configs.new_key import make_key
 
-    file = Path(arguments.file or _settings_without_models().auth.keys_file or "keys.yaml")
+    file = Path(arguments.file or settings_without_models().auth.keys_file or "keys.yaml")
     print(make_key(file, arguments.name))
     print(f"added to {file}; serve with --auth.keys_file {file}, or kill -HUP a platform that does", file=sys.stderr)
 
@@ -291,7 +266,7 @@ def _completion(arguments: argparse.Namespace) -> None:
 def _doctor(_: argparse.Namespace) -> int:
     from servers.platform import doctor
 
-    return doctor.run(_settings_without_models(), VERSION)
+    return doctor.run(settings_without_models(), VERSION)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from clients.residence import Residence
+
 # A platform and a client understand each other while this number is the same. Adding a field does not change it;
 # removing or renaming one, or changing its type, does.
 VERSION = 1
 
 # Text and not an enumeration, so that a client can show a state that a later platform adds.
-STATES = ("pulling", "starting", "ready", "draining", "stopped", "failed")
+STATES = ("pulling", "starting", "ready", "draining", "unloaded", "stopped", "failed")
+# Requests to an unloaded model wait for its load.
+TAKES_REQUESTS = ("ready", "unloaded")
 State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(STATES)})]
 
 
@@ -136,7 +140,16 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     equality: Equality | None = None
     instances: list[InstanceStatus] = []
     cpu_cores: float | None = None
+    residence: Residence | None = None
     recent: Recent | None = None
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a command has loaded or unloaded: its state before the command and after it."""
+
+    model: str
+    before: State
+    state: State
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):

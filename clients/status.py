@@ -16,10 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from clients import rejection, unreachable
-from clients.documents import Hardware, ModelStatus, Percentiles, Recent, Status, read_status
+from clients.documents import TAKES_REQUESTS, Hardware, ModelStatus, Percentiles, Recent, Status, read_status
+from clients.figures import gib, span
 
-_COLOURS = {"ready": "green", "failed": "red", "pulling": "cyan", "starting": "yellow", "draining": "yellow"}
-_GIB = 1024**3
+COLOURS = {
+    "ready": "green",
+    "failed": "red",
+    "pulling": "cyan",
+    "starting": "yellow",
+    "draining": "yellow",
+    "unloaded": "dim",
+}
 
 
 def show(url: str, key: str | None, as_json: bool) -> int:
@@ -39,7 +46,7 @@ def show(url: str, key: str | None, as_json: bool) -> int:
         for model in status.models:
             for path in model.paths:
                 console.print(f"{status.address}{path}  {model.name}", soft_wrap=True)
-    return 0 if all(model.state == "ready" for model in status.models if model.required) else 1
+    return 0 if all(model.state in TAKES_REQUESTS for model in status.models if model.required) else 1
 
 
 def fetch(url: str, key: str | None) -> httpx.Response:
@@ -75,7 +82,7 @@ _COLUMNS = (
     _Column("model", lambda model: model.name, 9, "left"),
     _Column("kind", lambda model: model.kind, 1, "left"),
     _Column("state", lambda model: model.state, 9, "left"),
-    _Column("for", lambda model: _span(model.in_state_s), 2),
+    _Column("for", lambda model: span(model.in_state_s), 2),
     _Column("run", lambda model: str(model.running), 9),
     _Column("wait", lambda model: str(model.waiting), 9),
     _Column("req/s", _of_recent(lambda recent: _number(recent.requests_per_s)), 9),
@@ -84,7 +91,7 @@ _COLUMNS = (
     _Column("p95 s", _of_recent(lambda recent: _percentiles(recent.duration_s)[1]), 6),
     _Column("ttft s", _of_recent(lambda recent: _percentiles(recent.ttft_s)[0]), 8),
     _Column("cores", lambda model: _number(model.cpu_cores), 5),
-    _Column("GiB", lambda model: _gib(model.memory_bytes), 7),
+    _Column("GiB", lambda model: gib(model.memory_bytes), 7),
     _Column("restarts", lambda model: str(model.restarts), 3),
 )
 _FOLDED_NAME = 12
@@ -109,7 +116,7 @@ def _table(models: Sequence[ModelStatus], columns: Sequence[_Column], padding: i
         is_name = column.heading == "model"
         table.add_column(column.heading, justify=column.justify, no_wrap=not is_name, overflow="fold")
     for model in models:
-        colour = {"state": _COLOURS.get(model.state, "")}
+        colour = {"state": COLOURS.get(model.state, "")}
         table.add_row(*(Text(column.format(model), colour.get(column.heading, "")) for column in columns))
     return table
 
@@ -117,14 +124,14 @@ def _table(models: Sequence[ModelStatus], columns: Sequence[_Column], padding: i
 def _note(model: ModelStatus) -> Text | None:
     """A line on a model that is not ready, has restarted, or failed requests."""
     problems = []
-    if model.state != "ready":
-        problems.append(f"{model.state} for {_span(model.in_state_s)}")
+    if model.state not in TAKES_REQUESTS:
+        problems.append(f"{model.state} for {span(model.in_state_s)}")
     if model.restarts:
         problems.append(f"restarted {model.restarts} time{'s' * (model.restarts != 1)}")
     if model.recent and model.recent.failed:
         problems.append(f"{model.recent.failed} of the last {model.recent.requests} requests failed")
     text = ": ".join(filter(None, (", ".join(problems), model.detail)))
-    return Text.assemble((model.name, _COLOURS.get(model.state, "")), "  ", text) if text else None
+    return Text.assemble((model.name, COLOURS.get(model.state, "")), "  ", text) if text else None
 
 
 def _machine(hardware: Hardware) -> list[Text]:
@@ -168,17 +175,5 @@ def _unit(number: str, unit: str) -> str:
     return number if number == "-" else f"{number} {unit}"
 
 
-def _gib(size_bytes: int | None) -> str:
-    return "-" if size_bytes is None else f"{size_bytes / _GIB:.{1 if size_bytes > _GIB / 10 else 2}f}"
-
-
 def _memory(used_bytes: int | None, total_bytes: int | None) -> str:
-    return "-" if used_bytes is None else f"{_gib(used_bytes)} of {_gib(total_bytes)} GiB used"
-
-
-def _span(seconds: float) -> str:
-    """A duration in its largest unit that gives at least 2."""
-    for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size_s:
-            return f"{seconds / size_s:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "-" if used_bytes is None else f"{gib(used_bytes)} of {gib(total_bytes)} GiB used"

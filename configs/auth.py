@@ -32,6 +32,7 @@ _EXPECTED = {
     "requests_per_minute": _NUMBER,
     "tokens_per_minute": _NUMBER,
     "max_in_flight": _NUMBER,
+    "admin": "expected true or false",
 }
 
 
@@ -50,6 +51,8 @@ class Grant(Section):
     max_in_flight: Count | None = Field(
         None, description="Most requests at a time, running and waiting; null for no limit."
     )
+
+    admin: bool = Field(False, description="Whether it may load and unload models.")
 
     @field_validator("key")
     @classmethod

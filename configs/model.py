@@ -110,6 +110,25 @@ class ModelSettings(Section):
         "with the fewest.",
     )
     required: bool = Field(True, description="Whether /ready waits for this model.")
+    load: Literal["at_start", "on_demand"] = Field(
+        "at_start", description="When the model is loaded: with the platform, or by the first request to it."
+    )
+    idle_unload_s: Seconds | None = Field(
+        None, description="How long the model may be idle before it is unloaded, in seconds; null for ever."
+    )
+    min_resident_s: float = Field(
+        30, ge=0, description="How long the model stays after each load before it is unloaded by itself, in seconds."
+    )
+    pin: bool = Field(
+        False,
+        description="Whether the model is never unloaded to make room; one that is loaded at the start, and has no "
+        "idle_unload_s, never is.",
+    )
+    on_demand_wait: bool = Field(
+        True,
+        description="Whether requests wait while the model is loaded for them, as they wait for their turn; else they "
+        "are refused with 503 and a Retry-After of what its last start took.",
+    )
     start_timeout_s: Seconds = Field(900, description="How long a start may take, the pull not counted, in seconds.")
     max_restarts: int = Field(5, ge=0, description="Restarts after a crash before the model counts as failed.")
     request_timeout_s: Seconds | None = Field(

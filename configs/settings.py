@@ -63,6 +63,12 @@ class Server(Section):
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "litport",
         description="Folder for pulled models and logs; by default $XDG_CACHE_HOME/litport or ~/.cache/litport.",
     )
+    memory_budget_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Most memory of all models together while models are loaded on demand, in bytes; null for what the "
+        "machine has available.",
+    )
     drain_timeout_s: float = Field(
         30, ge=0, description="How long requests in flight may take to finish when Litport stops, in seconds."
     )

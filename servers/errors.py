@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+# The OpenAI SDK waits that long at most; where it is told to wait longer, it does not try again.
+MAX_RETRY_AFTER_S = 120
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 

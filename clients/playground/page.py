@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from clients.documents import ModelStatus, Status
+from clients.documents import TAKES_REQUESTS, ModelStatus, Status
 from clients.playground import live, parts
 from clients.playground.chat_tab import ChatTab
 from clients.playground.platform import Platform, Problem
@@ -83,7 +83,7 @@ class Page:
         return [self._state_line(status), gr.skip(), *absences, *updates]
 
     def _state_line(self, status: Status) -> str:
-        ready = sum(model.state == "ready" for model in status.models)
+        ready = sum(model.state in TAKES_REQUESTS for model in status.models)
         return parts.line(f"{ready} of {len(status.models)} models ready at {self._platform.url}")
 
     async def _sample(self, visit: Visit, key: str | None) -> list[str]:

@@ -8,6 +8,7 @@ STATES = {
     "starting": BUSY,
     "ready": GOOD,
     "draining": WARNING,
+    "unloaded": QUIET,
     "stopped": QUIET,
     "failed": BAD,
 }
@@ -77,7 +78,7 @@ OVERVIEW: Json = dashboard(
         ),
         states(
             "States",
-            "The state of each model. Only ready takes traffic.",
+            "The state of each model. Only ready takes traffic; requests to an unloaded one wait for its load.",
             (_state_numbers(), MODEL),
             names=dict(enumerate(STATES.items(), start=1)),
         ),
@@ -225,6 +226,13 @@ OVERVIEW: Json = dashboard(
             "How often each model became ready within the time shown.",
             "short",
             (increase("litport_model_transitions_total", "model", state="ready"), MODEL),
+            width=12,
+        ),
+        chart(
+            "Unloads",
+            "Models that were unloaded within the time shown: idle, to make room for another, or by a command.",
+            "short",
+            (increase("litport_model_unloads_total", "model, reason"), f"{MODEL} {{{{reason}}}}"),
             width=12,
         ),
     ),

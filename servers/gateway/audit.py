@@ -1,7 +1,8 @@
-"""The audit log: one JSON line a request, as evidence of who used what.
+"""The audit log: one JSON line a request, as evidence of who used what, and one a change.
 
-Time, request id, key name, client address, model, path, status, tokens and seconds; unknown is null. It never holds a
-prompt, an answer or a key. When the disk is full, lines are lost and the log says so once; requests go on.
+Time, request id, key name, client address, model, path, status, tokens and seconds; unknown is null. A command that
+changes a model has a line, too, without a request id. The log never holds a prompt, an answer or a key. When the disk
+is full, lines are lost and the log says so once; requests go on.
 """
 
 import json

@@ -3,13 +3,21 @@
 It reads models and never changes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servers.engines.base import Card
 from servers.errors import ApiError, UnservedError
 from servers.models.instance import Instance, State
 from servers.models.model import Model
+
+
+class UnknownOfferError(ApiError):
+    """What the model offers is not known, since it was never loaded; the request can be judged after its load."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(503, f"model '{model.name}' is not loaded", code="model_not_ready", param="model")
+        self.model = model
 
 
 class Directory:
@@ -34,8 +42,9 @@ class Directory:
     def serving(self, path: str, name: str | None) -> Model:
         """The model of this name, which must offer `path`; without a name, the only model that offers it.
 
-        It is ready, or one that it falls back on is. Raises ApiError: 404 for a model that does not exist, 400 for one
-        that is not named or does not offer the path, 503 for one that is not ready.
+        It is ready, or is loaded on demand, or one that it falls back on is ready. Raises ApiError: 404 for a model
+        that does not exist, 400 for one that is not named or does not offer the path, 503 for one that is not ready,
+        UnknownOfferError for one that was never loaded.
         """
         model = self._only_one(path) if name is None else self.find(name)
         if model.state is not State.READY and self.fallback(model, path) is not None:
@@ -49,6 +58,7 @@ class Directory:
         models = [model for model in self.models.values() if model.card and model.card.predict_path]
         if len(models) == 1:
             return models[0]
+        self._check_known(models)
         paths = ", ".join(f"/predict/{model.name}" for model in models) or "none is up"
         raise ApiError(400, f"name a model in the path: {paths}", code="missing_model", param="model")
 
@@ -73,18 +83,32 @@ class Directory:
     def _only_one(self, path: str) -> Model:
         models = [model for model in self.models.values() if model.card and path in model.card.routes]
         if len(models) != 1:
+            self._check_known(models)
             names = ", ".join(model.name for model in models or self.models.values())
             raise ApiError(400, f"name a model: {names}", code="missing_model", param="model")
         return models[0]
 
+    def _check_known(self, models: Sequence[Model]) -> None:
+        """Raises UnknownOfferError where no model is known to fit, and one alone is unknown."""
+        unknown = [model for model in self.models.values() if not model.card and not model.residence.is_open]
+        if not models and len(unknown) == 1:
+            raise UnknownOfferError(unknown[0])
+
 
 def ready_card(model: Model) -> Card:
-    """The card of a model that takes requests. Raises UnservedError 503 when none of its instances does."""
+    """The card of a model that takes requests, be it after a load.
+
+    Raises UnservedError 503 when none of its instances does, UnknownOfferError for a model that was never loaded.
+    """
     instance = model.choose()
-    if instance.state is not State.READY:
+    if instance.state is State.READY:
+        assert instance.card is not None
+        return instance.card
+    if model.residence.is_open:
         raise _not_ready(model, instance)
-    assert instance.card is not None
-    return instance.card
+    if model.card is None:
+        raise UnknownOfferError(model)
+    return model.card
 
 
 def paths_of(model: Model) -> list[str]:

@@ -11,6 +11,7 @@ from clients.documents import Readiness, Status
 from configs.settings import Limits
 from servers.engines.connection import TokenCount
 from servers.gateway.body.content import NO_CONTENT, Content
+from servers.gateway.changes import Changes
 from servers.gateway.cycle import Cycle
 from servers.gateway.directory import Directory
 from servers.gateway.keys import Key
@@ -29,6 +30,11 @@ class Gateway(Protocol):
     @property
     def directory(self) -> Directory:
         """The models by their names."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """What loads and unloads models at a command."""
         ...
 
     @property

@@ -8,6 +8,7 @@ module of its own. Requests and answers pass through unchanged.
 import asyncio
 import logging
 import time
+from contextlib import AbstractAsyncContextManager
 
 from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
@@ -15,8 +16,9 @@ from servers.engines.model_field import name_model
 from servers.errors import ApiError, UnservedError
 from servers.gateway import cycle
 from servers.gateway.body.content import BodyKind, Content, read_content
+from servers.gateway.changes import Changes
 from servers.gateway.deadline import Deadline
-from servers.gateway.directory import Directory, ready_card
+from servers.gateway.directory import Directory, UnknownOfferError, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.forward import forward
 from servers.gateway.keys import Keyring
@@ -28,6 +30,7 @@ from servers.gateway.routes import registry
 from servers.gateway.routes.table import Match, RouteTable
 from servers.gateway.status import About, status
 from servers.gateway.usage import read_usage
+from servers.models.loader import Loader
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
 from servers.processes.pause import PauseClock
@@ -43,6 +46,7 @@ class FrontDoor:
     def __init__(
         self,
         supervisor: Supervisor,
+        loader: Loader,
         settings: LitportSettings,
         keyring: Keyring,
         about: About,
@@ -51,10 +55,12 @@ class FrontDoor:
         routes = registry.routes()
         self.directory = Directory(supervisor.models)
         self._supervisor = supervisor
+        self._loader = loader
         self._limits = settings.limits
         self._keyring = keyring
         self._table = RouteTable(routes, self.directory.offers)
         self._ledger = Ledger(settings.telemetry.audit_file)
+        self.changes = Changes(self.directory, loader, self._ledger.change)
         self._document = Document(about.version, routes)
         self._about = about
         self._sampler = sampler
@@ -101,7 +107,11 @@ class FrontDoor:
             raise ApiError(405, message, code="method_not_allowed", headers={"allow": match.allow})
         if match.route.body is not BodyKind.UNREAD:
             await self._read_body(exchange, match.route.body)
-        await match.route.handler(exchange)
+        try:
+            await match.route.handler(exchange)
+        except UnknownOfferError as unknown:
+            await self._load(exchange, unknown.model)
+            await match.route.handler(exchange)
 
     async def _read_body(self, exchange: Exchange, kind: BodyKind) -> None:
         request, limits = exchange.request, exchange.limits
@@ -139,7 +149,7 @@ class FrontDoor:
         candidate: Model | None = model
         while candidate is not None:
             try:
-                await self._run(exchange, candidate, path or ready_card(candidate).predict_path or "")
+                await self._run(exchange, candidate, path)
                 return
             except UnservedError as error:
                 refusal = refusal or error
@@ -166,10 +176,25 @@ class FrontDoor:
             _review(exchange, following, path)
         return following
 
-    async def _run(self, exchange: Exchange, model: Model, path: str) -> None:
+    async def _load(self, exchange: Exchange, model: Model) -> None:
+        """Wait in the model's row until it is loaded for the first time; the request has no turn yet."""
+        assert exchange.key is not None, "a route that reaches a model needs a key"
+        exchange.model = model
+        exchange.key.check_model(model.name)
+        self._loader.demand(model)
+        turn = model.admission.turn(exchange.key.name, exchange.content.tokens)
+        try:
+            await self._deadline(exchange, model).limit_answer(exchange.cycle, _await_turn(turn))
+        finally:
+            self._request_ended.set()
+
+    async def _run(self, exchange: Exchange, model: Model, path: str | None) -> None:
         """Wait for a turn, then send the request to the model's process and its answer to the client."""
         assert exchange.key is not None
-        ready_card(model)
+        if not model.residence.is_open:
+            self._loader.demand(model)
+        card = ready_card(model)
+        path = path or card.predict_path or ""
         self._ledger.queue(exchange)
         async with model.admission.turn(exchange.key.name, exchange.content.tokens):
             self._ledger.admit(exchange)
@@ -212,6 +237,7 @@ class FrontDoor:
             in_flight=self.in_flight,
             samples=self._sampler.fresh if self._sampler else (),
             nvml_error=self._sampler.nvml_error if self._sampler else None,
+            next_out=self._loader.room.next_out(),
         )
 
     def openapi(self) -> bytes:
@@ -233,6 +259,11 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self._ledger.close()
+
+
+async def _await_turn(turn: AbstractAsyncContextManager[None]) -> None:
+    async with turn:
+        pass
 
 
 def _review(exchange: Exchange, model: Model, path: str | None) -> None:

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from clients.documents import ModelStatus, Status
+from clients.documents import TAKES_REQUESTS, ModelStatus, Status
 from servers.gateway.openapi.docs_page import File
 
 
@@ -17,7 +17,7 @@ def page(status: Status, needs_key: bool) -> File:
 def _models(models: Sequence[ModelStatus]) -> str:
     if not models:
         return "<p>No model is served.</p>"
-    ready = sum(model.state == "ready" for model in models)
+    ready = sum(model.state in TAKES_REQUESTS for model in models)
     rows = "".join(map(_row, models))
     head = "<thead><tr><th>model</th><th>state</th><th>paths</th></tr></thead>"
     return f"<p>{ready} of {len(models)} models ready.</p><table>{head}<tbody>{rows}</tbody></table>"

@@ -55,6 +55,8 @@ class _Account:
 class Key:
     """One caller: its name, the models it may call (None: all), its limits (None: no limit) and what it has spent.
 
+    `admin` is whether it may change the platform.
+
     A minute's worth of requests or tokens can be spent at once, and comes back evenly. For one event loop.
     """
 
@@ -63,6 +65,7 @@ class Key:
     max_in_flight: int | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    admin: bool = False
     clock: Clock = field(default=time.monotonic, repr=False)
     account: _Account = field(default_factory=_Account, repr=False)
 
@@ -76,6 +79,12 @@ class Key:
         if self.models is not None and model not in self.models:
             message = f"key '{self.name}' may not call model '{model}'; it may call {', '.join(sorted(self.models))}"
             raise ApiError(403, message, code="model_not_allowed", param="model")
+
+    def check_admin(self) -> None:
+        """Raises ApiError 403 for a key that may not change the platform."""
+        if not self.admin:
+            message = f"key '{self.name}' may not change the platform; the keys file grants it by admin: true"
+            raise ApiError(403, message, code="not_admin")
 
     def enter(self, tokens: int) -> None:
         """Let in a request of an estimated number of tokens, and take them; a rejected request takes nothing.
@@ -145,7 +154,7 @@ class Keyring:
             else:
                 models = None if grant.models is None else frozenset(grant.models)
                 limits = grant.max_in_flight, grant.requests_per_minute, grant.tokens_per_minute
-                self._add(grant.digest, Key(name, models, *limits, clock=clock), origin)
+                self._add(grant.digest, Key(name, models, *limits, grant.admin, clock=clock), origin)
         if problems:
             raise SettingsError(tuple(problem.replace("\n", "\\n") for problem in problems))
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from servers.errors import ApiError
 from servers.gateway.audit import Audit
@@ -81,6 +81,10 @@ class Ledger:
             if exchange.span is not None:
                 exchange.span.receive(exchange.response.status)
             times.upstream_s.observe(time.monotonic() - begin_s)
+
+    def change(self, **fields: Any) -> None:
+        """A command has changed a model."""
+        self._audit.write(**fields)
 
     def end(self, exchange: Exchange, error_status: int | None) -> None:
         """The exchange is over; `error_status` is that of the front door's own error, which may not have been sent."""

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clients import documents
+from clients.residence import Residence
 from servers.gateway.directory import paths_of
-from servers.models.instance import Instance
+from servers.models.instance import Instance, State
 from servers.models.model import Model
+from servers.models.residence import UNLOAD_REASONS
 from servers.processes.group import ProcessGroup
 from servers.telemetry import Sample
 from servers.telemetry.memory import memory
@@ -33,9 +35,18 @@ class About:
 
 
 def status(
-    about: About, models: Iterable[Model], *, in_flight: int, samples: Sequence[Sample], nvml_error: str | None
+    about: About,
+    models: Iterable[Model],
+    *,
+    in_flight: int,
+    samples: Sequence[Sample],
+    nvml_error: str | None,
+    next_out: Model | None = None,
 ) -> documents.Status:
-    """`GET /status`. `hardware` and `cpu_cores` come from the last of the `samples`."""
+    """`GET /status`. `hardware` and `cpu_cores` come from the last of the `samples`.
+
+    `next_out` is the model that would be unloaded next.
+    """
     cores = cpu_cores(samples)
     return documents.Status(
         version=about.version,
@@ -44,7 +55,7 @@ def status(
         uptime_s=round(time.time() - about.started_at, 1),
         in_flight=in_flight,
         hardware=hardware(samples, nvml_error),
-        models=[_model_status(model, cores.get(model.name)) for model in models],
+        models=[_model_status(model, cores.get(model.name), model is next_out) for model in models],
     )
 
 
@@ -82,7 +93,7 @@ def cpu_cores(samples: Sequence[Sample]) -> dict[str, float]:
     return cores
 
 
-def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
+def _model_status(model: Model, cores: float | None, is_next_out: bool) -> documents.ModelStatus:
     instance = model.choose()
     groups = [ProcessGroup(item.group_id) for item in model.instances if item.group_id]
     members = [member for group in groups for member in group.members()]
@@ -109,6 +120,7 @@ def _model_status(model: Model, cores: float | None) -> documents.ModelStatus:
         serving=None if instance.card is None else instance.card.serving,
         equality=_equality(instance),
         cpu_cores=cores,
+        residence=_residence(model, is_next_out),
         recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
     )
 
@@ -124,6 +136,21 @@ def _instance_status(instance: Instance) -> documents.InstanceStatus:
         socket=str(instance.socket) if instance.address is None else None,
         log_file=str(instance.log_file) if instance.address is None else None,
         group_id=instance.group_id,
+    )
+
+
+def _residence(model: Model, is_next_out: bool) -> Residence:
+    residence, start_s = model.residence, model.choose().start_s
+    is_idle = model.state is State.READY and model.is_idle
+    return Residence(
+        load=model.settings.load,
+        idle_s=round(time.monotonic() - model.idle_since_s, 1) if is_idle else None,
+        load_s=None if start_s is None else round(start_s, 2),
+        loads=residence.loads["ok"],
+        failed_loads=residence.loads["failed"],
+        unloads={reason: residence.unloads[reason] for reason in UNLOAD_REASONS},
+        measured_bytes=residence.measured_bytes,
+        next_out=is_next_out,
     )
 
 

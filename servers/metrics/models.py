@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 from servers.metrics.families import family
 from servers.models.instance import State
 from servers.models.model import Model
+from servers.models.residence import UNLOAD_REASONS
 
 
 class ModelCollector(Collector):
@@ -50,6 +51,24 @@ class ModelCollector(Collector):
             "model_restarts",
             "Restarts after a failure",
             [(label, model.restarts) for label, model in models],
+        )
+        yield family(
+            "gauge",
+            "model_awaits_load",
+            "1 while requests to the model wait for its load",
+            [(label, float(not model.residence.is_open)) for label, model in models],
+        )
+        yield family(
+            "counter",
+            "model_loads",
+            "Loads on demand, by how they ended",
+            [({**label, "result": end}, m.residence.loads[end]) for label, m in models for end in ("ok", "failed")],
+        )
+        yield family(
+            "counter",
+            "model_unloads",
+            "Unloads, by what they were for",
+            [({**label, "reason": why}, m.residence.unloads[why]) for label, m in models for why in UNLOAD_REASONS],
         )
         yield family(
             "gauge",

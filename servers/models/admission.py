@@ -13,11 +13,10 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from servers.errors import UnservedError
+from servers.errors import MAX_RETRY_AFTER_S, ApiError, UnservedError
 
 # Weight of the newest request in the moving mean of the service time.
 _NEWEST_WEIGHT = 0.1
-_MAX_RETRY_AFTER_S = 120
 
 
 class Limits(Protocol):
@@ -27,7 +26,7 @@ class Limits(Protocol):
 
     @property
     def max_running(self) -> int:
-        """Most requests that run at a time."""
+        """Most requests that run at a time; 0 while the model is not loaded."""
         ...
 
     @property
@@ -42,7 +41,7 @@ class Limits(Protocol):
 
 
 class Admission:
-    """The queue in front of one model. `clock` is in seconds."""
+    """The queue in front of one model. `clock` is in seconds, and `used_at_s` is when a request last ended by it."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
@@ -51,6 +50,7 @@ class Admission:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the caller whose turn was longest ago comes first
         self._tokens = 0
         self._service_s: float | None = None
+        self.used_at_s = -math.inf
 
     @property
     def running(self) -> int:
@@ -80,10 +80,30 @@ class Admission:
             try:
                 yield
             finally:
-                self._note(self._clock() - begin_s)
+                self.used_at_s = self._clock()
+                self._note(self.used_at_s - begin_s)
                 self._give_back(caller)
         finally:
             self._tokens -= tokens
+
+    def admit(self) -> None:
+        """Give free places to those that wait; called when there are more places than before."""
+        while self._waiting and self.running < self._limits.max_running:
+            following = min(self._waiting, key=lambda name: self._running[name])
+            place = self._waiting[following][0]
+            self._forget(following, place)
+            if following in self._waiting:  # to the back of the row
+                self._waiting[following] = self._waiting.pop(following)
+            if not place.done():
+                self._running[following] += 1
+                place.set_result(None)
+
+    def refuse(self, reason: Callable[[], ApiError]) -> None:
+        """Turn away all that wait, each with an error of its own."""
+        for caller in list(self._waiting):
+            for place in self._waiting.pop(caller):
+                if not place.done():
+                    place.set_exception(reason())
 
     async def _wait(self, caller: str) -> None:
         if self.waiting >= self._limits.max_waiting:
@@ -113,15 +133,7 @@ class Admission:
         self._running[caller] -= 1
         if not self._running[caller]:
             del self._running[caller]
-        while self._waiting and self.running < self._limits.max_running:
-            following = min(self._waiting, key=lambda name: self._running[name])
-            place = self._waiting[following][0]
-            self._forget(following, place)
-            if following in self._waiting:  # to the back of the row
-                self._waiting[following] = self._waiting.pop(following)
-            if not place.done():
-                self._running[following] += 1
-                place.set_result(None)
+        self.admit()
 
     def _forget(self, caller: str, place: "asyncio.Future[None]") -> None:
         places = self._waiting.get(caller)
@@ -156,5 +168,5 @@ class Admission:
 
     def _retry_after(self) -> dict[str, str]:
         """When the requests that wait now will have begun, at the pace of the last ones."""
-        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / self._limits.max_running
-        return {"retry-after": str(min(_MAX_RETRY_AFTER_S, max(1, math.ceil(advice_s))))}
+        advice_s = (self._service_s or 1.0) * (self.waiting + 1) / max(1, self._limits.max_running)
+        return {"retry-after": str(min(MAX_RETRY_AFTER_S, max(1, math.ceil(advice_s))))}

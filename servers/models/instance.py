@@ -12,6 +12,7 @@ from pathlib import Path
 
 from servers.engines.base import Card, Engine
 from servers.engines.connection import Connection
+from servers.errors import MAX_RETRY_AFTER_S
 
 # The estimate of a start that was never measured.
 _UNMEASURED_START_S = 10
@@ -21,17 +22,18 @@ _AVOIDED_S = 2.0
 
 
 class State(StrEnum):
-    """Where an instance is in its life. Only `READY` gets requests."""
+    """Where an instance is in its life. Only `READY` gets requests; those to an `UNLOADED` one wait for its load."""
 
     PULLING = "pulling"
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    UNLOADED = "unloaded"
     STOPPED = "stopped"
     FAILED = "failed"
 
 
-@dataclass
+@dataclass(eq=False)
 class Instance:
     """One process tree that serves a model on the Unix socket `socket` and logs into `log_file`.
 
@@ -78,11 +80,11 @@ class Instance:
 
     @property
     def ready_in_s(self) -> int:
-        """Estimated seconds until it is ready, from the duration of its last start."""
+        """Estimated seconds until it is ready, from the duration of its last start; at most MAX_RETRY_AFTER_S."""
         if self.start_s is None:
             return _UNMEASURED_START_S
-        elapsed_s = 0.0 if self.state is State.READY else time.time() - self.since
-        return max(1, math.ceil(self.start_s + _BEFORE_START_S - elapsed_s))
+        elapsed_s = 0.0 if self.state in (State.READY, State.UNLOADED) else time.time() - self.since
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(self.start_s + _BEFORE_START_S - elapsed_s)))
 
     def move(self, state: State, detail: str = "") -> None:
         """Enter a state, or a new step within it."""

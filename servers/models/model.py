@@ -9,9 +9,18 @@ from servers.models.admission import Admission
 from servers.models.instance import Instance, State
 from servers.models.quarantine import Quarantine
 from servers.models.recent import Recent
+from servers.models.residence import Residence
 
 # The order in which instances are chosen.
-_PREFERENCE = (State.READY, State.DRAINING, State.STARTING, State.PULLING, State.STOPPED, State.FAILED)
+_PREFERENCE = (
+    State.READY,
+    State.DRAINING,
+    State.STARTING,
+    State.PULLING,
+    State.UNLOADED,
+    State.STOPPED,
+    State.FAILED,
+)
 
 
 class Model:
@@ -25,6 +34,7 @@ class Model:
         self.settings = settings
         self.engine = engine
         self.instances = tuple(instances)
+        self.residence = Residence(on_demand=settings.load == "on_demand")
         self.admission = Admission(self)
         self.quarantine = Quarantine(name)
         self.recent = Recent()
@@ -46,10 +56,25 @@ class Model:
 
     @property
     def card(self) -> Card | None:
-        """What the model offers; None while no instance is up. It does not change with the load."""
+        """What the model offers, or offered when it was last loaded on demand; None while no instance is up."""
         if len(self.instances) == 1:
-            return self.instances[0].card
-        return min(self.instances, key=lambda instance: _PREFERENCE.index(instance.state)).card
+            return self.instances[0].card or self.residence.card
+        return min(self.instances, key=lambda instance: _PREFERENCE.index(instance.state)).card or self.residence.card
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether requests are answered, be it after a load."""
+        return self.state is State.READY or not self.residence.is_open
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request runs or waits."""
+        return not self.admission.running and not self.admission.waiting
+
+    @property
+    def idle_since_s(self) -> float:
+        """When its last request ended, or it was loaded (`time.monotonic()`)."""
+        return max(self.admission.used_at_s, self.residence.loaded_at_s)
 
     @property
     def restarts(self) -> int:
@@ -75,7 +100,9 @@ class Model:
 
     @property
     def max_running(self) -> int:
-        """How many requests may run: what the settings say, else what the instances can work on."""
+        """How many requests may run: what the settings say, else what the instances can work on; 0 while unloaded."""
+        if not self.residence.is_open:
+            return 0
         capacity = sum(instance.card.max_running for instance in self.instances if instance.card)
         return self.settings.max_running or capacity or 1
 

@@ -30,6 +30,10 @@ class StartError(Exception):
     """An instance did not become ready; the message is the cause in one line."""
 
 
+class NotWantedError(StartError):
+    """An instance was not started, since nobody waits for it any more."""
+
+
 async def locate(model: Model, instance: Instance, cache_dir: Path, reaper: Reaper, report: Report) -> Path | None:
     """The folder of the model's files, pulled if necessary; None for a model without files. Raises StartError.
 

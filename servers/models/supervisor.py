@@ -2,22 +2,24 @@
 
 One task an instance walks it through pulling, starting and ready, and again when its process breaks. Instances start in
 parallel as far as cores and memory allow. An instance that never became ready is not restarted, since the same settings
-would fail in the same way; one that was ready is, with backoff.
+would fail in the same way; one that was ready is, with backoff. Which models are loaded when is the loader's to say
+(`loader.py`).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from servers.engines import environment
+from servers.engines.base import Needs
 from servers.models.canary import until_stuck
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
-from servers.models.start import StartError, locate, start
+from servers.models.start import NotWantedError, StartError, locate, start
 from servers.models.start_gate import StartGate
 from servers.processes.group import ProcessGroup
 from servers.processes.pause import pausable_timeout
@@ -37,6 +39,7 @@ class Supervisor:
     """All models of one platform, pulled into the store under `cache_dir`.
 
     `on_change` is called after every step of an instance; `fatal` is set when a required model has failed for good.
+    `make_room` is awaited before the processes of a model start; it raises StartError where there is no room for them.
     """
 
     def __init__(
@@ -47,31 +50,62 @@ class Supervisor:
         self._reaper = reaper
         self._on_change = on_change
         self._gate = StartGate()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Instance, asyncio.Task[None]] = {}
+        self._outcomes: dict[str, asyncio.Future[None]] = {}
+        self.make_room: Callable[[Model, Needs], Awaitable[None]] = _leave_alone
         self.fatal = asyncio.Event()
 
     @property
     def ready(self) -> bool:
         """Whether every required model takes requests."""
-        return all(model.state is State.READY for model in self.models.values() if model.settings.required)
+        return all(model.takes_requests for model in self.models.values() if model.settings.required)
 
     @property
     def settled(self) -> bool:
-        """Whether every instance is ready or has failed; one elsewhere that the platform can do without may be away."""
+        """Whether every instance is ready or at rest; one elsewhere that the platform can do without may be away."""
+        at_rest = (State.READY, State.UNLOADED, State.FAILED)
         return all(
-            instance.state in (State.READY, State.FAILED)
+            instance.state in at_rest
             or (instance.address is not None and instance.failures > 0 and not model.settings.required)
             for model, instance in self._instances()
         )
 
     def start(self) -> None:
-        """Begin to start all instances; returns at once."""
-        self._tasks = [asyncio.create_task(self._supervise(model, instance)) for model, instance in self._instances()]
+        """Begin to start the instances of all models that are not loaded on demand; returns at once."""
+        for model in self.models.values():
+            if model.residence.on_demand:
+                for instance in model.instances:
+                    self._move(model, instance, State.UNLOADED)
+            else:
+                self._begin(model)
 
-    def drain(self) -> None:
-        """Let no model take new requests; those in flight go on."""
+    async def bring_up(self, model: Model) -> None:
+        """Start the instances of a model that do not run, and return when one is ready. Raises StartError.
+
+        It is for one caller at a time. Cancelling it does not stop the start.
+        """
+        self._outcomes[model.name] = outcome = asyncio.get_running_loop().create_future()
+        self._begin(model)
+        try:
+            await outcome
+        finally:
+            del self._outcomes[model.name]
+
+    async def end(self, model: Model, state: State) -> None:
+        """End the processes of a model, and wait until they are gone; its instances are in this state then."""
+        tasks = [task for instance in model.instances if (task := self._tasks.get(instance))]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for instance in model.instances:
+            self._tasks.pop(instance, None)  # a task that was cancelled before its first step has not done it
+        for instance in model.instances:
+            self._move(model, instance, state)
+
+    def drain(self, only: Model | None = None) -> None:
+        """Let no model, or not this one, take new requests; those in flight go on."""
         for model, instance in self._instances():
-            if instance.state is State.READY:
+            if instance.state is State.READY and only in (None, model):
                 self._move(model, instance, State.DRAINING)
 
     def kill(self) -> None:
@@ -82,9 +116,10 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the processes of all models, and wait until they are gone."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for model, instance in self._instances():
             if instance.state is not State.FAILED:
                 self._move(model, instance, State.STOPPED)
@@ -92,36 +127,45 @@ class Supervisor:
     def _instances(self) -> Iterator[tuple[Model, Instance]]:
         return ((model, instance) for model in self.models.values() for instance in model.instances)
 
+    def _begin(self, model: Model) -> None:
+        for instance in model.instances:
+            if instance not in self._tasks:
+                self._tasks[instance] = asyncio.create_task(self._supervise(model, instance))
+
     async def _supervise(self, model: Model, instance: Instance) -> None:
         try:
             await self._keep_up(model, instance)
         except Exception:  # a fault of ours must not leave the instance `starting` for ever
             _log.exception("%s: the supervisor failed", model.name, extra={"model": model.name})
-            self._give_up(model, instance, "the supervisor failed; its log says how")
+            self._give_up(model, instance, StartError("the supervisor failed; its log says how"))
+        finally:
+            self._tasks.pop(instance, None)
 
     async def _keep_up(self, model: Model, instance: Instance) -> None:
         """Start the instance, and start it again when it breaks, until cancelled or given up."""
         begin_s = time.monotonic()
+        instance.failures = 0
+        has_been_ready = False
         while True:
             ready_at_s: float | None = None
             process = ModelProcess(model.name, self._reaper, instance.log_file)
             try:
                 await self._bring_up(model, instance, process)
                 ready_at_s = time.monotonic()
-                instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
-                self._move(model, instance, State.READY, instance.card.note if instance.card else "")
+                has_been_ready = True
+                self._welcome(model, instance)
                 await _until_broken(model, instance, process)
                 instance.deaths += instance.address is None
-                reason = process.cause()
-                self._move(model, instance, State.STARTING, f"clearing up: {reason}")
-            except StartError as problem:
-                reason = str(problem)
+                problem = StartError(process.cause())
+                self._move(model, instance, State.STARTING, f"clearing up: {problem}")
+            except StartError as error:
+                problem = error
             finally:
                 await _complete(_clear(instance, process))
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
                 instance.failures = 0
             instance.failures += 1
-            if outcome := _outcome(model, instance, reason, ready_at_s is not None, time.monotonic() - begin_s):
+            if outcome := _outcome(model, instance, problem, has_been_ready, time.monotonic() - begin_s):
                 self._give_up(model, instance, outcome)
                 return
             if instance.address is None or ready_at_s is not None:
@@ -129,7 +173,7 @@ class Supervisor:
             limit_s = _MAX_BACKOFF_S if instance.address is None else _MAX_BACKOFF_ELSEWHERE_S
             backoff_s = min(_FIRST_BACKOFF_S * 2 ** min(instance.failures - 1, 10), limit_s)
             verb = "restarts" if instance.address is None else "is asked again"
-            self._move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {reason}")
+            self._move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {problem}")
             await asyncio.sleep(backoff_s)
 
     async def _bring_up(self, model: Model, instance: Instance, process: ModelProcess) -> None:
@@ -141,6 +185,7 @@ class Supervisor:
         instance.phases_s = {}
         model_dir = await locate(model, instance, self._cache_dir, self._reaper, report)
         needs = model.engine_of(instance).needs(model_dir)
+        await self.make_room(model, needs)
         waiting = "waiting until another model is up"
         async with self._gate.room_for(str(instance.socket), needs, on_wait=lambda: report(State.STARTING, waiting)):
             limit_s = model.settings.start_timeout_s
@@ -150,30 +195,58 @@ class Supervisor:
             except TimeoutError:
                 raise StartError(f"not ready within {limit_s:g} s (start_timeout_s); {process.cause()}") from None
 
-    def _give_up(self, model: Model, instance: Instance, reason: str) -> None:
-        self._move(model, instance, State.FAILED, reason)
-        if model.settings.required and model.state is State.FAILED:  # and with it all instances
-            self.fatal.set()
+    def _welcome(self, model: Model, instance: Instance) -> None:
+        """The instance is ready."""
+        instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
+        model.residence.loaded_at_s = time.monotonic()
+        self._move(model, instance, State.READY, instance.card.note if instance.card else "")
+        outcome = self._outcomes.get(model.name)
+        if outcome is not None and not outcome.done():
+            outcome.set_result(None)
+
+    def _give_up(self, model: Model, instance: Instance, problem: StartError) -> None:
+        """The instance has failed for good, or, if it is loaded on demand, until the next request."""
+        is_last = not any(other in self._tasks for other in model.instances if other is not instance)
+        if model.residence.on_demand and is_last:
+            if not isinstance(problem, NotWantedError):
+                model.residence.fail(str(problem))
+            for member in model.instances:
+                self._move(model, member, State.UNLOADED, model.residence.failure)
+        else:
+            self._move(model, instance, State.FAILED, str(problem))
+            if model.settings.required and not model.residence.on_demand and model.state is State.FAILED:
+                self.fatal.set()
+        outcome = self._outcomes.get(model.name)
+        if outcome is not None and not outcome.done() and is_last:
+            outcome.set_exception(problem)
 
     def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
         instance.move(state, detail)
         self._on_change(model)
 
 
-def _outcome(model: Model, instance: Instance, reason: str, was_ready: bool, elapsed_s: float) -> str | None:
+async def _leave_alone(_: Model, __: Needs) -> None:
+    """Make no room."""
+
+
+def _outcome(
+    model: Model, instance: Instance, problem: StartError, has_been_ready: bool, elapsed_s: float
+) -> StartError | None:
     """Why the instance is not started again; None where it is.
 
     The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
-    where the platform waits for it in vain at the start.
+    where somebody waits for it in vain at the start.
     """
-    is_first = not was_ready and not instance.restarts
+    if isinstance(problem, NotWantedError):
+        return problem
     if instance.address is not None:
-        is_late = is_first and model.settings.required and elapsed_s > model.settings.start_timeout_s
-        return f"{reason} (for {elapsed_s:.0f} s; start_timeout_s)" if is_late else None
-    if is_first:
-        return reason + environment.hint()
+        is_awaited = not has_been_ready and (model.settings.required or model.residence.on_demand)
+        is_late = is_awaited and elapsed_s > model.settings.start_timeout_s
+        return StartError(f"{problem} (for {elapsed_s:.0f} s; start_timeout_s)") if is_late else None
+    if not has_been_ready:
+        return StartError(f"{problem}{environment.hint()}")
     if instance.failures > model.settings.max_restarts:
-        return f"failed again after {instance.failures - 1} restarts: {reason}"
+        return StartError(f"failed again after {instance.failures - 1} restarts: {problem}")
     return None
 
 

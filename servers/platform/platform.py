@@ -19,14 +19,25 @@ from servers.metrics.hardware import HardwareCollector, make_sampler
 from servers.metrics.models import ModelCollector
 from servers.metrics.page import Page
 from servers.models.instance import Instance
+from servers.models.loader import Loader
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
+from servers.platform.admin import Admin
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.platform")
 
 # Settings of a model that a reload applies while the model runs.
-_RELOADABLE = {"request_timeout_s", "max_running", "max_waiting", "max_tokens_in_flight"}
+_RELOADABLE = {
+    "request_timeout_s",
+    "max_running",
+    "max_waiting",
+    "max_tokens_in_flight",
+    "idle_unload_s",
+    "min_resident_s",
+    "pin",
+    "on_demand_wait",
+}
 
 
 class Platform:
@@ -51,8 +62,9 @@ class Platform:
         self._serving: asyncio.Task[None] | None = None
         self.models = _models(settings, run_dir)
         self.supervisor = Supervisor(self.models, settings.server.cache_dir, reaper, on_change)
+        self.loader = Loader(self.supervisor, settings.server.memory_budget_bytes)
         self._sampler = make_sampler(settings.telemetry, self._groups)
-        self.front_door = FrontDoor(self.supervisor, settings, keyring, about, self._sampler)
+        self.front_door = FrontDoor(self.supervisor, self.loader, settings, keyring, about, self._sampler)
         self.front_door.metrics.register(ModelCollector(self.models, about.version))
         if self._sampler is not None:
             self.front_door.metrics.register(HardwareCollector(self._sampler))
@@ -71,7 +83,10 @@ class Platform:
             await self._stack.enter_async_context(Page(metrics_listener, self.front_door.metrics, self.models))
             _log.info("metrics at %s", self._about.metrics_address)
         self._serving = asyncio.create_task(self._server.serve([listener]))
+        port = listener.getsockname()[1]
+        await self._stack.enter_async_context(Admin(port, self.front_door.directory, self.front_door.changes))
         self.supervisor.start()
+        self.loader.start()
 
     async def wait(self) -> None:
         """Return when a required model has failed for good, or the server has ended."""
@@ -86,6 +101,7 @@ class Platform:
         """Reject new requests and wait for those in flight, at most `server.drain_timeout_s`."""
         timeout_s = self._settings.server.drain_timeout_s
         self.supervisor.drain()
+        self.loader.drain()
         if self.front_door.in_flight:
             _log.info("waiting for %d requests in flight, at most %g s", self.front_door.in_flight, timeout_s)
         try:
@@ -97,6 +113,7 @@ class Platform:
 
     async def stop(self) -> None:
         """End the models, then the server."""
+        await self.loader.stop()
         await self.supervisor.stop()
         self._server.stop()
         if self._serving is not None:
@@ -111,6 +128,7 @@ class Platform:
         for name, model in self.models.items():
             if name in settings.models:
                 model.settings = _with_limits(model.settings, settings.models[name])
+        self.loader.review()
 
     def _groups(self) -> dict[str, tuple[int, ...]]:
         """The process groups of each model that has some."""

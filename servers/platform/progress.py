@@ -67,12 +67,14 @@ class Progress:
         if instance.state is State.READY:
             line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"
         level = logging.ERROR if instance.state is State.FAILED else logging.INFO
+        if instance.state is State.UNLOADED and instance.detail:  # a load has failed
+            level = logging.WARNING
         _log.log(level, "%s", line, extra={"model": model.name})
 
     def _announce(self, supervisor: "Supervisor") -> None:
         if supervisor.fatal.is_set():
             return  # it ends
-        ready = [model for model in supervisor.models.values() if model.state is State.READY]
+        ready = [model for model in supervisor.models.values() if model.takes_requests]
         start_s = time.perf_counter() - self._begin_s
         message = "serving %d of %d models at %s after %.1f s"
         _log.info(message, len(ready), len(supervisor.models), self._address, start_s)

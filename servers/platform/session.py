@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 
 from clients import chat, status
-from clients.documents import read_readiness, read_status
+from clients.documents import TAKES_REQUESTS, read_readiness, read_status
 from configs.errors import UserError
 from configs.loading import LoadedSettings
 from servers.gateway.address import bind, url_of
@@ -44,7 +44,7 @@ def run(loaded: LoadedSettings, arguments: Sequence[str], options: chat.Options,
     key = keys[0].get_secret_value() if keys else os.environ.get("OPENAI_API_KEY")
     tls = server.tls_cert_file is not None
     url = url_of(server.host, server.port, tls)
-    if len(arguments) == 1 and _state(url, names[0]) == "ready":
+    if len(arguments) == 1 and _state(url, names[0]) in TAKES_REQUESTS:
         sys.stderr.write(f"{url} serves {names[0]} already\n")
         return chat.run(url, key, names[0], options, prompt)
     port = _port(loaded)
@@ -115,7 +115,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, name: str) -
     with _display() as show:
         while process.poll() is None:
             state = _state(url, name)
-            if state == "ready":
+            if state in TAKES_REQUESTS:
                 return True
             show(f"{name}: {state or 'starting'}, {time.monotonic() - begin_s:.0f} s")
             time.sleep(_POLL_S)

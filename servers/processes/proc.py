@@ -56,6 +56,14 @@ def read_title(pid: int) -> str:
     return read_text(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
 
 
+def read_share(pid: int) -> int | None:
+    """The memory of a process in bytes, each shared page divided among those that share it (PSS); None if unknown."""
+    for line in read_text(PROC / str(pid) / "smaps_rollup").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 def stopped_pids(pids: Iterable[int]) -> list[int]:
     """Those of the processes that a signal has stopped (SIGSTOP, SIGTSTP)."""
     return [pid for pid in pids if (stat := read_stat(pid)) and stat.state == "T"]

@@ -12,16 +12,20 @@ from servers.processes.group import Member
 
 @dataclass
 class TinyEngine:
-    """Starts `argv` (by default the tiny server). `routes` go onto the card."""
+    """Starts `argv` (by default the tiny server). `routes` go onto the card.
+
+    The server holds `memory_bytes` beside its own.
+    """
 
     name: str
     routes: frozenset[str] = frozenset({"/v1/chat/completions", "/v1/responses"})
     predict_path: str | None = "/predict"
     argv: list[str] = field(default_factory=lambda: ["-m", "tests.services.tiny_server"])
     kind: str = "tiny"
+    memory_bytes: int = 0
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
-        return Command([sys.executable, *self.argv, str(socket)], {})
+        return Command([sys.executable, *self.argv, str(socket)], {"TINY_BYTES": str(self.memory_bytes)})
 
     def connect(self, socket: Path) -> Connection:
         return HttpConnection(socket)
@@ -42,4 +46,4 @@ class TinyEngine:
         return main_pid in (member.pid, member.parent_pid)
 
     def needs(self, model_dir: Path | None) -> Needs:
-        return Needs(1, 0)
+        return Needs(1, self.memory_bytes)

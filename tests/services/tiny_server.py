@@ -77,5 +77,6 @@ async def _answer(send: Send, status: int, document: object) -> None:
 
 if __name__ == "__main__":
     SOCKET = Path(sys.argv[1])
+    held = b"x" * int(os.environ.get("TINY_BYTES", "0"))
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "tiny-worker"])
     uvicorn.run(app, uds=str(SOCKET), log_level="warning", timeout_graceful_shutdown=1)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from configs.errors import UserError
-from servers.gateway.routes import kserve, openai, platform, predict
+from servers.gateway.routes import change, kserve, openai, platform, predict
 from servers.gateway.routes.route import Route
 
 ENTRY_POINT_GROUP = "litport.routes"
 
-_ROUTES: list[Route] = [*platform.ROUTES, *predict.ROUTES, *openai.ROUTES, *kserve.ROUTES]
+_ROUTES: list[Route] = [*platform.ROUTES, *change.ROUTES, *predict.ROUTES, *openai.ROUTES, *kserve.ROUTES]
 
 
 def register(*routes: Route) -> None:

@@ -1,0 +1,21 @@
+"""The part of `/status` about a model's place in memory."""
+
+import msgspec
+
+
+class Residence(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model stays in memory, and what its loads on demand came to.
+
+    `idle_s` is null while it is not ready or has requests, and `load_s`, the duration of its last start, while it was
+    never up. `unloads` counts them by reason (`idle`, `room`, `command`). `measured_bytes` is what its processes took
+    at the last look, shared pages by their share. `next_out` marks the one model that would make room for another.
+    """
+
+    load: str
+    idle_s: float | None
+    load_s: float | None
+    loads: int
+    failed_loads: int
+    unloads: dict[str, int]
+    measured_bytes: int | None
+    next_out: bool

@@ -1,0 +1,211 @@
+"""The loader: loads models when they are asked for, and unloads those that rest or must make room.
+
+A request to a model that is not loaded waits in the model's row, under the bounds of any other request, while the model
+is loaded once for all who wait. A failed load is told to all of them, and the next request tries again after a
+backoff. Requests that run are never cut off by an unload: it waits for them, and new ones wait for the next load.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from servers.errors import MAX_RETRY_AFTER_S, ApiError, UnservedError
+from servers.models.instance import State
+from servers.models.model import Model
+from servers.models.residence import UnloadReason
+from servers.models.room import Room, measure
+from servers.models.start import NotWantedError, StartError
+from servers.models.supervisor import Supervisor
+
+_log = logging.getLogger("litport.loader")
+
+_POLL_S = 0.05
+_LONGEST_CAUSE = 300
+
+
+class Loader:
+    """Loads and unloads the models of one supervisor; `memory_budget_bytes` is that of the settings."""
+
+    def __init__(self, supervisor: Supervisor, memory_budget_bytes: int | None) -> None:
+        self._supervisor = supervisor
+        self._models = supervisor.models
+        self._loads: dict[str, asyncio.Task[StartError | None]] = {}
+        self._unloads: dict[str, asyncio.Task[None]] = {}
+        self._insisted: set[str] = set()
+        self._changed = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self._is_draining = self._is_stopping = False
+        self.room = Room(self._models, memory_budget_bytes, self._unload_for_room, self._insisted)
+        supervisor.make_room = self.room.make
+
+    def start(self) -> None:
+        """Watch for idle models from now on."""
+        self._watch = asyncio.create_task(self._unload_idle())
+
+    def review(self) -> None:
+        """Look anew which models are idle for too long: settings may have changed."""
+        self._changed.set()
+
+    def demand(self, model: Model) -> None:
+        """See that a model that is not open is being loaded; called for each request to it, before it waits.
+
+        Raises UnservedError 503 where requests do not wait for a load, or the last one failed a moment ago.
+        """
+        if self._is_draining:
+            raise _shutting_down()
+        if model.name not in self._loads and model.residence.retry_at_s > time.monotonic():
+            raise _load_failed(model)
+        if not model.settings.on_demand_wait:
+            self._insisted.add(model.name)
+        self._begin(model)
+        if not model.settings.on_demand_wait:
+            message = f"model '{model.name}' is being loaded"
+            raise _not_ready(message, model.choose().ready_in_s)
+
+    async def load(self, model: Model) -> None:
+        """Load a model, whether or not a request waits for it, and return when it is ready. Raises StartError."""
+        if model.state is State.READY and model.residence.is_open:
+            return
+        if self._is_draining:
+            raise StartError("the platform is shutting down")
+        self._insisted.add(model.name)
+        load = self._begin(model)
+        try:
+            problem = await asyncio.shield(load)
+        except asyncio.CancelledError:
+            if not load.cancelled():
+                raise
+            problem = StartError("its load was ended, by an unload or because the platform ends")
+        if problem is not None:
+            raise problem
+
+    async def unload(self, model: Model, reason: UnloadReason) -> None:
+        """Unload a model once the requests that it works on have ended; a load that goes on is given up.
+
+        Cancelling it does not stop the unload. Requests that come meanwhile wait for the next load.
+        """
+        if model.name not in self._unloads:
+            self._unloads[model.name] = asyncio.create_task(self._unload(model, reason))
+        await asyncio.shield(self._unloads[model.name])
+
+    def drain(self) -> None:
+        """Turn away the requests that wait for a load; no model is loaded or unloaded by itself from now on."""
+        self._is_draining = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for model in self._models.values():
+            if not model.residence.is_open:
+                model.admission.refuse(_shutting_down)
+
+    async def stop(self) -> None:
+        """End all loads; their processes are the supervisor's to end."""
+        self._is_draining = self._is_stopping = True
+        tasks = [*self._loads.values(), *filter(None, [self._watch])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._unloads.values(), return_exceptions=True)
+
+    def _begin(self, model: Model) -> "asyncio.Task[StartError | None]":
+        if model.name not in self._loads:
+            self._loads[model.name] = asyncio.create_task(self._load(model))
+        return self._loads[model.name]
+
+    async def _load(self, model: Model) -> StartError | None:
+        """Load the model, and let those that wait run; on a failure tell them, and return it."""
+        residence = model.residence
+        try:
+            async with residence.lock:
+                while True:
+                    try:
+                        await self._supervisor.bring_up(model)
+                        break
+                    except NotWantedError as problem:
+                        if not model.admission.waiting and model.name not in self._insisted:
+                            return problem
+                    except StartError as problem:
+                        residence.loads["failed"] += 1
+                        model.admission.refuse(lambda: _load_failed(model))
+                        return problem
+                residence.loads["ok"] += 1
+                residence.settle()
+                model.admission.admit()
+                await measure(model)
+                return None
+        finally:
+            del self._loads[model.name]
+            self._insisted.discard(model.name)
+            self._changed.set()
+
+    async def _unload(self, model: Model, reason: UnloadReason) -> None:
+        residence = model.residence
+        residence.close()
+        if load := self._loads.get(model.name):
+            load.cancel()
+            await asyncio.gather(load, return_exceptions=True)
+            model.admission.refuse(lambda: _not_ready(f"the load of model '{model.name}' was ended", 1))
+        try:
+            async with residence.lock:
+                await self._take_out(model, reason)
+        finally:
+            del self._unloads[model.name]
+        if model.admission.waiting and not self._is_draining:
+            self._begin(model)
+
+    async def _take_out(self, model: Model, reason: UnloadReason) -> None:
+        residence = model.residence
+        if model.state is State.READY:
+            self._supervisor.drain(model)
+            residence.unloads[reason] += 1
+            _log.info("%s: is unloaded (%s)", model.name, reason, extra={"model": model.name})
+        while model.admission.running and not self._is_stopping:  # noqa: ASYNC110 # see Room: they tell nobody
+            await asyncio.sleep(_POLL_S)
+        await measure(model)
+        residence.card = model.card
+        await self._supervisor.end(model, State.UNLOADED)
+        residence.has_room = False
+
+    async def _unload_for_room(self, model: Model) -> None:
+        await self.unload(model, "room")
+
+    async def _unload_idle(self) -> None:
+        """Unload each model that has been idle for its idle_unload_s."""
+        while True:
+            self._changed.clear()
+            wait_s = None
+            for model in self._models.values():
+                if (due_in_s := _due_in_s(model)) is None:
+                    continue
+                if due_in_s <= 0:
+                    await self.unload(model, "idle")
+                else:
+                    wait_s = min(due_in_s, wait_s or due_in_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+
+
+def _due_in_s(model: Model) -> float | None:
+    """When to look whether the model is to be unloaded as idle, in seconds; 0 or less to unload it now, None never."""
+    settings, idle_s = model.settings, model.settings.idle_unload_s
+    if idle_s is None or model.state is State.UNLOADED:
+        return None  # a load wakes the watch
+    if model.state is not State.READY or not model.residence.is_open or not model.is_idle:
+        return idle_s
+    due_s = max(model.idle_since_s + idle_s, model.residence.loaded_at_s + settings.min_resident_s)
+    return due_s - time.monotonic()
+
+
+def _load_failed(model: Model) -> UnservedError:
+    wait_s = max(1.0, model.residence.retry_at_s - time.monotonic())
+    cause = model.residence.failure[:_LONGEST_CAUSE]
+    return _not_ready(f"model '{model.name}' could not be loaded: {cause}", wait_s)
+
+
+def _not_ready(message: str, retry_s: float) -> UnservedError:
+    headers = {"retry-after": str(min(MAX_RETRY_AFTER_S, max(1, round(retry_s))))}
+    return UnservedError(503, message, code="model_not_ready", param="model", headers=headers)
+
+
+def _shutting_down() -> ApiError:
+    return ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})

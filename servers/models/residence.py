@@ -1,0 +1,67 @@
+"""The residence of a model: whether it is in memory, how it came there, and what it takes there."""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from servers.engines.base import Card
+
+UnloadReason = Literal["idle", "room", "command"]
+UNLOAD_REASONS: tuple[UnloadReason, ...] = ("idle", "room", "command")
+
+_FIRST_BACKOFF_S = 1.0
+_MAX_BACKOFF_S = 60.0
+
+
+@dataclass
+class Residence:
+    """What is known of the loads of one model.
+
+    A model that is `on_demand` is loaded by a request; so is any model that was unloaded once. While it is not
+    `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `estimate_bytes` what its engine
+    expects to take, and `measured_bytes` what its processes took at the last look, shared pages by their share. `card`
+    is what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded
+    again after failures, are times of `time.monotonic()`. `lock` is held by the one load or unload that goes on.
+    """
+
+    on_demand: bool
+    is_open: bool = False
+    has_room: bool = False
+    estimate_bytes: int = 0
+    measured_bytes: int | None = None
+    card: Card | None = None
+    loaded_at_s: float = -math.inf
+    loads: Counter[Literal["ok", "failed"]] = field(default_factory=Counter)
+    unloads: Counter[UnloadReason] = field(default_factory=Counter)
+    failure: str = ""
+    retry_at_s: float = -math.inf
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _failures: int = 0
+
+    def __post_init__(self) -> None:
+        self.is_open = not self.on_demand
+
+    @property
+    def size_bytes(self) -> int:
+        """What the model takes: as measured, else as estimated."""
+        return self.estimate_bytes if self.measured_bytes is None else self.measured_bytes
+
+    def settle(self) -> None:
+        """A load has succeeded: requests may run."""
+        self.is_open = True
+        self.failure, self._failures, self.retry_at_s = "", 0, -math.inf
+
+    def fail(self, reason: str) -> None:
+        """A load has failed, or the model broke too often: the next one is tried after a backoff."""
+        self.is_open = self.has_room = False
+        self.failure = reason
+        self._failures += 1
+        self.retry_at_s = time.monotonic() + min(_FIRST_BACKOFF_S * 2 ** (self._failures - 1), _MAX_BACKOFF_S)
+
+    def close(self) -> None:
+        """Let requests wait for the next load from now on."""
+        self.is_open = False
+        self.on_demand = True

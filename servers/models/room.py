@@ -1,0 +1,141 @@
+"""Room: whether the memory holds one more model, and which one goes where it does not.
+
+A model takes what its engine estimates until it was loaded once, and from then on what its processes took at the last
+look. The models that want room stand in a row, so that none of them starves.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from servers.engines.base import Needs
+from servers.models.instance import State
+from servers.models.model import Model
+from servers.models.start import NotWantedError, StartError
+from servers.processes.group import ProcessGroup
+from servers.telemetry.memory import memory
+
+# How often a model that waits for room looks again: requests on their usual way tell nobody that they have ended.
+_POLL_S = 0.1
+_MIB = 1024**2
+
+
+class Room:
+    """The memory that the models of a platform share: `budget_bytes`, or what is available where that is None.
+
+    `unload` takes a model out of memory, `insisted` has the names of models that are loaded though nobody waits.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        budget_bytes: int | None,
+        unload: Callable[[Model], Awaitable[None]],
+        insisted: Collection[str],
+    ) -> None:
+        self._models = models
+        self._budget_bytes = budget_bytes
+        self._unload = unload
+        self._insisted = insisted
+        self._row = asyncio.Lock()
+
+    async def make(self, model: Model, needs: Needs) -> None:
+        """Wait until there is room for the model, unload others for it, and count it from then on.
+
+        A model that is loaded at the start, or is restarted, gets its room at once; so does one of unknown size that
+        would be alone. Raises StartError for one that can never fit, NotWantedError where nobody waits for it any more.
+        """
+        residence = model.residence
+        residence.estimate_bytes = needs.memory_bytes * len(model.instances)
+        if residence.on_demand and not residence.has_room:
+            async with self._row:
+                if not residence.has_room:  # another of its instances may have made it
+                    await self._wait(model)
+                residence.has_room = True
+        residence.has_room = True
+
+    def next_out(self) -> Model | None:
+        """The model that would be unloaded next: the one that is idle for the longest time."""
+        movable = [model for model in self._others(None) if _is_movable(model) and model.state is State.READY]
+        return min(movable, key=lambda model: (not model.is_idle, model.idle_since_s), default=None)
+
+    async def _wait(self, model: Model) -> None:
+        for other in self._others(model):
+            await measure(other)
+        self._check_fits(model)
+        while self._missing_bytes(model) > 0:
+            if model.admission.waiting == 0 and model.name not in self._insisted:
+                raise NotWantedError("nobody waits for it any more")
+            if victim := self._victim():
+                await self._unload(victim)
+            elif any(map(_is_movable, self._others(model))):
+                await asyncio.sleep(_POLL_S)
+            else:
+                return  # nothing but the estimate says that it does not fit
+
+    def _others(self, model: Model | None) -> list[Model]:
+        return [
+            other
+            for other in self._models.values()
+            if other is not model and other.residence.has_room and other.state is not State.FAILED
+        ]
+
+    def _missing_bytes(self, model: Model) -> int:
+        others = self._others(model)
+        if self._budget_bytes is not None:
+            return sum(other.residence.size_bytes for other in (model, *others)) - self._budget_bytes
+        unseen = [other.residence.size_bytes for other in others if other.state is not State.READY]
+        return model.residence.size_bytes + sum(unseen) - memory().available_bytes
+
+    def _check_fits(self, model: Model) -> None:
+        """Raises StartError for a model of known size that does not fit beside those that stay."""
+        if self._budget_bytes is None or model.residence.measured_bytes is None:
+            return
+        fixed = [other for other in self._others(model) if not _is_movable(other)]
+        size_bytes = model.residence.measured_bytes
+        if size_bytes + sum(other.residence.size_bytes for other in fixed) > self._budget_bytes:
+            terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in fixed]
+            beside = f" beside {', '.join(terms)}, which stay" if terms else ""
+            raise StartError(
+                f"it took {_mib(size_bytes)} when it was last loaded, too much{beside}: "
+                f"server.memory_budget_bytes is {_mib(self._budget_bytes)}"
+            )
+
+    def _victim(self) -> Model | None:
+        """The model to unload now: of the idle ones the least recently used, else the one that was loaded first.
+
+        The requests that a busy one has in hand end before it goes, and new ones wait in its row: without that, two
+        models with steady traffic would keep a third one out for ever.
+        """
+        now_s = time.monotonic()
+        due = [
+            model
+            for model in self._others(None)
+            if _is_movable(model)
+            and model.residence.is_open
+            and model.state is State.READY
+            and now_s - model.residence.loaded_at_s >= model.settings.min_resident_s
+        ]
+        idle = [model for model in due if model.is_idle]
+        if idle:
+            return min(idle, key=lambda model: model.idle_since_s)
+        return min(due, key=lambda model: model.residence.loaded_at_s, default=None)
+
+
+async def measure(model: Model) -> None:
+    """Look at what the processes of a model take."""
+    is_up = (State.READY, State.DRAINING)
+    groups = [instance.group_id for instance in model.instances if instance.group_id and instance.state in is_up]
+    sizes = await asyncio.to_thread(lambda: [ProcessGroup(group_id).memory_bytes() for group_id in groups])
+    if sizes and None not in sizes:
+        model.residence.measured_bytes = sum(filter(None, sizes))
+
+
+def _is_movable(model: Model) -> bool:
+    """Whether the model may be unloaded to make room."""
+    settings = model.settings
+    return not settings.pin and (settings.load == "on_demand" or settings.idle_unload_s is not None)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / _MIB:,.0f} MiB"

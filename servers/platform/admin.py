@@ -1,0 +1,86 @@
+"""What the owner of a running platform may change: load and unload models, through a Unix socket of this user's own.
+
+    POST /load    {"model": NAME}    -> {"model": NAME, "before": STATE, "state": STATE}
+    POST /unload  {"model": NAME}    -> the same
+    GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH}
+
+An error is {"error": TEXT}. Each change is a line of the audit log.
+"""
+
+import logging
+import socket
+import struct
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from servers.errors import ApiError
+from servers.gateway.changes import Action, Changes
+from servers.gateway.directory import Directory
+from servers.platform import admin_socket
+
+_log = logging.getLogger("litport.platform")
+
+
+class Admin:
+    """Answers on the admin socket of the platform on `port`, within the block.
+
+    Where no socket can be made, the platform runs without.
+    """
+
+    def __init__(self, port: int, directory: Directory, changes: Changes) -> None:
+        self._port = port
+        self._directory = directory
+        self._changes = changes
+        self._path: Path | None = None
+        app = web.Application()
+        app.router.add_post("/load", self._make)
+        app.router.add_post("/unload", self._make)
+        app.router.add_get("/model", self._show)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def __aenter__(self) -> None:
+        try:
+            listener, self._path = admin_socket.bind(self._port)
+        except OSError as problem:
+            _log.warning("no admin socket, so `litport load` and the like do not reach this platform: %s", problem)
+            return
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            await self._runner.cleanup()
+
+    async def _make(self, request: web.Request) -> web.Response:
+        try:
+            name = str((await request.json())["model"])
+            action: Action = "load" if request.path == "/load" else "unload"
+            change = await self._changes.make(action, name, _caller(request))
+        except ApiError as problem:
+            return _error(problem.message)
+        except (ValueError, KeyError, TypeError):
+            return _error('expected {"model": NAME}')
+        return web.json_response(msgspec.to_builtins(change))
+
+    async def _show(self, request: web.Request) -> web.Response:
+        try:
+            model = self._directory.find(request.query.get("name", ""))
+        except ApiError as problem:
+            return _error(problem.message)
+        return web.json_response({"model": model.name, "log_file": str(model.choose().log_file)})
+
+
+def _error(text: str) -> web.Response:
+    return web.json_response({"error": text}, status=400)
+
+
+def _caller(request: web.Request) -> str:
+    """The user and the process on the other side (SO_PEERCRED)."""
+    assert request.transport is not None
+    connection = request.transport.get_extra_info("socket")
+    size = struct.calcsize("3i")
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return f"uid {uid}, process {pid}"
