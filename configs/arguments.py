@@ -24,7 +24,7 @@ EXAMPLES = {
     "unload": "litport unload smollm2-135m-instruct --port 18080",
     "logs": "litport logs smollm2-135m-instruct --follow",
     "chat": 'litport chat smollm2-135m-instruct "What is the capital of France?"',
-    "predict": "litport predict efficientnet-lite0 cat.png",
+    "predict": "litport predict efficientnet-lite0 docs/cat.jpg",
     "playground": "litport playground --url http://gpu-box:8000",
     "bench": "litport bench run configs/recipes/bench-image.yaml --out results/image",
     "bench run": "litport bench run configs/recipes/bench-image.yaml --out results/image",

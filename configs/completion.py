@@ -22,6 +22,11 @@ _SCRIPT = """{start}_litport() {{
 complete -o default -F _litport litport
 """
 
+# A zsh without a completion system, as one without a .zshrc, gets one; -D leaves no file in the home folder.
+_ZSH_START = """(( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i -D; }
+autoload -U +X bashcompinit && bashcompinit
+"""
+
 
 def script(parser: argparse.ArgumentParser, shell: str, values: Mapping[str, Sequence[str]]) -> str:
     """The script for a shell; `values` are names that a command may get, by the command.
@@ -29,14 +34,14 @@ def script(parser: argparse.ArgumentParser, shell: str, values: Mapping[str, Seq
     Where no name fits, the shell completes files. zsh runs the same script through its own bashcompinit.
     """
     steps, cases = [], []
+    values = {**values, "help": [*sub_commands(parser)]}
     for name, sub in commands(parser):
         command = f"litport {name}".strip()
         words = [*sub_commands(sub), *_options(sub), *values.get(name, ())]
         cases.append(f'    "{command}") words="{" ".join(words)}" ;;')
         # A word that is no command of this one is an argument, and changes nothing.
         steps += [f'      "{command} {word}") command="{command} {word}" ;;' for word in sub_commands(sub)]
-    start = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
-    return _SCRIPT.format(start=start, steps="\n".join(steps), cases="\n".join(cases))
+    return _SCRIPT.format(start=_ZSH_START if shell == "zsh" else "", steps="\n".join(steps), cases="\n".join(cases))
 
 
 def setting_options() -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from servers.platform.targets import check, load
 from tests.conftest import LITPORT, REPOSITORY, litport
 from tests.services.front_door import open_door
 from tests.services.ports import port_in_use
-from tests.services.terminal import terminal
+from tests.services.terminal import CTRL_U, terminal
 from tests.services.tiny_engine import TinyEngine
 
 
@@ -162,6 +163,26 @@ def test_a_shell_completes_commands_options_models_and_settings() -> None:
     program = f"{script}for line in {shlex.join(lines)}{loop}"
     ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.splitlines() == ["serve", "--require-parity", "smollm2-135m-instruct", "--server.port", ""]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
+def test_zsh_completes_too_without_a_configuration_of_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "litport.zsh"
+    script.write_text(litport("completion", "zsh").stdout)
+    lines = {
+        "litport se": "serve ",
+        "litport bench run --r": "--require-parity ",
+        "litport models pull smo": "smollm2-135m-instruct ",
+        "litport help doc": "doctor ",
+        f"litport predict m {tmp_path}/lit": "litport.zsh ",
+    }
+    with terminal("-f", "-i", columns=200, program=[str(shutil.which("zsh"))]) as shell:
+        shell.type(f"source {script}; echo 'rea'dy\n")
+        assert "not found" not in shell.wait("ready\r\n")
+        for line, completion in lines.items():
+            shell.type(f"{line}\t")
+            shell.wait(re.escape(completion))
+            shell.type(CTRL_U)
 
 
 def test_the_models_fit_a_terminal_of_50_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -122,6 +122,23 @@ def test_documents_name_only_make_targets_that_exist() -> None:
     assert [(path, target) for path, target in sorted(mentions) if target not in targets] == []
 
 
+def test_documents_name_only_tests_that_exist() -> None:
+    """As `file.py::test_name`, where the file may be left off, and "..." stands for the rest of a name."""
+    names = {
+        str(path.relative_to(ROOT)): re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
+        for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    unknown = []
+    for path in _files(".md"):
+        for file, name, rest in re.findall(
+            r"`([\w/]+\.py)?(?:::)?(test_\w+?)(\.\.\.)?(?:\[.*?\])?`", path.read_text(encoding="utf-8")
+        ):
+            tests = [test for where in names if not file or f"/{where}".endswith(f"/{file}") for test in names[where]]
+            if not any(test.startswith(name) if rest else test == name for test in tests):
+                unknown.append(f"{path.relative_to(ROOT)}: {file}::{name}")
+    assert unknown == []
+
+
 def test_no_file_names_the_host_of_a_package_registry() -> None:
     # In two halves, as the test reads this file, too.
     hosts = [name + ".org" for name in ("pypi", "pythonhosted", "npmjs", "deb.debian", "crates")]

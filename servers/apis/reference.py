@@ -162,7 +162,8 @@ def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
     )
 
 
-_OBSTACLES = {"loop": "it has a loop of its own", "mcp": "it is an MCP tool"}
+MCP_TOOL = "it is an MCP tool"
+_OBSTACLES = {"loop": "it has a loop of its own", "mcp": MCP_TOOL}
 
 
 def _obstacle(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> str | None:

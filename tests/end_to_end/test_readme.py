@@ -1,4 +1,4 @@
-"""Every example of the README runs as it stands, but for the port and the picture's path."""
+"""Every example of the README runs as it stands, but for the port."""
 
 import os
 import re
@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import skimage
 
 from tests.conftest import REPOSITORY, Platform, serving
 
 README = (REPOSITORY / "README.md").read_text()
-CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PLUGIN = next(block for block in PYTHON if "class MyAPI" in block)
 SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -68,7 +66,7 @@ def test_the_plugin_of_the_readme_serves_from_a_folder_that_has_our_names_too(tm
 
 def _shell(block: str, platform: Platform, more: Mapping[str, str] | None = None) -> str:
     """Run the block with `litport` meaning this one; returns what it printed."""
-    script = block.replace("http://127.0.0.1:8000", platform.url).replace("cat.png", str(CAT))
+    script = block.replace("http://127.0.0.1:8000", platform.url)
     script = (
         f'set -e\nlitport() {{ "{sys.executable}" -P -m litport "$@"; }}\n{script.replace("curl ", "curl -sS --fail ")}'
     )

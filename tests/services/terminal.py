@@ -1,4 +1,4 @@
-"""A terminal in which `litport` runs as for a person: keys are typed, and what the screen shows is waited for."""
+"""A terminal in which a program runs as for a person: keys are typed, and what the screen shows is waited for."""
 
 import fcntl
 import os
@@ -10,13 +10,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from tests.conftest import LITPORT, REPOSITORY
 
-CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_U, UP = "\x03", "\x04", "\x15", "\x1b[A"
 
 # Ctrl-C reaches a process through its controlling terminal.
 _IN_TERMINAL = (
@@ -28,14 +28,14 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 class Terminal:
     """The process; `output` is all that it has written, `before` how the terminal was set when it began."""
 
-    def __init__(self, *arguments: str, columns: int) -> None:
+    def __init__(self, argv: Sequence[str], columns: int) -> None:
         self._ours, self._theirs = pty.openpty()  # both stay open, so that the modes can be read in the end
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.before = self.modes()
         environ = {**os.environ, "TERM": "xterm-256color"}
         environ.pop("COLUMNS", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _IN_TERMINAL, *LITPORT, *arguments],
+            [sys.executable, "-c", _IN_TERMINAL, *argv],
             cwd=REPOSITORY,
             env=environ,
             stdin=self._theirs,
@@ -97,9 +97,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, columns: int = 80) -> Iterator[Terminal]:
-    """Run `litport` in a terminal until the block ends."""
-    opened = Terminal(*arguments, columns=columns)
+def terminal(*arguments: str, columns: int = 80, program: Sequence[str] = LITPORT) -> Iterator[Terminal]:
+    """Run `litport`, or another program, in a terminal until the block ends."""
+    opened = Terminal([*program, *arguments], columns)
     try:
         yield opened
     finally:

@@ -1,5 +1,6 @@
 """The kind of engine `litserve`: a LitAPI, served by the worker host or by LitServe's own server."""
 
+import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry, runtimes
+from servers.apis.reference import MCP_TOOL
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
 
@@ -43,7 +45,10 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
                 registry.check(name, {}, has_source=False)
             except UserError as problem:
                 yield field, str(problem)
-    if settings.serving == "host" and (obstacle := registry.obstacle(settings.api)):
+    obstacle = registry.obstacle(settings.api)
+    if obstacle == MCP_TOOL and importlib.util.find_spec("fastmcp") is None:
+        yield "api", f"{settings.api!r} is an MCP tool, which needs fastmcp; Litport offers no tools: leave `mcp` out"
+    if settings.serving == "host" and obstacle:
         yield "serving", f"the worker host cannot run api {settings.api!r}: {obstacle}; remove `serving: host`"
     if settings.serving != "litserve" and settings.api_server_count is not None:
         yield "api_server_count", "the worker host has no HTTP servers; remove it, or set serving: litserve"

@@ -1,6 +1,7 @@
 """What conversion gives: weights that load and say the right thing, files that others may read."""
 
 import json
+import re
 from pathlib import Path
 
 import gguf
@@ -9,6 +10,7 @@ import pytest
 
 from configs.errors import UserError
 from servers.store import Store
+from tests.services.terminal import terminal
 
 
 def test_converted_smollm2_answers_greedily_with_paris(model_cache: Path) -> None:
@@ -50,6 +52,17 @@ def test_a_broken_gguf_file_names_itself(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"broken\.gguf could not be converted to safetensors: "):
         store.pull(str(broken))
     assert store.list() == []
+
+
+@pytest.mark.long
+def test_a_bar_moves_while_a_file_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITPORT_SERVER__CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    with terminal("models", "pull", str(tmp_path / "broken.gguf"), columns=100) as screen:
+        screen.wait("broken.gguf could not be converted to safetensors: ", 60)
+    # A bar without an end moves by its colours.
+    frames = set(re.findall(r"converting [^\r\n]*\u2501[^\r\n]*", screen.output))
+    assert len(frames) > 3, screen.output
 
 
 @pytest.mark.long

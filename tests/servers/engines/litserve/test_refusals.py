@@ -1,5 +1,6 @@
 """What is said of a LitAPI before its setup, in one line that names the setting."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ def test_async_methods_that_nobody_would_await_are_named_by_config_check_and_at_
     assert list(LITSERVE.check_model(LitServeModel(engine="litserve", api=api, init={"enable_async": True}))) == []
     with pytest.raises(UserError, match="enable_async=True"):
         construct_api(_spec(api))
+
+
+def test_an_mcp_tool_is_told_by_config_check_where_litserve_could_not_make_it(tmp_path: Path) -> None:
+    text = "    def __init__(self):\n        super().__init__(mcp=MCP(name='shout'))\n    def predict(self, x): ...\n"
+    (tmp_path / "tool.py").write_text(f"import litserve as ls\nclass API(ls.LitAPI):\n{text}")
+    assert importlib.util.find_spec("fastmcp") is None, "without it LitServe advises to install it, which cures nothing"
+    [(field, text)] = LITSERVE.check_model(LitServeModel(engine="litserve", api=f"{tmp_path}/tool.py:API"))
+    assert (field, text.endswith("Litport offers no tools: leave `mcp` out")) == ("api", True)
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
