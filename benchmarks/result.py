@@ -122,7 +122,8 @@ def read(folder: Path) -> Result:
     try:
         document: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as problem:
-        raise ValueError(f"expected a result at {file}: {problem}") from None
+        cause = problem.strerror if isinstance(problem, OSError) else problem
+        raise ValueError(f"expected a result at {file}: {cause}") from None
     if document.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{file}: expected schema_version {SCHEMA_VERSION}, got {document.get('schema_version')}")
     try:

@@ -25,8 +25,9 @@ def read_recipe(recipe: Path, models: Models) -> Layer:
     try:
         node = document.compose(recipe.read_text(encoding="utf-8"))
     except OSError as error:
-        suggestion = nearest(recipe.name, [path.name for path in recipe.parent.glob("*.y*ml")])
-        advice = f"did you mean {recipe.parent / suggestion}?" if suggestion else "give the path of a YAML file"
+        recipes = {path.stem: path for path in recipe.parent.glob("*.y*ml")}
+        suggestion = nearest(recipe.stem, recipes)
+        advice = f"did you mean {recipes[suggestion]}?" if suggestion else "give the path of a YAML file"
         layer.problems.append(f"{recipe}: expected a recipe, got {error.strerror}; {advice} (from command line)")
     except UnicodeDecodeError:
         layer.problems.append(

@@ -234,7 +234,7 @@ def test_the_class_of_a_file_with_one_litapi_may_be_left_off(tmp_path: Path) -> 
     two.write_text("import litserve as ls\nclass A(ls.LitAPI): ...\nclass B(A): ...\nclass C: ...\n")
     with pytest.raises(UserError, match=r"expected the class behind a colon, .*: A, B$"):
         load([str(two)], [])
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match=r"with a LitAPI, got No such file or directory$"):
         load([str(tmp_path / "gone.py")], [])
 
 

@@ -67,7 +67,8 @@ def _only_api(file: Path) -> str:
     try:
         module = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, UnicodeDecodeError) as problem:
-        raise UserError(f"{file}: expected a Python file with a LitAPI, got {problem}") from None
+        cause = problem.strerror if isinstance(problem, OSError) else problem
+        raise UserError(f"{file}: expected a Python file with a LitAPI, got {cause}") from None
     apis_of_file: list[str] = []
     for statement in module.body:
         if isinstance(statement, ast.ClassDef):

@@ -195,7 +195,7 @@ def test_a_missing_or_broken_file_is_the_users_mistake(tmp_path: Path, change: C
 
 
 def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"expected a result at .*gone"):
+    with pytest.raises(UserError, match=r"expected a result at .*gone: No such file or directory$"):
         compare(write(tmp_path / "a"), tmp_path / "gone")
 
 

@@ -212,6 +212,8 @@ def test_a_recipe_that_is_not_there_is_told_with_the_one_that_was_meant(load_two
     (line,) = caught.value.problems
     assert "tow.yaml: expected a recipe, got No such file" in line
     assert f"did you mean {recipe}?" in line
+    with pytest.raises(SettingsError, match="give the path of a YAML file"):  # alike are only the ends of the names
+        load_two(recipes=[recipe.with_name("nope.yaml")])
 
 
 def test_a_recipe_in_another_encoding_is_one_line(load_two: Load, recipe: Path) -> None:
