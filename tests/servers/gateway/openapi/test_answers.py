@@ -60,7 +60,7 @@ def test_every_example_works_as_it_stands_and_is_answered_as_documented(small: P
     ("path", "body", "status"),
     [
         ("/v1/embeddings", {"model": "nobody", "input": "x"}, 404),
-        ("/v1/embeddings", {"model": "all-minilm-l6-v2", "input": []}, 422),
+        ("/v1/embeddings", {"model": "all-minilm-l6-v2", "input": []}, 400),
         ("/predict/echo", {}, 400),
         ("/predict/efficientnet-lite0", {"image": "!"}, 422),
     ],
