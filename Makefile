@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 # Each of the many processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup dev-setup serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
+.PHONY: help setup dev-setup runtimes serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
 	image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for the newest of 3.11 to 3.13 itself.
@@ -42,6 +42,9 @@ dev-setup:
 serve: setup ## serve CONFIG (the demo) on http://127.0.0.1:8000
 	@exec .venv/bin/litport serve $(CONFIG) $(ARGS)
 
+runtimes: ## add ONNX Runtime and OpenVINO to .venv, for the setting `runtime` of a LitServe model
+	$(SETUP) --runtimes
+
 playground: ## a page to try the models of a running platform on
 	$(SETUP) --playground
 	@exec .venv/bin/litport playground $(ARGS)
@@ -56,7 +59,7 @@ test: lint ## lint, types and tests, in about twelve minutes on two cores
 	.venv/bin/pytest -m "not alone and not long" --ignore=tests/servers $(ARGS) || status=$$?; \
 	wait $$half || status=$$?; cat $$log; exit $$status
 
-test-long: dev-setup ## the tests that are long by nature: kills, overload, soaks, images; twenty minutes and more
+test-long: dev-setup runtimes ## the tests that are long by nature: kills, overload, soaks, images; twenty minutes and more
 	.venv/bin/pytest -m long $(ARGS)
 
 lint: dev-setup ## ruff: the rules and the format

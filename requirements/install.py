@@ -33,7 +33,7 @@ STAMP = VENV / "litport-setup.json"
 # for every package, and tries it again for every package where it cannot be reached.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FLAVOURS = ("cpu", "cuda")
-EXTRAS = {"playground": "the playground", "dev": "the tests"}
+EXTRAS = {"playground": "the playground", "runtimes": "the runtimes", "dev": "the tests"}
 PIP_LOCK_OPTIONS = ("--require-hashes", "--only-binary=:all:", "-r")
 
 
@@ -46,6 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Create or update .venv from the locks.")
     parser.add_argument("--flavour", choices=FLAVOURS, help="default: what .venv is, else what the machine is")
     parser.add_argument("--playground", action="store_true", help="also what the playground needs")
+    parser.add_argument("--runtimes", action="store_true", help="also ONNX Runtime and OpenVINO")
     parser.add_argument("--dev", action="store_true", help="also what the tests need, the playground included")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip ends, too
@@ -53,7 +54,8 @@ def main() -> int:
     turn = os.open(REQUIREMENTS, os.O_RDONLY)
     try:
         _wait_for(turn)
-        extras = ("playground", "dev") if options.dev else ("playground",) if options.playground else ()
+        requested = {"playground": options.playground or options.dev, "runtimes": options.runtimes, "dev": options.dev}
+        extras = tuple(extra for extra, is_requested in requested.items() if is_requested)
         set_up(options.flavour, extras, turn)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)

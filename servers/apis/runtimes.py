@@ -36,7 +36,7 @@ Run = Callable[..., "Tensor"]
 def problem(runtime: str) -> str | None:
     """Why this runtime cannot be used here; None if it can."""
     missing = [name for name in PACKAGES.get(runtime, ()) if find_spec(name) is None]
-    return f"{runtime} is not installed; pip install {' '.join(missing)}" if missing else None
+    return f"{runtime} is not installed; pip install {' '.join(missing)} (or `make runtimes`)" if missing else None
 
 
 def load(

