@@ -10,8 +10,10 @@ of several batch sizes and of one or two processes, tried first.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import statistics
 import struct
 import subprocess
@@ -110,11 +112,18 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
         python = sys.executable if side == "litserve" else arguments.python
         argv = _peer_argv(python, side, kind, folder, port, _RECIPES[kind][1])
         environ["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryFile() as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(argv, stdout=log, stderr=log, env=environ, start_new_session=True) as process,
+    ):
         try:
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # LitServe's processes outlive their parent
 
 
 def _peer_argv(python: str, side: str, kind: str, folder: Path, port: int, batch: int) -> list[str]:
