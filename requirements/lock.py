@@ -118,7 +118,7 @@ class Resolver:
         # Where the CUDA build allows it, it gets the versions that the tests use on a CPU.
         alike = {**versions["cuda"], **base}
         cuda = self._compile("cuda", python, alike, "--constraints=cuda-constraints.txt")
-        # These hold only what the playground, the runtimes and the tests add, so that they install beside either flavour.
+        # These hold only what playground, runtimes and tests add, so that they install beside either flavour.
         playground = self._compile("playground", python, versions["playground"], *on_cpu, *self._beside(base))
         runtimes = self._compile("runtimes", python, versions["runtimes"], *on_cpu, *self._beside(base))
         base |= pins(playground, python) | pins(runtimes, python)

@@ -77,7 +77,8 @@ def test_other_weights_are_another_export(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnx" else object())
-    assert _problems(api="embedding", runtime="openvino") == {"runtime": "openvino is not installed; pip install onnx (or `make runtimes`)"}
+    reason = "openvino is not installed; pip install onnx (or `make runtimes`)"
+    assert _problems(api="embedding", runtime="openvino") == {"runtime": reason}
     monkeypatch.setattr(runtimes, "find_spec", lambda _: object())
     assert _problems(api="embedding", runtime="openvino", precision="bfloat16") == {}
     assert list(_problems(api="embedding", runtime="onnxruntime", precision="bfloat16")) == ["precision"]
