@@ -213,9 +213,11 @@ class Supervisor:
             for member in model.instances:
                 self._move(model, member, State.UNLOADED, model.residence.failure)
         else:
+            others = (other for other in model.instances if other is not instance)
+            is_alone = all(other.state is State.FAILED for other in others)
+            if model.settings.required and not model.residence.on_demand and is_alone:
+                self.fatal.set()  # first, so that whoever hears of the step knows that it is the end
             self._move(model, instance, State.FAILED, str(problem))
-            if model.settings.required and not model.residence.on_demand and model.state is State.FAILED:
-                self.fatal.set()
         outcome = self._outcomes.get(model.name)
         if outcome is not None and not outcome.done() and is_last:
             outcome.set_exception(problem)
