@@ -59,7 +59,7 @@ def test_three_models_of_which_two_fit_are_all_served_also_while_processes_are_k
             loads = _loads(platform) - before
             print(f"kills {killed}, loads {loads}, outcomes {dict(outcomes)}")
             assert max(residents) == FIT, "never more than fit, and all that fit"
-            assert outcomes[200] > 100
+            assert outcomes[200] > SOAK_S, "there was traffic"
             assert outcomes.keys() <= {200, "stated wait"}
             assert outcomes["stated wait"] == 0 or kills
             assert loads <= FIT * SOAK_S / HOLDS["min_resident_s"] + FIT + killed
