@@ -165,6 +165,7 @@ def test_a_shell_completes_commands_options_models_and_settings() -> None:
     assert ended.stdout.splitlines() == ["serve", "--require-parity", "smollm2-135m-instruct", "--server.port", ""]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
 def test_zsh_completes_too_without_a_configuration_of_its_own(tmp_path: Path) -> None:
     script = tmp_path / "litport.zsh"

@@ -35,13 +35,8 @@ def chat(serve: Serve, folder: Path) -> Child:
     return serve(api="causal_lm", model_dir=str(folder), init={"dtype": "float32"}, **MODES["batched"])
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "batched",
-        *(pytest.param(mode, marks=pytest.mark.long) for mode in ("plain", "streamed", "streamed and batched")),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["batched", "plain", "streamed", "streamed and batched"])
 def test_every_mode_gives_the_tokens_that_transformers_generates(
     mode: str, start: Callable[[str], Child], tiny_lm: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_one_that_is_full_is_replaced_until_all_are_full(door: Door) -> None:
     assert int(refusal.headers["retry-after"]) >= 1
 
 
+@pytest.mark.long
 def test_what_a_process_has_begun_is_not_done_again(door: Door) -> None:
     model = door.supervisor.models["first"]
     answers: list[httpx.Response] = []

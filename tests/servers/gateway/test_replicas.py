@@ -61,6 +61,7 @@ def test_status_and_metrics_tell_them_apart(door: Door) -> None:
     assert status["process_count"] == 4, "a server and its worker for each"
 
 
+@pytest.mark.long
 def test_the_death_of_one_costs_what_it_had_in_hand(door: Door) -> None:
     model = door.supervisor.models["one"]
     answers: list[httpx.Response] = []

@@ -28,6 +28,7 @@ def test_the_echo_is_served_and_says_what_it_takes(serve: Serve) -> None:
         "batch_timeout_s": None,
         "is_async": False,
         "example": {"input": "canary"},
+        "tensors": None,
     }
     assert description == 'Takes: {"input": any JSON}\n\nAnswers: {"output": the same}'
     assert child.predict(**card["example"]).json() == {"output": "canary"}
