@@ -19,7 +19,6 @@ from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.error_shapes import KSERVE
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
-from servers.models.instance import State
 from servers.models.model import Model
 
 _VERSION = "1"
@@ -47,7 +46,7 @@ async def _model_ready(exchange: Exchange) -> None:
     model = _model(exchange)
     if model.card is not None and model.card.tensors is None:
         raise _not_offered(model)
-    is_ready = model.state is State.READY
+    is_ready = model.takes_requests
     await exchange.response.send_json(documents.ModelReady(name=model.name, ready=is_ready), 200 if is_ready else 503)
 
 

@@ -27,6 +27,7 @@ CHAT = "/v1/chat/completions"
 def test_fifty_clients_of_an_unloaded_model_cause_one_load(tmp_path: Path) -> None:
     with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND) as door:
         assert door.client.get("/ready").json() == {"ready": True, "models": {"one": "unloaded"}}
+        assert door.client.get("/v2/models/one/ready").json() == {"name": "one", "ready": True}
         answers = ask_at_once(door, 50)
         assert {answer.status_code for answer in answers} == {200}
         assert len({answer.json()["pid"] for answer in answers}) == 1
