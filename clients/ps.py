@@ -1,7 +1,7 @@
 """`litport ps`: which models of a running platform are in memory, since when they are idle, and which goes next."""
 
 import httpx
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +10,8 @@ from clients.documents import ModelStatus, read_status
 from clients.figures import gib, span
 
 _HEADINGS = ("model", "state", "for", "GiB", "idle", "loads", "start s", "")
+# What a terminal of fewer columns than this leaves out.
+_WIDE, _DETAILS = 70, ("for", "loads", "start s")
 
 
 def show(url: str, key: str | None) -> int:
@@ -20,12 +22,17 @@ def show(url: str, key: str | None) -> int:
         return unreachable.report(url)
     if response.status_code != 200:
         return rejection.report(response.status_code, response.text)
+    console = Console(highlight=False)
+    rows = [dict(zip(_HEADINGS, _cells(model), strict=False)) for model in read_status(response.content).models]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("model", "state", "") else "right", no_wrap=True)
-    for model in read_status(response.content).models:
-        table.add_row(*_cells(model))
-    Console(highlight=False).print(table)
+    headings = [heading for heading in _HEADINGS if console.width >= _WIDE or heading not in _DETAILS]
+    for heading in headings:
+        justify: JustifyMethod = "left" if heading in ("model", "state", "") else "right"
+        # A long name goes on in the next line, and nothing else gives way.
+        table.add_column(heading, justify=justify, no_wrap=heading != "model", overflow="fold")
+    for row in rows:
+        table.add_row(*(row.get(heading, "") for heading in headings))
+    console.print(table)
     return 0
 
 

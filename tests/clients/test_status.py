@@ -32,6 +32,15 @@ def address(door: Door) -> str:
     return str(door.client.base_url)
 
 
+def test_ps_leaves_details_out_of_a_narrow_terminal_and_shortens_no_state(door: Door) -> None:
+    heads = {"140": "model state for GiB idle loads start s", "50": "model state GiB idle"}
+    for columns, headings in heads.items():
+        lines = litport("ps", "--url", address(door), environ={"COLUMNS": columns}).stdout.splitlines()
+        assert lines[0].split() == headings.split()
+        assert lines[1].split()[:2] == ["one", "ready"]
+        assert max(map(len, lines)) <= int(columns)
+
+
 def test_the_status_is_a_table_and_the_addresses_of_the_models(door: Door) -> None:
     door.client.post("/predict/one", json={"wait_s": 0.2}).raise_for_status()
     ended = litport("status", "--url", address(door), environ={"COLUMNS": "140"})

@@ -200,6 +200,7 @@ def test_a_model_that_fails_to_start_again_and_again_is_given_up_with_its_cause(
     arguments += ["--models.dies.init.broken_when", str(flag), "--models.dies.max_restarts", "2"]
     arguments += ["--models.dies.required", "false", "--server.cache_dir", str(tmp_path)]
     with serving(tmp_path, *arguments) as platform:
+        platform.wait_for("dies", 60, state="ready")  # /ready does not wait for it, and a first start is not repeated
         flag.touch()
         os.kill(_of_litapi(_group(platform, "dies"))["worker"], KILL)
         status = platform.wait_for("dies", 60, state="failed")
