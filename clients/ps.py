@@ -1,17 +1,15 @@
 """`litport ps`: which models of a running platform are in memory, since when they are idle, and which goes next."""
 
+from collections.abc import Callable
+
 import httpx
-from rich.console import Console, JustifyMethod
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from clients import rejection, status, unreachable
-from clients.documents import ModelStatus, read_status
+from clients.documents import read_status
 from clients.figures import gib, span
-
-_HEADINGS = ("model", "state", "for", "GiB", "idle", "loads", "start s", "")
-# What a terminal of fewer columns than this leaves out.
-_WIDE, _DETAILS = 70, ("for", "loads", "start s")
+from clients.model_table import Column, fit
+from clients.residence import Residence
 
 
 def show(url: str, key: str | None) -> int:
@@ -23,25 +21,22 @@ def show(url: str, key: str | None) -> int:
     if response.status_code != 200:
         return rejection.report(response.status_code, response.text)
     console = Console(highlight=False)
-    rows = [dict(zip(_HEADINGS, _cells(model), strict=False)) for model in read_status(response.content).models]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    headings = [heading for heading in _HEADINGS if console.width >= _WIDE or heading not in _DETAILS]
-    for heading in headings:
-        justify: JustifyMethod = "left" if heading in ("model", "state", "") else "right"
-        # A long name goes on in the next line, and nothing else gives way.
-        table.add_column(heading, justify=justify, no_wrap=heading != "model", overflow="fold")
-    for row in rows:
-        table.add_row(*(row.get(heading, "") for heading in headings))
-    console.print(table)
+    console.print(fit(read_status(response.content).models, _COLUMNS, console))
     return 0
 
 
-def _cells(model: ModelStatus) -> list[Text | str]:
-    residence = model.residence
-    state = Text(model.state, status.COLOURS.get(model.state, ""))
-    cells: list[Text | str] = [model.name, state, span(model.in_state_s), gib(model.memory_bytes)]
-    if residence is None:  # an earlier platform
-        return cells
-    idle = "-" if residence.idle_s is None else span(residence.idle_s)
-    load_s = "-" if residence.load_s is None else f"{residence.load_s:.1f}"
-    return [*cells, idle, str(residence.loads), load_s, "makes room next" if residence.next_out else ""]
+def _of_residence(heading: str, text: Callable[[Residence], str], priority: int) -> Column:
+    # An earlier platform has none.
+    return Column(heading, lambda model: text(model.residence) if model.residence else "", priority)
+
+
+_COLUMNS = (
+    Column("model", lambda model: model.name, 9, "left"),
+    Column("state", lambda model: model.state, 9, "left"),
+    Column("for", lambda model: span(model.in_state_s), 2),
+    Column("GiB", lambda model: gib(model.memory_bytes), 7),
+    _of_residence("idle", lambda residence: "-" if residence.idle_s is None else span(residence.idle_s), 8),
+    _of_residence("loads", lambda residence: str(residence.loads), 3),
+    _of_residence("start s", lambda residence: "-" if residence.load_s is None else f"{residence.load_s:.1f}", 4),
+    _of_residence("", lambda residence: "makes room next" if residence.next_out else "", 9)._replace(justify="left"),
+)

@@ -5,28 +5,17 @@ not known is "-", never 0.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import zip_longest
-from typing import Literal, NamedTuple
 
 import httpx
 from rich.console import Console, Group, RenderableType
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from clients import rejection, unreachable
 from clients.documents import TAKES_REQUESTS, Hardware, ModelStatus, Percentiles, Recent, Status, read_status
 from clients.figures import gib, span
-
-COLOURS = {
-    "ready": "green",
-    "failed": "red",
-    "pulling": "cyan",
-    "starting": "yellow",
-    "draining": "yellow",
-    "unloaded": "dim",
-}
+from clients.model_table import COLOURS, Column, fit
 
 
 def show(url: str, key: str | None, as_json: bool) -> int:
@@ -57,7 +46,7 @@ def fetch(url: str, key: str | None) -> httpx.Response:
 
 def view(status: Status, console: Console) -> RenderableType:
     """The models as a table, a note on each one that has problems, and the machine; as wide as the console."""
-    parts: list[RenderableType] = [_models(status.models, console)]
+    parts: list[RenderableType] = [fit(status.models, _COLUMNS, console)]
     if notes := [note for model in status.models if (note := _note(model))]:
         parts += ["", *notes]
     if status.hardware:
@@ -65,60 +54,26 @@ def view(status: Status, console: Console) -> RenderableType:
     return Group(*parts)
 
 
-class _Column(NamedTuple):
-    """A column of the table of models; on a narrow terminal the columns with the least `priority` go first."""
-
-    heading: str
-    format: Callable[[ModelStatus], str]
-    priority: int
-    justify: Literal["left", "right"] = "right"
-
-
 def _of_recent(text: Callable[[Recent], str]) -> Callable[[ModelStatus], str]:
     return lambda model: text(model.recent) if model.recent else "-"
 
 
 _COLUMNS = (
-    _Column("model", lambda model: model.name, 9, "left"),
-    _Column("kind", lambda model: model.kind, 1, "left"),
-    _Column("state", lambda model: model.state, 9, "left"),
-    _Column("for", lambda model: span(model.in_state_s), 2),
-    _Column("run", lambda model: str(model.running), 9),
-    _Column("wait", lambda model: str(model.waiting), 9),
-    _Column("req/s", _of_recent(lambda recent: _number(recent.requests_per_s)), 9),
-    _Column("tok/s", _of_recent(lambda recent: _number(recent.output_tokens_per_s)), 9),
-    _Column("p50 s", _of_recent(lambda recent: _percentiles(recent.duration_s)[0]), 9),
-    _Column("p95 s", _of_recent(lambda recent: _percentiles(recent.duration_s)[1]), 6),
-    _Column("ttft s", _of_recent(lambda recent: _percentiles(recent.ttft_s)[0]), 8),
-    _Column("cores", lambda model: _number(model.cpu_cores), 5),
-    _Column("GiB", lambda model: gib(model.memory_bytes), 7),
-    _Column("restarts", lambda model: str(model.restarts), 3),
+    Column("model", lambda model: model.name, 9, "left"),
+    Column("kind", lambda model: model.kind, 1, "left"),
+    Column("state", lambda model: model.state, 9, "left"),
+    Column("for", lambda model: span(model.in_state_s), 2),
+    Column("run", lambda model: str(model.running), 9),
+    Column("wait", lambda model: str(model.waiting), 9),
+    Column("req/s", _of_recent(lambda recent: _number(recent.requests_per_s)), 9),
+    Column("tok/s", _of_recent(lambda recent: _number(recent.output_tokens_per_s)), 9),
+    Column("p50 s", _of_recent(lambda recent: _percentiles(recent.duration_s)[0]), 9),
+    Column("p95 s", _of_recent(lambda recent: _percentiles(recent.duration_s)[1]), 6),
+    Column("ttft s", _of_recent(lambda recent: _percentiles(recent.ttft_s)[0]), 8),
+    Column("cores", lambda model: _number(model.cpu_cores), 5),
+    Column("GiB", lambda model: gib(model.memory_bytes), 7),
+    Column("restarts", lambda model: str(model.restarts), 3),
 )
-_FOLDED_NAME = 12
-
-
-def _models(models: Sequence[ModelStatus], console: Console) -> Table:
-    longest = max((len(model.name) for model in models), default=0)
-    for threshold in range(10):
-        columns = [column for column in _COLUMNS if column.priority >= threshold]
-        # From here on, columns matter more than a name on one line: names fold and columns stand closer together.
-        folds = threshold > 4
-        table = _table(models, columns, padding=1 if folds else 2)
-        width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-        if width - (max(0, longest - _FOLDED_NAME) if folds else 0) <= console.width:
-            break
-    return table
-
-
-def _table(models: Sequence[ModelStatus], columns: Sequence[_Column], padding: int) -> Table:
-    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False)
-    for column in columns:
-        is_name = column.heading == "model"
-        table.add_column(column.heading, justify=column.justify, no_wrap=not is_name, overflow="fold")
-    for model in models:
-        colour = {"state": COLOURS.get(model.state, "")}
-        table.add_row(*(Text(column.format(model), colour.get(column.heading, "")) for column in columns))
-    return table
 
 
 def _note(model: ModelStatus) -> Text | None:
