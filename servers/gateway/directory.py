@@ -47,7 +47,7 @@ class Directory:
         UnknownOfferError for one that was never loaded.
         """
         model = self._only_one(path) if name is None else self.find(name)
-        if model.state is not State.READY and self.fallback(model, path) is not None:
+        if self.has_stand_in(model, path):
             return model
         if path not in ready_card(model).routes:
             raise not_offered(model, path)
@@ -75,6 +75,10 @@ class Directory:
             if card.predict_path is not None if path is None else path in card.routes:
                 return model
         return None
+
+    def has_stand_in(self, model: Model, path: str | None) -> bool:
+        """Whether the model is not ready, and `fallback` is there for it."""
+        return model.state is not State.READY and self.fallback(model, path) is not None
 
     def offers(self, path: str) -> bool:
         """Whether some model offers this path."""

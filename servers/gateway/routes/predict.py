@@ -4,7 +4,6 @@ from servers.gateway.body.content import BodyKind
 from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
-from servers.models.instance import State
 from servers.models.model import Model
 
 
@@ -18,8 +17,8 @@ async def _predict_by_the_only_one(exchange: Exchange) -> None:
 
 
 async def _dispatch(exchange: Exchange, model: Model) -> None:
-    is_away = model.state is not State.READY and exchange.gateway.directory.fallback(model, None) is not None
-    if not is_away and ready_card(model).predict_path is None:
+    has_stand_in = exchange.gateway.directory.has_stand_in(model, None)
+    if not has_stand_in and ready_card(model).predict_path is None:
         raise not_offered(model, "/predict")
     await exchange.gateway.dispatch(exchange, model, None)
 
