@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from configs.model import Count, LitServeModel, Seconds, Section, Text, VllmModel
+from configs.litserve import LitServeModel
+from configs.model import Count, Seconds, Section, Text
+from configs.vllm import VllmModel
 
 RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs))]
 """The names that `rungs` takes; `configs.engines.register` adds those of further engines."""

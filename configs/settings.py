@@ -18,17 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.model import (
-    SHORTEST_KEY,
-    LitServeModel,
-    LlamaCppModel,
-    ModelName,
-    ModelSettings,
-    Seconds,
-    Section,
-    VllmModel,
-)
+from configs.litserve import LitServeModel
+from configs.llamacpp import LlamaCppModel
+from configs.model import SHORTEST_KEY, ModelName, ModelSettings, Seconds, Section
 from configs.remote import RemoteModel
+from configs.vllm import VllmModel
 
 __all__ = [
     "Auth",

@@ -14,8 +14,8 @@ from benchmarks.rungs.harness import harness_of, row_readers
 from benchmarks.rungs.litserve import LitServeLayer
 from benchmarks.rungs.vllm import VllmLayer
 from clients.record import RequestRecord
-from configs.model import option_name
 from configs.settings import LitServeModel, VllmModel
+from configs.vllm import option_name
 
 
 def vllm(**args: Any) -> VllmModel:

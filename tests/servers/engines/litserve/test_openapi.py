@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.model import LitServeModel
+from configs.litserve import LitServeModel
 from servers.apis import reference, registry
 from servers.engines import registry as engines
 from servers.engines.base import TENSOR_PATH
