@@ -53,10 +53,12 @@ class ModelSettings(Section):
     """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest.
 
     `rungs` are the names that `bench.rungs` takes for a model of the engine, the baseline first. `converts_gguf` is
-    whether the engine gets a GGUF file as the store's folder of safetensors, or as it is.
+    whether the engine gets a GGUF file as the store's folder of safetensors, or as it is. `caches_prefixes` is whether
+    an instance answers a prompt faster when it had one with the same beginning before.
     """
 
     rungs: ClassVar[tuple[str, ...]] = ("litport",)
+    caches_prefixes: ClassVar[bool] = False
     converts_gguf: ClassVar[bool] = True
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
@@ -73,7 +75,7 @@ class ModelSettings(Section):
     replicas: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
         description="Process trees that serve it side by side, each with weights of its own; a request goes to the one "
-        "with the fewest.",
+        "with the fewest, or with vLLM to the one whose prefix cache likely has its prompt.",
     )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     load: Literal["at_start", "on_demand"] = Field(

@@ -35,6 +35,7 @@ Address = Annotated[str, AfterValidator(_base_url)]
 class RemoteModel(ModelSettings):
     """A model that another OpenAI-compatible server serves: a neighbour's Litport or vLLM, or a provider."""
 
+    caches_prefixes = True
     engine: Literal["remote"] = Field(description="What runs the model.")
     url: Address | None = Field(
         None,
@@ -44,8 +45,8 @@ class RemoteModel(ModelSettings):
     instances: list[Address] = Field(
         [],
         validate_default=True,
-        description="In its place, the addresses of several servers of the model; a request goes to the one with the "
-        "fewest.",
+        description="In its place, the addresses of several servers of the model; a prompt goes to the one whose "
+        "prefix cache likely has it, any other request to the one with the fewest.",
     )
     model: Text | None = Field(None, description="The model's name there; null for the same name.")
     api_key: Annotated[SecretStr, AfterValidator(_sent_key)] | None = Field(

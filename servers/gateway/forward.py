@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
 from servers.engines.stream import Stream
 from servers.errors import ApiError, BystanderError, UnservedError
+from servers.gateway.body import prompt
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
 from servers.gateway.response import Response
@@ -46,15 +47,16 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
     to the process: vLLM and LitServe then stop working on the request.
     """
     refusing: set[int] = set()
+    beginning = prompt.beginning(path, exchange.body) if model.has_prefix_caches else None
     while True:
-        instance = model.choose()
+        instance = model.choose(beginning)
         try:
             await _forward_to(instance, exchange, model, path, trace)
             return
         except NotTakenError:
             instance.refused_at_s = time.monotonic()
             refusing.add(id(instance))
-            other = model.choose()
+            other = model.choose(beginning)
             if other.state is not State.READY or id(other) in refusing:
                 raise _model_died(model, UnservedError) from None
 

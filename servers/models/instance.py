@@ -74,6 +74,11 @@ class Instance:
     canary_s: float = 0.0
 
     @property
+    def place(self) -> bytes:
+        """Where it runs, which no other instance of the model has in common."""
+        return (self.address or str(self.socket)).encode()
+
+    @property
     def is_avoided(self) -> bool:
         """Whether nobody listened a moment ago, so that others come first."""
         return time.monotonic() - self.refused_at_s < _AVOIDED_S

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from configs.settings import ModelSettings
 from servers.engines.base import Card, Engine
+from servers.models import affinity
 from servers.models.admission import Admission
 from servers.models.instance import Instance, State
 from servers.models.quarantine import Quarantine
@@ -39,11 +40,23 @@ class Model:
         self.quarantine = Quarantine(name)
         self.recent = Recent()
 
-    def choose(self) -> Instance:
-        """The instance for the next request: the nearest to ready, and of several the one with the fewest requests."""
+    def choose(self, beginning: bytes | None = None) -> Instance:
+        """The instance for the next request: the nearest to ready, and of several the one with the fewest requests.
+
+        Of several that are ready, the prompt's `beginning` chooses the one that likely has it in its prefix cache.
+        """
         if len(self.instances) == 1:  # the usual case, asked several times a request
             return self.instances[0]
+        if beginning is not None:
+            ready = [item for item in self.instances if item.state is State.READY and not item.is_avoided]
+            if ready:
+                return affinity.nearest(beginning, ready)
         return min(self.instances, key=_order)
+
+    @property
+    def has_prefix_caches(self) -> bool:
+        """Whether it matters which of its instances gets a prompt."""
+        return len(self.instances) > 1 and self.settings.caches_prefixes
 
     def engine_of(self, instance: Instance) -> Engine:
         """The engine that starts and asks this instance."""

@@ -1,7 +1,9 @@
 """Models that another server serves: a real Litport as the neighbour, and a stand-in that fails as networks do."""
 
 import json
+import re
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,18 @@ def test_of_two_servers_the_one_that_is_there_answers_everybody(tmp_path: Path) 
                 return platform.http.post(CHAT, json={"model": "far", "messages": QUESTION}).status_code
 
             wait_until(lambda: states() == [(address, "ready") for address in addresses])
+            for group in range(8):
+                beginning = f"group {group} " + "x" * 1024
+                for number in range(3):
+                    messages = [{"role": "user", "content": f"{beginning} {number}"}]
+                    assert platform.http.post(CHAT, json={"model": "far", "messages": messages}).status_code == 200
+            groups = [
+                Counter(re.findall(rb"group \d", b"".join(body for _, _, body in server.requests)))
+                for server in (first, second)
+            ]
+            assert set((groups[0] + groups[1]).values()) == {3}
+            assert not groups[0].keys() & groups[1].keys(), "prompts that begin alike go to one server"
+            assert all(groups), "and both have some"
             for server, other in ((first, second), (second, first)):
                 server.stop()
                 assert [ask() for _ in range(20)] == [200] * 20
