@@ -18,6 +18,8 @@ from configs.vllm import VllmModel
 RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs))]
 """The names that `rungs` takes; `configs.engines.register` adds those of further engines."""
 
+VARIANT_RUNG = re.compile(r"model\[(eager|onnxruntime|openvino)(?:-(float32|bfloat16))?\]")
+"""The rung `model-batched` computed by another runtime, or in another precision."""
 _NUMBER = r"\d+(?:\.\d+)?"
 LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")
 
@@ -33,8 +35,11 @@ def _check_length(text: str) -> str:
 
 
 def _check_rung(name: str) -> str:
-    if name not in RUNGS and not re.match(r"https?://[^/]+", name):
-        raise ValueError(f"expected {', '.join(RUNGS)}, or the URL of somebody else's server")
+    if name not in RUNGS and not VARIANT_RUNG.fullmatch(name) and not re.match(r"https?://[^/]+", name):
+        raise ValueError(
+            f"expected {', '.join(RUNGS)}, model[RUNTIME] or model[RUNTIME-PRECISION], as in "
+            "model[openvino-bfloat16], or the URL of somebody else's server"
+        )
     return name
 
 
@@ -155,7 +160,8 @@ class Bench(Section):
     rungs: list[Rung] = Field(
         [],
         description="Rungs of the ladder, the baseline first; a URL is another server. By default all that "
-        "the model's engine has.",
+        "the model's engine has. model[onnxruntime], model[openvino-bfloat16] and the like are the model in batches "
+        "by that runtime.",
     )
     passes: Count = Field(2, description="Times that the ladder is climbed, every second time from the top down.")
     warmup_requests: int = Field(4, ge=0, description="Requests before each measurement that are not counted.")

@@ -24,7 +24,7 @@ class RungFactory:
         """The rungs of the settings, or all that the model's engine has. Raises UserError for an unknown one."""
         names = self._context.settings.bench.rungs or self._harness.rungs
         for name in names:
-            if name not in self._harness.rungs and "://" not in name:
+            if name.partition("[")[0] not in self._harness.rungs and "://" not in name:
                 raise UserError(
                     f"bench.rungs: expected {', '.join(self._harness.rungs)} or a URL for the model "
                     f"{self._context.name!r}, got {name}"

@@ -5,6 +5,7 @@ rows. Of a batch every request counts the whole time, since that is what it wait
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from benchmarks.analysis.breakdown import Counters, Row
@@ -16,8 +17,11 @@ from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.harness import EngineHarness
 from benchmarks.rungs.process import free_port
 from benchmarks.rungs.server.rung import ServerRung
+from configs.bench import VARIANT_RUNG
 from configs.settings import LitServeModel
+from servers.apis.equality import Variant
 from servers.engines.litserve.engine import LitServeEngine, api_spec
+from servers.engines.litserve.kind import exports_dir
 
 # This share of the processors in use leaves none for more workers.
 _BUSY = 0.85
@@ -72,14 +76,18 @@ def _make(context: RungContext, rung: str) -> Rung:
     model: LitServeModel = context.model
     endpoint = _endpoint(model, context.name, _PREDICT)
     arguments = {**model.init, **({"model_dir": str(context.model_dir)} if context.model_dir else {})}
-    spec = {"api": model.api, "arguments": arguments, "device": _device(model)}
+    spec: dict[str, Any] = {"api": model.api, "arguments": arguments, "device": _device(model)}
     match rung:
         case "fastapi":
             naive = {**spec, "rung_of": "api", "form": endpoint.form}
             return context.naive_server(rung, naive, Endpoint(endpoint.form, _PREDICT))
         case "litserve":
             return plain_server(context, rung, api_spec(model, context.model_dir), endpoint, model)
-        case _:  # model, model-batched
+        case _:  # model, model-batched, model[RUNTIME]
+            if match := VARIANT_RUNG.fullmatch(rung):
+                folder = exports_dir(context.settings.server.cache_dir, context.name)
+                variant = Variant(runtime=match[1], precision=match[2] or "float32", exports=str(folder))
+                spec["variant"] = asdict(replace(variant, cosine=model.accept.cosine, top1=model.accept.top1))
             layers = {"decode": LitServeLayer.DECODE, "predict": LitServeLayer.PREDICT, "encode": LitServeLayer.ENCODE}
             size = context.settings.bench.max_batch_size
             return context.bare(rung, {**spec, "batch_size": size}, layers)

@@ -47,8 +47,9 @@ def _load(spec: dict[str, Any]) -> Any:
         case _:
             from benchmarks.rungs.bare.api_model import ApiModel
 
-            model = ApiModel(spec["api"], spec["arguments"], spec["device"])
-            if spec["rung"] == "model-batched":
+            variant = spec.get("variant")
+            model = ApiModel(spec["api"], spec["arguments"], spec["device"], variant)
+            if spec["rung"] == "model-batched" or variant is not None:
                 items = msgspec.msgpack.decode(Path(spec["items"]).read_bytes(), type=list[Item])
                 model.find_batch_size(items, spec["batch_size"])
             return model

@@ -13,7 +13,8 @@ from benchmarks.load.workload import Item
 from benchmarks.rungs.answer import answer_of
 from benchmarks.rungs.bare.feed import Feed
 from benchmarks.rungs.bare.outcome import Outcome
-from servers.apis import registry
+from servers.apis import export_hook, registry
+from servers.apis.equality import Variant
 
 _TRIAL_S = 1.0
 # A larger batch must be this much faster, as it costs latency. One that is this much slower ends the search.
@@ -22,11 +23,18 @@ _HOPELESS = 0.7
 
 
 class ApiModel:
-    """The LitAPI `reference`, built with `arguments` and set up on `device`; batches of `batch_size`."""
+    """The LitAPI `reference`, built with `arguments` and set up on `device`; batches of `batch_size`.
 
-    def __init__(self, reference: str, arguments: dict[str, Any], device: str) -> None:
+    `variant` has the fields of `servers.apis.equality.Variant`, None for eager float32.
+    """
+
+    def __init__(
+        self, reference: str, arguments: dict[str, Any], device: str, variant: dict[str, Any] | None = None
+    ) -> None:
         self.batch_size = 1
         self._api = registry.load(reference)(**arguments)
+        if variant is not None:
+            export_hook.attach(self._api, Variant(**variant))
         self._api.pre_setup()
         self._api.setup(device)
 

@@ -11,6 +11,7 @@ from benchmarks.analysis.layer import Layer, Owner
 from benchmarks.load.request import COMPLETIONS, EMBEDDINGS, Endpoint
 from benchmarks.load.workload import Item
 from benchmarks.rungs import litserve, vllm
+from benchmarks.rungs.bare.rung import BareRung
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.factory import RungFactory
@@ -18,7 +19,7 @@ from benchmarks.rungs.harness import EngineHarness, harness_of, row_readers
 from benchmarks.rungs.server.rung import ServerRung
 from clients.record import RequestRecord
 from configs.errors import UserError
-from configs.settings import Bench, LitportSettings, LitServeModel, ModelSettings, VllmModel
+from configs.settings import Bench, LitportSettings, LitServeModel, ModelSettings, Server, VllmModel
 from servers.engines import registry
 from servers.engines.kind import EngineKind
 
@@ -106,3 +107,21 @@ def test_a_model_has_its_usual_workload_and_endpoint(model: ModelSettings, workl
     harness = harness_of(model)
     assert harness is (vllm.HARNESS if model.engine == "vllm" else litserve.HARNESS)
     assert (harness.workload(model), harness.endpoint(model, "m")) == (workload, endpoint)
+
+
+def test_the_runtimes_of_a_model_are_rungs(tmp_path: Path) -> None:
+    names = ["model-batched", "model[onnxruntime]", "model[openvino-bfloat16]"]
+    model = LitServeModel(engine="litserve", api="embedding", accelerator="cpu")
+    settings = LitportSettings.model_construct(
+        models={"m": model}, bench=Bench(rungs=names), server=Server(cache_dir=tmp_path)
+    )
+    rungs = RungFactory(RungContext(settings, "m", tmp_path, tmp_path), harness_of(model)).rungs([])
+    specs = [rung.spec.get("variant", {}) for rung in rungs if isinstance(rung, BareRung)]
+    assert [(spec.get("runtime"), spec.get("precision")) for spec in specs] == [
+        (None, None),
+        ("onnxruntime", "float32"),
+        ("openvino", "bfloat16"),
+    ]
+    assert specs[1]["exports"] == str(tmp_path / "exports" / "m")
+    with pytest.raises(ValueError, match=r"expected .* model\[RUNTIME\]"):
+        Bench(rungs=["model[tensorrt]"])
