@@ -17,8 +17,9 @@ from servers.platform.commands import add_commands
 from servers.platform.connection import add_connection, connection, settings_without_models
 
 VERSION = "0.1.0"
+RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16")
 
-_TAKE_SETTINGS = {("config", "check"), ("config", "show"), ("bench", "run"), ("bench", "load")}
+_TAKE_SETTINGS = {("config", "check"), ("config", "show"), ("bench", "run"), ("bench", "load"), ("models", "optimize")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_bench(commands.add_parser("bench", help="what serving costs, and why: run, load, compare"), SETTINGS)
 
-    models = commands.add_parser("models", help="the model store: list, pull, rm, path")
+    models = commands.add_parser("models", help="the model store: list, pull, rm, path, optimize")
     actions = models.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", aliases=["ls"], help="what is here, and the catalog")
     listing.set_defaults(run=_models, action="list")
@@ -115,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
         sub = actions.add_parser(action, help=summary)
         sub.add_argument("source", help="a catalog name, a hub id, pypi:name==version or a path")
         sub.set_defaults(run=_models, action=action)
+    optimize = actions.add_parser(
+        "optimize", help="export a model of a recipe for its runtime, and prove it, ahead of its start", epilog=SETTINGS
+    )
+    optimize.add_argument("name", metavar="NAME", help="the model's name in the recipe")
+    optimize.add_argument("targets", nargs="*", metavar="TARGET", help=TARGET)
+    optimize.add_argument("--runtime", choices=RUNTIMES, help="by default what the recipe has")
+    optimize.add_argument("--precision", choices=PRECISIONS, help="by default what the recipe has")
+    optimize.set_defaults(run=_optimize)
 
     apis = commands.add_parser("apis", help="the LitAPIs that are there, with input and output")
     apis.set_defaults(run=_apis)
@@ -225,6 +234,14 @@ def _apis(_: argparse.Namespace) -> None:
     from servers.apis.commands import print_apis
 
     print_apis()
+
+
+def _optimize(arguments: argparse.Namespace) -> None:
+    from servers.engines.litserve.optimize import optimize
+    from servers.platform.targets import load
+
+    settings = load(arguments.targets, arguments.overrides).settings
+    optimize(settings, arguments.name, arguments.runtime, arguments.precision)
 
 
 def _new_key(arguments: argparse.Namespace) -> None:

@@ -84,7 +84,8 @@ class Equality(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured of a `variant` of the model, and the `precision` and `runtime` that serve because of that.
 
     Its answers to a number of fixed `inputs` were compared with those of eager float32: the least cosine, and the share
-    with the same best class (null for vectors); both null where they were not finite.
+    with the same best class (null for vectors); both null where they were not finite, where the variant raised, and
+    where `runtime: auto` took eager float32.
     """
 
     variant: str

@@ -26,6 +26,7 @@ EXAMPLES = {
     "chat": 'litport chat smollm2-135m-instruct "What is the capital of France?"',
     "predict": "litport predict efficientnet-lite0 docs/cat.jpg",
     "playground": "litport playground --url http://gpu-box:8000",
+    "models optimize": "litport models optimize all-minilm-l6-v2 configs/recipes/demo.yaml --runtime auto",
     "bench": "litport bench run configs/recipes/bench-image.yaml --out results/image",
     "bench run": "litport bench run configs/recipes/bench-image.yaml --out results/image",
     "bench load": "litport bench load http://127.0.0.1:8000 --model smollm2-135m-instruct --bench.load.users 8",

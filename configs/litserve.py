@@ -35,15 +35,16 @@ class LitServeModel(ModelSettings):
     init: Annotated[dict[str, JsonValue], Keys(lambda key: key.replace("-", "_"))] = Field(
         {}, description="Further keyword arguments of the API's constructor."
     )
-    runtime: Literal["eager", "onnxruntime", "openvino"] = Field(
+    runtime: Literal["eager", "onnxruntime", "openvino", "auto"] = Field(
         "eager",
-        description="What computes the APIs embedding and image_classification: torch as it is, or, on a CPU, "
-        "ONNX Runtime or OpenVINO, which need packages of their own.",
+        description="What computes the model: torch as it is, or, on a CPU, ONNX Runtime or OpenVINO, which need "
+        "packages of their own, or the fastest of those that are installed. For the APIs embedding, "
+        "image_classification and pipeline, and those with `export_modules` (see docs/plugins.md).",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="What the APIs embedding and image_classification compute in. Whatever differs from eager float32 "
-        "serves only once its answers were proved equal (see docs/plugins.md).",
+        description="What the model computes in: bfloat16 for embedding and image_classification, and with openvino. "
+        "Whatever differs from eager float32 serves only once its answers were proved equal (see docs/plugins.md).",
     )
     accept: Accept = Accept()
     on_failed_proof: Literal["fail", "eager"] = Field(

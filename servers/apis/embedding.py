@@ -15,9 +15,9 @@ from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
 from pydantic import ConfigDict, PositiveInt, field_validator
 
-from servers.apis import equality
 from servers.apis.equality import Equality, Variant
 from servers.apis.rejection import Rejection
+from servers.apis.selection import select
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +129,8 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         def load(variant: Variant) -> Any:
             return sentence_encoder.from_folder(self._model_dir, device, variant, self._forward_size)
 
-        self._encoder, self.equality = equality.select(self.variant, "cosine", load, sentence_encoder.answer_proof)
+        answer = sentence_encoder.answer_proof
+        self._encoder, self.equality = select(self.variant, "cosine", load, answer, self.max_batch_size)
 
     def decode_tensors(self, tensors: Mapping[str, Any], _parameters: Mapping[str, Any]) -> Texts:
         """The texts of a request with tensors. Raises HTTPException."""

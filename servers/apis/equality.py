@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EAGER = "float32"
+_LONGEST_ERROR = 300
+_LARGEST_SCALE_ERROR = 0.1  # of the length of an answer
 _log = logging.getLogger("litport.worker")
 
 _Model = TypeVar("_Model")
@@ -51,7 +53,8 @@ class Equality:
     """What was measured of `variant`, and the `precision` and `runtime` in which the model computes because of it.
 
     `cosine` is the least over the inputs and `top1` the share of inputs with the same best class, None for vectors,
-    which have none. Both are None where the variant's answers are not finite. `note` has all of it in one line.
+    which have none. Both are None where the variant's answers are not finite, or where it raised. `note` has all of it
+    in one line.
     """
 
     variant: str
@@ -63,37 +66,56 @@ class Equality:
     runtime: str = "eager"
 
 
-def select(
+def prove(
     variant: Variant,
     gate: Literal["cosine", "top1"],
-    load: Callable[[Variant], _Model],
+    load: Callable[[], _Model],
+    expected: "Tensor",
     answer: "Callable[[_Model], Tensor]",
-) -> tuple[_Model, Equality | None]:
-    """The model to serve, and what was measured of it (None for eager float32).
+) -> tuple[_Model | None, Equality]:
+    """The variant and what was measured of it, None for one that gives way to eager float32; raises as
+    `selection.select` does.
 
-    `answer` gives the answers (inputs, numbers) of a model to the fixed inputs. `gate` is
-    the figure that decides. Raises UserError for a variant below its limit, unless it falls back.
+    `expected` is what eager float32 has answered.
     """
-    eager = load(Variant())
-    if variant.name == EAGER:
-        return eager, None
-    expected = answer(eager)
-    model = load(variant)
-    cosine, top1 = compare(expected, answer(model), surest=gate == "top1")
+    try:
+        model = load()
+        proof, problem = _judge(variant, gate, expected, answer(model))
+        if problem is None:
+            _log.info("%s", proof.note)
+            return model, proof
+    except UserError:
+        raise
+    except Exception as error:  # a runtime raises what it likes, at an export as well as at an answer
+        _log.debug("%s", variant.name, exc_info=True)
+        problem = f"{variant.name} failed: {type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_ERROR]}"
+        proof = Equality(variant.name, EAGER, len(expected), None, None, "")
+    if not variant.falls_back:
+        way_back = "precision: float32" if variant.runtime == "eager" else "runtime: eager"
+        raise UserError(f"{problem}. Set {way_back}, on_failed_proof: eager, or a lower accept.{gate}")
+    note = f"float32, since {problem}"
+    _log.warning("%s", note)
+    return None, replace(proof, precision=EAGER, runtime="eager", note=note)
+
+
+def _judge(
+    variant: Variant, gate: Literal["cosine", "top1"], expected: "Tensor", answers: "Tensor"
+) -> tuple[Equality, str | None]:
+    """What is measured of the answers, and what is wrong with them, if anything."""
+    cosine, top1 = compare(expected, answers, surest=gate == "top1")
     value, limit, figures = top1, variant.top1, f"same top-1 {_text(top1)}, cosine {_text(cosine)}"
     if gate == "cosine":
         value, limit, figures, top1 = cosine, variant.cosine, f"cosine {_text(cosine)}", None
     measured = f"{variant.name} against float32 on {len(expected)} inputs: {figures}"
-    if value is not None and value >= limit:
-        note, precision, runtime = measured, variant.precision, variant.runtime
-    else:
-        problem = f"{measured}; expected {gate} >= {limit:g}"
-        if not variant.falls_back:
-            way_back = "precision: float32" if variant.runtime == "eager" else "runtime: eager"
-            raise UserError(f"{problem}. Set {way_back}, on_failed_proof: eager, or a lower accept.{gate}")
-        model, note, precision, runtime = eager, f"float32, since {problem}", EAGER, "eager"
-    _log.warning("%s", note) if model is eager else _log.info("%s", note)
-    return model, Equality(variant.name, precision, len(expected), cosine, top1, note, runtime)
+    proof = Equality(variant.name, variant.precision, len(expected), cosine, top1, measured, variant.runtime)
+    if value is None or value < limit:
+        return proof, f"{measured}; expected {gate} >= {limit:g}"
+    # Neither figure sees a factor.
+    factor = (answers.norm(dim=-1) / expected.norm(dim=-1)).sub(1).abs().max().item()
+    most = max(_LARGEST_SCALE_ERROR, math.sqrt(2 - 2 * variant.cosine))  # the distance of unit vectors at that cosine
+    if factor > most:
+        return proof, f"{measured}, answers up to {factor:.0%} too large or small, expected {most:.0%}"
+    return proof, None
 
 
 def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> tuple[float | None, float | None]:

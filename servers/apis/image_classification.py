@@ -6,6 +6,7 @@ an address.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from servers.apis.picture_request import (
     read_top_k,
 )
 from servers.apis.rejection import Rejection
+from servers.apis.selection import select
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,9 +101,11 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
 
         Raises ValueError when the folder holds none, UserError when the proof fails.
         """
-        self._classifier, self.equality = equality.select(
-            self.variant, "top1", lambda variant: _load(self._model_dir, device, variant), _answer_proof
-        )
+
+        def load(variant: Variant) -> _Classifier:
+            return _load(self._model_dir, device, variant)
+
+        self._classifier, self.equality = select(self.variant, "top1", load, _answer_proof, self.max_batch_size)
 
     def decode_tensors(self, tensors: Mapping[str, Any], parameters: Mapping[str, Any]) -> PictureBatch:
         """The encoded pictures of a request with tensors. Raises HTTPException."""
@@ -202,7 +206,7 @@ def _lite0(model_dir: Path, config: dict[str, Any], device: str, variant: Varian
     if len(labels) != model.classifier.out_features:
         raise ValueError(f"the model has {model.classifier.out_features} classes, but there are {len(labels)} labels")
     prepare = efficientnet_lite.prepare
-    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, None, model_dir))
+    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, None))
 
 
 def _transformers(model_dir: Path, device: str, variant: Variant) -> _Classifier:
@@ -218,7 +222,7 @@ def _transformers(model_dir: Path, device: str, variant: Variant) -> _Classifier
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 
-    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, "logits", model_dir))
+    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, "logits"))
 
 
 def _forward(
@@ -227,7 +231,6 @@ def _forward(
     device: str,
     variant: Variant,
     output: str | None,
-    model_dir: Path,
 ) -> "Callable[[Tensor], Tensor]":
     """From pixels to logits, the attribute `output` of the model's answer or the answer itself.
 
@@ -242,28 +245,23 @@ def _forward(
 
     if variant.runtime != "eager":
         rows = torch.stack([prepare(picture) for picture in equality.make_pictures()[:2]])
-        run = runtimes.load(
-            variant.runtime,
-            variant.precision,
-            device,
-            model,
-            {"pixel_values": rows},
-            output,
-            model_dir,
-            variant.exports,
-        )
-        return lambda pixels: run(pixels)
-    if variant.precision == EAGER:
+        replacement = runtimes.prepare(variant, model, {"pixels" if output is None else "pixel_values": rows}, device)
+        replacement.enable()
+        replacement.release()
+    if variant.runtime != "eager" or variant.precision == EAGER:
         return lambda pixels: logits(pixels.to(device))
     dtype: torch.dtype = getattr(torch, variant.precision)
     model.to(dtype=dtype, memory_format=torch.channels_last)
     return lambda pixels: logits(pixels.to(device, dtype, memory_format=torch.channels_last))
 
 
-def _answer_proof(classifier: _Classifier) -> "Tensor":
+def _answer_proof(classifier: _Classifier, size: int | None) -> "Tensor":
+    """The logits of the pictures of the proof, or of so many of them at once."""
     import torch
 
     with torch.inference_mode():
         rows = torch.stack([classifier.prepare(picture) for picture in equality.make_pictures()])
+        if size is not None:
+            return classifier.classify(rows.repeat(math.ceil(size / len(rows)), 1, 1, 1)[:size])
         batches = [rows[:1], *rows[1:].chunk(len(rows) // _PROOF_BATCH)]
         return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])

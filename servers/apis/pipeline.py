@@ -17,7 +17,8 @@ from typing import Any
 import litserve
 from pydantic import BaseModel, ConfigDict
 
-from servers.apis import pictures
+from configs.errors import UserError
+from servers.apis import equality, pictures
 from servers.apis.rejection import Rejection
 
 # A client may set these; other parameters of pipelines can open files, start processes or load code.
@@ -86,6 +87,23 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         tokenizer = self._pipeline.tokenizer
         if tokenizer is not None and tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # without one, transformers rejects every batch
+
+    def export_modules(self) -> list[tuple[Any, dict[str, Any]]]:
+        """The model, with what the task calls it with for two examples. Raises UserError for one that generates."""
+        import torch
+
+        model: Any = self._pipeline.model
+        if model.can_generate() or self._medium == "audio":
+            raise UserError(f"runtime: expected eager: the task {self._task} is not one forward of an encoder")
+        calls: list[dict[str, Any]] = []
+        hook = model.register_forward_pre_hook(lambda *call: calls.append(call[2]), with_kwargs=True)
+        examples = equality.make_pictures()[:2] if self._medium == "image" else ["A cat sat on it.", "It rains."]
+        try:
+            list(self._pipeline(examples, batch_size=2, **self._call_kwargs))
+        finally:
+            hook.remove()
+        inputs = {name: value for name, value in calls[0].items() if isinstance(value, torch.Tensor)}
+        return [(model, inputs)]
 
     def decode_request(self, request: PipelineRequest) -> Any:
         """The inputs with their base64 decoded, or a Rejection."""

@@ -17,4 +17,6 @@ def load(auto_class: Any, model_dir: Path, **options: Any) -> Any:
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(_OPTIONAL))
     if missing:
         raise ValueError(f"{model_dir}: the weights lack {len(missing)} of the model's tensors, such as {missing[0]}")
+    for name in info["missing_keys"]:
+        model.get_parameter(name).data.zero_()  # the same at each load, since an export belongs to the weights
     return model

@@ -88,6 +88,20 @@ def read(reference: Reference) -> Source:
     raise UserError(f"api {reference.text!r}: {file.name} has no class {reference.class_name}{near}")
 
 
+def has_method(reference: Reference, name: str) -> bool:
+    """Whether the class has this method, or its file does not show all of its bases; raises as `read`."""
+    file = reference.file or _module_file(reference.module, reference.text)
+    if file is None:
+        return True
+    classes, _ = _scope(file, reference.text)
+    if reference.class_name not in classes:
+        return True
+    family = _members(classes[reference.class_name], classes)
+    if _base_name(family[-1]) != "LitAPI":
+        return True
+    return any(getattr(part, "name", "") == name for member in family for part in member.body)
+
+
 def imports(reference: Reference) -> set[str]:
     """The top-level modules that a file imports at its top; none where it cannot be read."""
     try:
@@ -186,15 +200,21 @@ def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> tuple[dict[
 
     Nothing where the file does not show the whole family.
     """
-    family = [node]
-    while (base := classes.get(_base_name(family[-1]))) and base not in family:
-        family.append(base)
+    family = _members(node, classes)
     if _base_name(family[-1]) != "LitAPI":
         return {}, set()
     parts = [part for member in family for part in ast.walk(member)]
     methods = {getattr(part, "name", ""): part for member in reversed(family) for part in member.body}
     names = {getattr(part, "arg", None) or getattr(part, "attr", None) or "" for part in parts}
     return {name: methods[name] for name in _CALLED & methods.keys()}, names
+
+
+def _members(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """The class and those of its bases that are in the same file, the last one the nearest to LitAPI."""
+    family = [node]
+    while (base := classes.get(_base_name(family[-1]))) and base not in family:
+        family.append(base)
+    return family
 
 
 def _yields(node: ast.AST) -> bool:

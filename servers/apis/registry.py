@@ -25,7 +25,7 @@ BUILT_IN = {
     "pipeline": "servers.apis.pipeline:PipelineAPI",
 }
 PROVED = ("embedding", "image_classification")
-"""The built-in APIs that take another precision than float32, and prove it equal first (`equality`)."""
+"""The built-in APIs that prove a variant themselves (`equality`), and take bfloat16 without another runtime."""
 
 # The folders that were put on the import path for an API.
 _folders: set[str] = set()
@@ -73,6 +73,11 @@ def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
 def obstacle(name: str) -> str | None:
     """What the API's source shows that the worker host cannot run; None where it shows nothing. Raises UserError."""
     return reference.read(_resolve(name)).obstacle
+
+
+def has_method(name: str, method: str) -> bool:
+    """Whether the API has this method, or its source does not show all that it has. Raises UserError."""
+    return reference.has_method(_resolve(name), method)
 
 
 def missing_settings(name: str) -> Mapping[str, str]:

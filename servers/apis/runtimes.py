@@ -1,22 +1,19 @@
-"""A torch model in another runtime: exported to ONNX once, then run by ONNX Runtime or OpenVINO on the CPU.
+"""A torch module computed by another runtime: exported to ONNX, then run by ONNX Runtime or OpenVINO on the CPU.
 
-An export is kept by what it depends on: weights, configuration, and the versions of what writes it. It appears whole or
-not at all, and one that was cut later is made anew. Whether it answers rightly is for the proof (`equality`) to say.
+The module stays the object that its API holds; only its `forward` is replaced, so that whatever calls it, such as a
+transformers pipeline, notices nothing. Whether it still answers rightly is for the proof to say.
 """
 
-import contextlib
-import fcntl
-import hashlib
-import json
-import shutil
+import inspect
 import tempfile
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
+from servers.apis import exports
+from servers.apis.equality import Variant
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,11 +23,10 @@ PACKAGES = {
     "openvino": ("openvino", "onnx", "onnxscript"),
 }
 """What to install for each runtime, by the names of modules, which are those of the packages."""
-_MODEL = "model.onnx"
-_MANIFEST = "export.json"
-_FORMAT = "1"  # of the exports; count it up where the code below exports otherwise
+PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bfloat16")}
+"""What each computes in on a CPU."""
 
-Run = Callable[..., "Tensor"]
+_Session = Callable[[Mapping[str, Any]], Sequence[Any]]
 
 
 def problem(runtime: str) -> str | None:
@@ -39,106 +35,94 @@ def problem(runtime: str) -> str | None:
     return f"{runtime} is not installed; pip install {' '.join(missing)} (or `make runtimes`)" if missing else None
 
 
-def load(
-    runtime: str,
-    precision: str,
-    device: str,
-    module: "nn.Module",
-    inputs: "Mapping[str, Tensor]",
-    output: str | None,
-    model_dir: Path,
-    exports: str | None,
-) -> Run:
-    """A function of the tensors of `inputs` (in their order) to the output of `module`, computed by the runtime.
+def usable(precision: str) -> list[str]:
+    """The runtimes that are installed here and compute in this precision."""
+    return [name for name in PACKAGES if precision in PRECISIONS[name] and problem(name) is None]
 
-    `inputs` are examples, with two rows; the number of rows may be another later, and so may the second dimension of an
-    input that has no third. `output` is the attribute of the module's answer, None for the answer itself. `exports` is
-    the folder of kept exports, None for one that passes. Raises UserError where the runtime cannot run.
+
+def prepare(
+    variant: Variant, module: "nn.Module", inputs: "Mapping[str, Tensor]", device: str, name: str = "0"
+) -> "Replacement":
+    """What lets the variant's runtime compute the module. `name` tells the modules of a model apart.
+
+    Raises UserError where the runtime cannot run, and whatever an export or a runtime raises.
     """
-    if reason := problem(runtime):
+    if reason := problem(variant.runtime):
         raise UserError(f"runtime: {reason}")
     if not device.startswith("cpu"):
-        raise UserError(f"runtime: {runtime} computes on the CPU here, got the device {device}; set accelerator: cpu")
-    with contextlib.ExitStack() as stack:
-        root = Path(exports or stack.enter_context(tempfile.TemporaryDirectory()))
-        file = keep(root, _key(model_dir), lambda file: _export(module, inputs, output, file))
-        return (_onnxruntime if runtime == "onnxruntime" else _openvino)(file, precision, list(inputs))
-
-
-def keep(root: Path, key: str, write: Callable[[Path], None]) -> Path:
-    """The model file of the export `key` below `root`, which `write` makes (with more files beside it) if need be.
-
-    Processes that want the same export wait for the first of them.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    folder, part = root / key, root / f"{key}.part"
-    with (root / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_whole(folder):
-            for rest in (folder, part):
-                shutil.rmtree(rest, ignore_errors=True)
-            part.mkdir()
-            write(part / _MODEL)
-            sizes = {file.name: file.stat().st_size for file in part.iterdir()}
-            (part / _MANIFEST).write_text(json.dumps(sizes))
-            part.rename(folder)
-    return folder / _MODEL
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        sizes = json.loads((folder / _MANIFEST).read_text())
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _key(model_dir: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ("torch", "transformers", "onnx", "onnxscript"):
-        digest.update(f"{name} {version(name)}\n".encode())
-    digest.update(_FORMAT.encode())
-    for file in sorted(model_dir.iterdir()):
-        if file.suffix in {".safetensors", ".bin"} or file.name == "config.json":
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return f"{model_dir.name}-{digest.hexdigest()[:16]}"
-
-
-def _export(module: "nn.Module", inputs: "Mapping[str, Tensor]", output: str | None, file: Path) -> None:
-    import torch
-
-    names = list(inputs)
-
-    class Named(torch.nn.Module):
-        """Takes the inputs by their place, as an export does, and answers with one tensor."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *tensors: torch.Tensor) -> Any:
-            if output is None:
-                return self.module(*tensors)
-            return getattr(self.module(**dict(zip(names, tensors, strict=True))), output)
-
-    # Of pictures the height and width are fixed; of token ids the length is not.
-    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    shapes = tuple(dynamic if tensor.dim() == 2 else {0: torch.export.Dim.DYNAMIC} for tensor in inputs.values())
-    with torch.inference_mode():
-        torch.onnx.export(
-            Named().eval(),
-            tuple(inputs.values()),
-            str(file),
-            dynamo=True,
-            dynamic_shapes=(shapes,),
-            input_names=names,
-            output_names=["output"],
-            verbose=False,
+        raise UserError(
+            f"runtime: {variant.runtime} computes on the CPU here, got the device {device}; set accelerator: cpu"
         )
+    open_session = _onnxruntime if variant.runtime == "onnxruntime" else _openvino
+    with tempfile.TemporaryDirectory() as passing:
+
+        def make_session() -> _Session:
+            file = exports.export(Path(variant.exports or passing), name, module, inputs)
+            return open_session(file, variant.precision)
+
+        return Replacement(module, inputs, make_session)
 
 
-def _onnxruntime(file: Path, _precision: str, names: list[str]) -> Run:
+class Replacement:
+    """A module whose `forward` a runtime computes between `enable` and `undo`.
+
+    `inputs` are examples of its tensors by the names of its parameters, with two rows; the number of rows may be
+    another later, and so may the length of token ids (`exports.dynamic_dimensions`). The module is called and answers
+    as before, except that of its answer only tensors are there.
+    """
+
+    def __init__(
+        self, module: "nn.Module", inputs: "Mapping[str, Tensor]", make_session: Callable[[], _Session]
+    ) -> None:
+        import torch
+
+        self._module = module
+        self._signature = inspect.signature(module.forward)
+        self._names = list(inputs)
+        with torch.inference_mode():
+            answer = module(**inputs)
+        self._kind: Any = type(answer)
+        self._outputs, _ = exports.flatten(answer)
+        self._session = make_session()
+
+    def enable(self) -> None:
+        """Let the runtime compute the module."""
+        self._module.forward = self._forward
+
+    def undo(self) -> None:
+        """Let torch compute the module again."""
+        del self._module.forward
+
+    def release(self) -> None:
+        """Give the memory of torch's own weights back; there is no `undo` after that."""
+        import torch
+
+        for tensor in (*self._module.parameters(), *self._module.buffers()):
+            tensor.data = torch.empty(0, dtype=tensor.dtype)
+
+    def _forward(self, *args: Any, **options: Any) -> Any:
+        import torch
+
+        arguments = self._signature.bind(*args, **options).arguments
+        for name, parameter in self._signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(name, {}))
+        tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+        if tensors.keys() != set(self._names):
+            raise TypeError(f"it was exported with the inputs {self._names}, and called with {list(tensors)}")
+        values = [torch.from_numpy(value) for value in self._session(_arrays(tensors))]
+        if not self._outputs:
+            return values[0]
+        if issubclass(self._kind, Mapping):
+            return self._kind(**dict(zip(self._outputs, values, strict=True)))
+        return tuple(values)
+
+
+def _arrays(tensors: "Mapping[str, Tensor]") -> Mapping[str, Any]:
+    return {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def _onnxruntime(file: Path, _precision: str) -> _Session:
     import onnxruntime
     import torch
 
@@ -149,15 +133,10 @@ def _onnxruntime(file: Path, _precision: str, names: list[str]) -> Run:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-    def run(*tensors: "Tensor") -> "Tensor":
-        values = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
-        return torch.from_numpy(session.run(None, values)[0])
-
-    return run
+    return lambda values: session.run(None, values)
 
 
-def _openvino(file: Path, precision: str, names: list[str]) -> Run:
+def _openvino(file: Path, precision: str) -> _Session:
     import openvino
     import torch
 
@@ -169,8 +148,8 @@ def _openvino(file: Path, precision: str, names: list[str]) -> Run:
     }
     model = openvino.Core().compile_model(str(file), "CPU", options)
 
-    def run(*tensors: "Tensor") -> "Tensor":
-        values = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
-        return torch.from_numpy(model(values)[0].copy())
+    def run(values: Mapping[str, Any]) -> Sequence[Any]:
+        answer = model(dict(values))
+        return [answer[index].copy() for index in range(len(answer))]
 
     return run

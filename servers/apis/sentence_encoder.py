@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -94,39 +93,28 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
     limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
     max_tokens = min(limit for limit in limits if limit)
     if variant.runtime != "eager":
-        model = _Exported(model, device, variant, model_dir)
+        replacement = runtimes.prepare(variant, model, _example(), device)
+        replacement.enable()
+        replacement.release()
     return SentenceEncoder(model, tokenizer, pooling, normalizes, max_tokens, forward_size)
 
 
-def answer_proof(encoder: SentenceEncoder) -> Tensor:
-    """The vectors of the texts of the proof: the first alone, the others together, in lengths from 3 to the limit."""
+def answer_proof(encoder: SentenceEncoder, size: int | None) -> Tensor:
+    """The vectors of the texts of the proof: the first alone, the others together, in lengths from 3 to the limit.
+
+    With a `size`, of so many texts of middling length at once.
+    """
     sequences = [ids[: encoder.max_tokens] for ids in encoder.tokenize(equality.TEXTS)]
+    if size is not None:
+        return encoder.embed((sequences[5:9] * size)[:size])
     return torch.cat([encoder.embed(sequences[:1]), encoder.embed(sequences[1:])])
 
 
-class _Exported:
-    """What `SentenceEncoder` uses of a transformers model, in another runtime."""
-
-    device = "cpu"
-
-    def __init__(self, model: Any, device: str, variant: Variant, model_dir: Path) -> None:
-        self.config = model.config
-        ids = torch.ones(2, 16, dtype=torch.long)
-        mask = torch.ones_like(ids)
-        mask[1, 10:] = 0
-        self._run = runtimes.load(
-            variant.runtime,
-            variant.precision,
-            device,
-            model,
-            {"input_ids": ids, "attention_mask": mask},
-            "last_hidden_state",
-            model_dir,
-            variant.exports,
-        )
-
-    def __call__(self, *, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(last_hidden_state=self._run(input_ids, attention_mask))
+def _example() -> dict[str, Tensor]:
+    ids = torch.ones(2, 16, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[1, 10:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _pooling(model_dir: Path) -> tuple[str, bool]:

@@ -13,12 +13,13 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import takewhile
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from servers.apis.exports import STEP
 from servers.engines.base import Command
 from servers.models.child_log import ChildLog, split_request_id
 from servers.processes.group import ProcessGroup
@@ -31,10 +32,14 @@ _CAUSE_WINDOW_S = 5.0
 
 
 class ModelProcess:
-    """A running child of the model `name`. `broken` is set once it cannot serve any more, for `reason`."""
+    """A running child of the model `name`. `broken` is set once it cannot serve any more, for `reason`.
+
+    `on_step` is called with each step that the child names in its output.
+    """
 
     def __init__(self, name: str, reaper: Reaper, log_file: Path) -> None:
         self.name = name
+        self.on_step: Callable[[str], None] = lambda _: None
         self.reason = ""
         self.broken = asyncio.Event()
         self.group_id = 0
@@ -137,6 +142,8 @@ class ModelProcess:
         record = logging.LogRecord(self.name, logging.DEBUG, "", 0, text, None, None)
         self._file.emit(record)
         self._log.take(text)
+        if text.startswith(STEP):
+            self.on_step(text.removeprefix(STEP))
 
     async def _await_exit(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()

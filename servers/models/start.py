@@ -63,10 +63,12 @@ async def start(
     begin_s = time.perf_counter()
     if instance.address is None:
         report(State.STARTING, "loading")
+        process.on_step = lambda step: report(State.STARTING, step)
         await _start_child(model, instance, process, model_dir)
     instance.connection = model.engine_of(instance).connect(instance.socket)
     if instance.address is None:
         await _unless_broken(process, _until_healthy(instance.connection))
+    process.on_step = lambda _: None
     instance.phases_s["load"] = time.perf_counter() - begin_s
 
     begin_s = time.perf_counter()

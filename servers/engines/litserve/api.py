@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import UserError
-from servers.apis import equality, registry
+from servers.apis import equality, export_hook, registry
 from servers.apis.equality import Equality, Variant
 from servers.engines.litserve.refusals import refuse
 
@@ -25,7 +25,7 @@ class ApiSpec:
 
     `serving` None is the worker host, or LitServe's own server for what the host cannot run. `uds` is the socket of
     LitServe's server; worker number N of the host listens on it with `.N` behind. `variant` has the fields of
-    `servers.apis.equality.Variant`, for the APIs that know it. `log_level` and `num_api_servers` are
+    `servers.apis.equality.Variant`. `log_level` and `num_api_servers` are
     for LitServe's server only, `max_restarts` and `start_timeout_s` for the host.
     """
 
@@ -69,7 +69,7 @@ def construct_api(spec: ApiSpec) -> Any:
         # LitServe reads these, and makes its loop from them, only once the server is built.
         setattr(api, name, settings[name])
     if spec.variant is not None:
-        api.variant = Variant(**spec.variant)
+        export_hook.attach(api, Variant(**spec.variant))
     refuse(api, spec.api, spec.name)
     return api
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import LitServeModel
-from servers.apis import equality, registry
+from servers.apis import equality
 from servers.apis.equality import Variant
 from servers.engines import allocator
 from servers.engines.base import Card, Command, Needs, get, post, weight_bytes
@@ -187,7 +187,7 @@ def api_spec(settings: LitServeModel, model_dir: Path | None, exports: Path | No
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),
         "init": settings.init,
-        "variant": None if settings.api not in registry.PROVED else _variant(settings, exports),
+        "variant": _variant(settings, exports),
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "workers_per_device": settings.workers_per_device,

@@ -4,10 +4,12 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry, runtimes
+from servers.apis.export_hook import HOOK
 from servers.apis.reference import MCP_TOOL
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
@@ -21,8 +23,13 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         card_file,
         site.settings.telemetry.log_level,
         sum(model.replicas for model in site.settings.models.values()),
-        exports=site.settings.server.cache_dir.expanduser() / "exports",
+        exports=exports_dir(site.settings.server.cache_dir, name),
     )
+
+
+def exports_dir(cache_dir: Path, name: str) -> Path:
+    """Where the exports of the model `name` are kept."""
+    return cache_dir.expanduser() / "exports" / name.replace("/", "--")
 
 
 def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
@@ -55,13 +62,21 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
 
 
 def _check_variant(settings: LitServeModel) -> Iterable[tuple[str, str]]:
+    runtime, precision = settings.runtime, settings.precision
     names = " and ".join(registry.PROVED)
-    for field, default in (("precision", "float32"), ("runtime", "eager")):
-        if (value := getattr(settings, field)) != default and settings.api not in registry.PROVED:
-            yield field, f"expected {default}: only the APIs {names} take {value}"
-    if settings.runtime == "onnxruntime" and settings.precision != "float32":
-        yield "precision", f"expected float32: onnxruntime does not compute in {settings.precision} on a CPU"
-    if reason := runtimes.problem(settings.runtime):
+    if runtime == "eager":
+        if precision != "float32" and settings.api not in registry.PROVED:
+            yield "precision", f"expected float32: only the APIs {names} take {precision} without another runtime"
+        return
+    if settings.api not in registry.PROVED and not registry.has_method(settings.api, HOOK):
+        yield "runtime", f"expected eager: api {settings.api!r} has no {HOOK}(), see docs/plugins.md"
+    if runtime == "auto":
+        if precision != "float32" and settings.api not in registry.PROVED:
+            yield "precision", f"expected float32 with runtime: auto: only the APIs {names} take {precision} from torch"
+        return
+    if precision not in runtimes.PRECISIONS[runtime]:
+        yield "precision", f"expected float32: {runtime} does not compute in {precision} on a CPU"
+    if reason := runtimes.problem(runtime):
         yield "runtime", reason
 
 

@@ -12,6 +12,7 @@ from servers.apis import efficientnet_lite, equality
 from servers.apis.embedding import EmbeddingAPI
 from servers.apis.equality import Variant
 from servers.apis.image_classification import ImageClassificationAPI
+from servers.apis.selection import select
 from tests.servers.engines.litserve.child import end, launch
 
 BFLOAT16 = Variant("bfloat16")
@@ -82,7 +83,7 @@ def test_wrong_weights_a_constant_class_and_numbers_that_are_none_are_refused() 
         models = {Variant(): weights, BFLOAT16: broken}
         for gate in ("cosine", "top1"):
             with pytest.raises(UserError, match=f"expected {gate} >="):
-                equality.select(BFLOAT16, gate, models.__getitem__, inputs.matmul)
+                select(BFLOAT16, gate, models.__getitem__, lambda model, _: inputs @ model)
 
 
 def test_near_ties_do_not_count_where_the_surest_are_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""The exports for other runtimes, kept whole or not at all; the runtimes themselves where they are installed."""
+"""The runtimes themselves, where they are installed, and what the check of the settings says of them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,11 @@ import pytest
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
-from servers.apis import runtimes
+from servers.apis import export_hook, runtimes
 from servers.apis.embedding import EmbeddingAPI
-from servers.apis.equality import Variant
+from servers.apis.equality import Variant, make_pictures
 from servers.apis.image_classification import ImageClassificationAPI
+from servers.apis.pipeline import PipelineAPI, _Call
 from servers.engines.litserve.kind import LITSERVE
 
 RUNTIMES = [
@@ -20,61 +21,6 @@ RUNTIMES = [
 ]
 
 
-class Writer:
-    """Writes an export of two files, and counts how often."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, file: Path) -> None:
-        self.count += 1
-        file.write_bytes(b"graph")
-        file.with_name("model.onnx.data").write_bytes(b"weights")
-
-
-def test_an_export_is_made_once_for_each_key(tmp_path: Path) -> None:
-    write = Writer()
-    for key in ("a", "a", "b"):
-        assert runtimes.keep(tmp_path / "exports", key, write).read_bytes() == b"graph"
-    assert write.count == 2
-
-
-@pytest.mark.parametrize("damage", ["cut", "gone", "unfinished"])
-def test_an_export_that_is_not_whole_is_made_anew(tmp_path: Path, damage: str) -> None:
-    write = Writer()
-    weights = runtimes.keep(tmp_path, "a", write).with_name("model.onnx.data")
-    if damage == "cut":
-        weights.write_bytes(b"weig")
-    elif damage == "gone":
-        weights.unlink()
-    else:
-        (tmp_path / "a" / "export.json").unlink()
-    assert runtimes.keep(tmp_path, "a", write).with_name("model.onnx.data").read_bytes() == b"weights"
-    assert write.count == 2
-
-
-def test_a_failed_export_leaves_nothing_that_looks_like_one(tmp_path: Path) -> None:
-    def write(file: Path) -> None:
-        file.write_bytes(b"graph")
-        raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        runtimes.keep(tmp_path, "a", write)
-    assert not (tmp_path / "a").exists()
-    assert runtimes.keep(tmp_path, "a", Writer()).is_file()
-
-
-def test_other_weights_are_another_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "version", lambda name: f"{name}-1")
-    (tmp_path / "model.safetensors").write_bytes(b"1")
-    first = runtimes._key(tmp_path)
-    assert runtimes._key(tmp_path) == first
-    (tmp_path / "model.safetensors").write_bytes(b"2")
-    second = runtimes._key(tmp_path)
-    monkeypatch.setattr(runtimes, "version", lambda name: f"{name}-2")
-    assert len({first, second, runtimes._key(tmp_path)}) == 3
-
-
 def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnx" else object())
     reason = "openvino is not installed; pip install onnx (or `make runtimes`)"
@@ -82,7 +28,10 @@ def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.Monk
     monkeypatch.setattr(runtimes, "find_spec", lambda _: object())
     assert _problems(api="embedding", runtime="openvino", precision="bfloat16") == {}
     assert list(_problems(api="embedding", runtime="onnxruntime", precision="bfloat16")) == ["precision"]
-    assert list(_problems(api="pipeline", runtime="onnxruntime")) == ["runtime"]
+    assert list(_problems(api="causal_lm", runtime="onnxruntime")) == ["runtime"]
+    assert _problems(api="pipeline", runtime="auto") == {}
+    assert list(_problems(api="pipeline", runtime="auto", precision="bfloat16")) == ["precision"]
+    assert list(_problems(api="pipeline", precision="bfloat16")) == ["precision"]
 
 
 @pytest.mark.long
@@ -92,20 +41,53 @@ def test_a_model_in_another_runtime_is_proved_and_one_with_other_weights_is_not(
     runtime: str, tiny_classifier: Path, tiny_vit: Path, tmp_path: Path
 ) -> None:
     for api_class, folder in ((EmbeddingAPI, tiny_classifier), (ImageClassificationAPI, tiny_vit)):
-        variant = Variant(runtime=runtime, exports=str(tmp_path))
+        root = tmp_path / folder.name
         api: Any = api_class(str(folder))
-        api.variant = variant
+        export_hook.attach(api, Variant(runtime=runtime, exports=str(root)))
         api.setup("cpu")
         assert (api.equality.runtime, api.equality.precision) == (runtime, "float32")
         assert api.equality.cosine > 0.9999
-        weights = tmp_path / runtimes._key(folder) / "model.onnx"
-        for file in weights.parent.glob("model.onnx*"):  # the same sizes, other numbers
-            content = bytearray(file.read_bytes())
-            if file.suffix == ".data":
-                content[: len(content) // 2] = bytes(len(content) // 2)
-                file.write_bytes(content)
+        spoil(root)
         with pytest.raises(UserError, match=f"{runtime} float32 against float32 .* expected"):
             api.setup("cpu")
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # of the exporter
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_pipeline_of_an_encoder_and_a_plugin_hand_their_modules_over(
+    runtime: str, tiny_classifier: Path, tiny_vit: Path, tmp_path: Path
+) -> None:
+    for task, folder, inputs in (
+        ("text-classification", tiny_classifier, ["one", "a longer text"]),
+        ("image-classification", tiny_vit, [make_pictures()[0], make_pictures()[1]]),
+    ):
+        eager = PipelineAPI(task, str(folder), max_batch_size=2)
+        eager.setup("cpu")
+        api = PipelineAPI(task, str(folder), max_batch_size=2)
+        export_hook.attach(api, Variant(runtime=runtime, exports=str(tmp_path / task)))
+        api.setup("cpu")
+        assert api.equality.cosine > 0.9999
+        calls = [_Call([item], False, {}) for item in inputs]
+        for answer, expected in zip(api.predict(calls), eager.predict(calls), strict=True):
+            assert [entry["label"] for entry in to_list(answer)] == [entry["label"] for entry in to_list(expected)]
+            scores = [entry["score"] for entry in to_list(expected)]
+            assert [entry["score"] for entry in to_list(answer)] == pytest.approx(scores, abs=1e-4)
+        spoil(tmp_path / task)
+        with pytest.raises(UserError, match=r"expected cosine|failed"):
+            api.setup("cpu")
+
+
+def spoil(root: Path) -> None:
+    """Half of the weights become zeros; the files keep their sizes."""
+    for file in root.glob("*/model.onnx.data"):
+        content = bytearray(file.read_bytes())
+        content[: len(content) // 2] = bytes(len(content) // 2)
+        file.write_bytes(content)
+
+
+def to_list(answer: Any) -> list[dict[str, Any]]:
+    return answer if isinstance(answer, list) else [answer]
 
 
 def _problems(**settings: Any) -> dict[str, str]:

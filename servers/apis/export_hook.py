@@ -1,0 +1,100 @@
+"""The hook `export_modules()`, by which a LitAPI lets another runtime compute its torch modules.
+
+It is called after `setup` and returns pairs: a module, and examples of the tensors that it is called with by the names
+of its parameters, with two rows. The proof gives each module numbers of rows, and lengths of token ids, that the export
+did not see, and compares its answers with those of eager float32.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from configs.errors import UserError
+from servers.apis import exports, runtimes
+from servers.apis.equality import Variant
+from servers.apis.runtimes import Replacement
+from servers.apis.selection import select
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HOOK = "export_modules"
+_ROWS = (1, 3, 5)
+_Modules: TypeAlias = "list[tuple[nn.Module, dict[str, Tensor]]]"
+
+
+def attach(api: Any, variant: Variant) -> None:
+    """Have the API's setup end with the variant, proved. The built-in ones that know variants prove it themselves."""
+    if isinstance(getattr(api, "variant", None), Variant):
+        api.variant = variant
+    elif variant.runtime != "eager":
+        api.setup = partial(_set_up, api, variant)
+
+
+def _set_up(api: Any, variant: Variant, device: str) -> None:
+    type(api).setup(api, device)
+    if not hasattr(api, HOOK):
+        raise UserError(f"runtime: {type(api).__name__} has no {HOOK}(), which hands its modules over")
+    modules: _Modules = list(api.export_modules())
+
+    def load(variant: Variant) -> list[Replacement]:
+        if variant.runtime == "eager":
+            return []
+        return [
+            runtimes.prepare(variant, module, inputs, device, str(number))
+            for number, (module, inputs) in enumerate(modules)
+        ]
+
+    replacements, api.equality = select(variant, "cosine", load, partial(_answer, modules), api.max_batch_size)
+    for replacement in replacements:
+        replacement.enable()
+        replacement.release()
+
+
+def _answer(modules: _Modules, replacements: Sequence[Replacement], size: int | None) -> "Tensor":
+    """The answers to all inputs of the proof, a row for each, filled up with zeros to one width.
+
+    With a `size`, to the example in so many rows. Raises UserError where torch does not take other numbers of rows.
+    """
+    import torch
+
+    rows: list[Tensor] = []
+    for replacement in replacements:
+        replacement.enable()
+    try:
+        with torch.inference_mode():
+            for module, inputs in modules:
+                for variation in _vary(inputs) if size is None else [_resize(inputs, size)]:
+                    for tensor in exports.flatten(module(**variation))[1]:
+                        rows += tensor.reshape(len(tensor), -1).float().cpu()
+    except Exception as error:  # whatever a plug-in's module raises
+        if replacements:
+            raise
+        raise UserError(
+            f"runtime: a module of {HOOK}() does not take its example inputs in {_ROWS} rows: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        for replacement in replacements:
+            replacement.undo()
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _vary(inputs: "Mapping[str, Tensor]") -> "Iterator[dict[str, Tensor]]":
+    """The examples in other numbers of rows, and of token ids in other lengths."""
+    for count in _ROWS:
+        resized = _resize(inputs, count)
+        for name, tensor in inputs.items():
+            if 1 in exports.dynamic_dimensions(tensor):  # longer might be more than the model reads
+                resized[name] = resized[name][:, : max(1, tensor.shape[1] - count)]
+        yield resized
+
+
+def _resize(inputs: "Mapping[str, Tensor]", count: int) -> "dict[str, Tensor]":
+    """The examples in so many rows, each turned by another number of places."""
+    import torch
+
+    def turn(tensor: "Tensor") -> "Tensor":
+        return torch.stack([torch.roll(tensor[row % len(tensor)], row, dims=-1) for row in range(count)])
+
+    return {name: turn(tensor) for name, tensor in inputs.items()}
