@@ -28,11 +28,14 @@ class Directory:
 
     def find(self, name: str) -> Model:
         """The model of this name or alias, or the one whose process lists it (an adapter). Raises ApiError 404."""
-        if name in self.models:
-            return self.models[name]
+        namesake = self.models.get(name)
+        if namesake is not None and not namesake.is_leaving:
+            return namesake
         for model in self.models.values():
-            if name in model.settings.aliases:
+            if name in model.settings.aliases and not model.is_leaving:
                 return model
+        if namesake is not None:
+            return namesake
         for model in self.models.values():
             if model.card and any(entry["id"] == name for entry in model.card.listing):
                 return model
@@ -68,7 +71,10 @@ class Directory:
         The path None is the one that predicts, whatever each model calls it.
         """
         while model.settings.fallback is not None:
-            model = self.models[model.settings.fallback]
+            following = self.models.get(model.settings.fallback)
+            if following is None:  # the models are being changed
+                return None
+            model = following
             card = model.card
             if card is None or model.state is not State.READY:
                 continue
@@ -105,6 +111,8 @@ def ready_card(model: Model) -> Card:
     Raises UnservedError 503 when none of its instances does, UnknownOfferError for a model that was never loaded.
     """
     instance = model.choose()
+    if model.is_leaving:
+        raise _not_ready(model, instance)
     if instance.state is State.READY:
         assert instance.card is not None
         return instance.card

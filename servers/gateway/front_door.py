@@ -191,6 +191,8 @@ class FrontDoor:
     async def _run(self, exchange: Exchange, model: Model, path: str | None) -> None:
         """Wait for a turn, then send the request to the model's process and its answer to the client."""
         assert exchange.key is not None
+        if model.is_leaving:  # it was replaced since the request found it
+            model = exchange.model = self.directory.models.get(model.name, model)
         if not model.residence.is_open:
             self._loader.demand(model)
         card = ready_card(model)
@@ -212,7 +214,7 @@ class FrontDoor:
     @property
     def in_flight(self) -> int:
         """The requests that wait for a model or that a model works on."""
-        return sum(model.admission.running + model.admission.waiting for model in self.directory.models.values())
+        return sum(model.admission.running + model.admission.waiting for model in self._supervisor.all_models)
 
     @property
     def needs_key(self) -> bool:

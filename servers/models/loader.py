@@ -29,14 +29,13 @@ class Loader:
 
     def __init__(self, supervisor: Supervisor, memory_budget_bytes: int | None) -> None:
         self._supervisor = supervisor
-        self._models = supervisor.models
-        self._loads: dict[str, asyncio.Task[StartError | None]] = {}
-        self._unloads: dict[str, asyncio.Task[None]] = {}
-        self._insisted: set[str] = set()
+        self._loads: dict[Model, asyncio.Task[StartError | None]] = {}
+        self._unloads: dict[Model, asyncio.Task[None]] = {}
+        self._insisted: set[Model] = set()
         self._changed = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._is_draining = self._is_stopping = False
-        self.room = Room(self._models, memory_budget_bytes, self._unload_for_room, self._insisted)
+        self.room = Room(supervisor, memory_budget_bytes, self._unload_for_room, self._insisted)
         supervisor.make_room = self.room.make
 
     def start(self) -> None:
@@ -54,10 +53,12 @@ class Loader:
         """
         if self._is_draining:
             raise _shutting_down()
-        if model.name not in self._loads and model.residence.retry_at_s > time.monotonic():
+        if model.is_leaving:
+            raise _not_ready(f"model '{model.name}' is being removed", 1)
+        if model not in self._loads and model.residence.retry_at_s > time.monotonic():
             raise _load_failed(model)
         if not model.settings.on_demand_wait:
-            self._insisted.add(model.name)
+            self._insisted.add(model)
         self._begin(model)
         if not model.settings.on_demand_wait:
             message = f"model '{model.name}' is being loaded"
@@ -69,7 +70,7 @@ class Loader:
             return
         if self._is_draining:
             raise StartError("the platform is shutting down")
-        self._insisted.add(model.name)
+        self._insisted.add(model)
         load = self._begin(model)
         try:
             problem = await asyncio.shield(load)
@@ -85,16 +86,32 @@ class Loader:
 
         Cancelling it does not stop the unload. Requests that come meanwhile wait for the next load.
         """
-        if model.name not in self._unloads:
-            self._unloads[model.name] = asyncio.create_task(self._unload(model, reason))
-        await asyncio.shield(self._unloads[model.name])
+        if model not in self._unloads:
+            self._unloads[model] = asyncio.create_task(self._unload(model, reason))
+        await asyncio.shield(self._unloads[model])
+
+    async def retire(self, model: Model) -> None:
+        """End a model for good, once the requests that it has are answered; it takes no new ones from now on.
+
+        Those that wait for its load are answered after it.
+        """
+        model.is_leaving = True
+        self._supervisor.drain(model)
+        while not model.is_idle and not self._is_stopping:  # noqa: ASYNC110 # see Room
+            await asyncio.sleep(_POLL_S)
+        tasks = [task for task in (self._unloads.get(model), self._loads.get(model)) if task is not None]
+        if load := self._loads.get(model):
+            load.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._supervisor.end(model, State.STOPPED)
+        model.residence.has_room = False
 
     def drain(self) -> None:
         """Turn away the requests that wait for a load; no model is loaded or unloaded by itself from now on."""
         self._is_draining = True
         if self._watch is not None:
             self._watch.cancel()
-        for model in self._models.values():
+        for model in self._supervisor.all_models:
             if not model.residence.is_open:
                 model.admission.refuse(_shutting_down)
 
@@ -107,9 +124,9 @@ class Loader:
         await asyncio.gather(*tasks, *self._unloads.values(), return_exceptions=True)
 
     def _begin(self, model: Model) -> "asyncio.Task[StartError | None]":
-        if model.name not in self._loads:
-            self._loads[model.name] = asyncio.create_task(self._load(model))
-        return self._loads[model.name]
+        if model not in self._loads:
+            self._loads[model] = asyncio.create_task(self._load(model))
+        return self._loads[model]
 
     async def _load(self, model: Model) -> StartError | None:
         """Load the model, and let those that wait run; on a failure tell them, and return it."""
@@ -121,7 +138,7 @@ class Loader:
                         await self._supervisor.bring_up(model)
                         break
                     except NotWantedError as problem:
-                        if not model.admission.waiting and model.name not in self._insisted:
+                        if not model.admission.waiting and model not in self._insisted:
                             return problem
                     except StartError as problem:
                         residence.loads["failed"] += 1
@@ -133,14 +150,14 @@ class Loader:
                 await measure(model)
                 return None
         finally:
-            del self._loads[model.name]
-            self._insisted.discard(model.name)
+            del self._loads[model]
+            self._insisted.discard(model)
             self._changed.set()
 
     async def _unload(self, model: Model, reason: UnloadReason) -> None:
         residence = model.residence
         residence.close()
-        if load := self._loads.get(model.name):
+        if load := self._loads.get(model):
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)
             model.admission.refuse(lambda: _not_ready(f"the load of model '{model.name}' was ended", 1))
@@ -148,7 +165,7 @@ class Loader:
             async with residence.lock:
                 await self._take_out(model, reason)
         finally:
-            del self._unloads[model.name]
+            del self._unloads[model]
         if model.admission.waiting and not self._is_draining:
             self._begin(model)
 
@@ -173,7 +190,7 @@ class Loader:
         while True:
             self._changed.clear()
             wait_s = None
-            for model in self._models.values():
+            for model in list(self._supervisor.models.values()):
                 if (due_in_s := _due_in_s(model)) is None:
                     continue
                 if due_in_s <= 0:

@@ -27,7 +27,8 @@ _PREFERENCE = (
 class Model:
     """One served model. `engine` is bound to its settings; `instances` holds at least one.
 
-    `state` is that of the instance that `choose` returns; counts are sums over all instances.
+    `state` is that of the instance that `choose` returns; counts are sums over all instances. A model that
+    `is_leaving` answers the requests that it has and takes no new ones.
     """
 
     def __init__(self, name: str, settings: ModelSettings, engine: Engine, instances: Sequence[Instance]) -> None:
@@ -39,6 +40,7 @@ class Model:
         self.admission = Admission(self)
         self.quarantine = Quarantine(name)
         self.recent = Recent()
+        self.is_leaving = False
 
     def choose(self, beginning: bytes | None = None) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests.

@@ -6,7 +6,8 @@ look. The models that want room stand in a row, so that none of them starves.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
+from typing import Protocol
 
 from servers.engines.base import Needs
 from servers.models.instance import State
@@ -20,21 +21,30 @@ _POLL_S = 0.1
 _MIB = 1024**2
 
 
+class Tenants(Protocol):
+    """Those that share the room."""
+
+    @property
+    def all_models(self) -> list[Model]:
+        """Every model that may have processes."""
+        ...
+
+
 class Room:
     """The memory that the models of a platform share: `budget_bytes`, or what is available where that is None.
 
-    `unload` takes a model out of memory, `insisted` has the names of models that are loaded though nobody waits.
+    `unload` takes a model out of memory, `insisted` has the models that are loaded though nobody waits.
     """
 
     def __init__(
         self,
-        models: Mapping[str, Model],
+        tenants: Tenants,
         budget_bytes: int | None,
         unload: Callable[[Model], Awaitable[None]],
-        insisted: Collection[str],
+        insisted: Collection[Model],
     ) -> None:
-        self._models = models
-        self._budget_bytes = budget_bytes
+        self._tenants = tenants
+        self.budget_bytes = budget_bytes
         self._unload = unload
         self._insisted = insisted
         self._row = asyncio.Lock()
@@ -64,7 +74,7 @@ class Room:
             await measure(other)
         self._check_fits(model)
         while self._missing_bytes(model) > 0:
-            if model.admission.waiting == 0 and model.name not in self._insisted:
+            if model.admission.waiting == 0 and model not in self._insisted:
                 raise NotWantedError("nobody waits for it any more")
             if victim := self._victim():
                 await self._unload(victim)
@@ -76,29 +86,29 @@ class Room:
     def _others(self, model: Model | None) -> list[Model]:
         return [
             other
-            for other in self._models.values()
+            for other in self._tenants.all_models
             if other is not model and other.residence.has_room and other.state is not State.FAILED
         ]
 
     def _missing_bytes(self, model: Model) -> int:
         others = self._others(model)
-        if self._budget_bytes is not None:
-            return sum(other.residence.size_bytes for other in (model, *others)) - self._budget_bytes
+        if self.budget_bytes is not None:
+            return sum(other.residence.size_bytes for other in (model, *others)) - self.budget_bytes
         unseen = [other.residence.size_bytes for other in others if other.state is not State.READY]
         return model.residence.size_bytes + sum(unseen) - memory().available_bytes
 
     def _check_fits(self, model: Model) -> None:
         """Raises StartError for a model of known size that does not fit beside those that stay."""
-        if self._budget_bytes is None or model.residence.measured_bytes is None:
+        if self.budget_bytes is None or model.residence.measured_bytes is None:
             return
         fixed = [other for other in self._others(model) if not _is_movable(other)]
         size_bytes = model.residence.measured_bytes
-        if size_bytes + sum(other.residence.size_bytes for other in fixed) > self._budget_bytes:
+        if size_bytes + sum(other.residence.size_bytes for other in fixed) > self.budget_bytes:
             terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in fixed]
             beside = f" beside {', '.join(terms)}, which stay" if terms else ""
             raise StartError(
                 f"it took {_mib(size_bytes)} when it was last loaded, too much{beside}: "
-                f"server.memory_budget_bytes is {_mib(self._budget_bytes)}"
+                f"server.memory_budget_bytes is {_mib(self.budget_bytes)}"
             )
 
     def _victim(self) -> Model | None:

@@ -9,12 +9,12 @@ would fail in the same way; one that was ready is, with backoff. Which models ar
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from servers.engines import environment
 from servers.engines.base import Needs
+from servers.models import restart
 from servers.models.canary import until_stuck
 from servers.models.instance import Instance, State
 from servers.models.model import Model
@@ -28,9 +28,6 @@ from servers.processes.reaper import Reaper
 _log = logging.getLogger("litport.supervisor")
 
 _END_GRACE_S = 10.0
-_FIRST_BACKOFF_S = 1.0
-_MAX_BACKOFF_S = 30.0
-_MAX_BACKOFF_ELSEWHERE_S = 4.0
 # An instance that was ready for this long starts a new series of restarts.
 _STABLE_S = 60.0
 
@@ -40,18 +37,21 @@ class Supervisor:
 
     `on_change` is called after every step of an instance; `fatal` is set when a required model has failed for good.
     `make_room` is awaited before the processes of a model start; it raises StartError where there is no room for them.
+    `models` are those that callers reach, by name; `beside` are versions that no name leads to, such as one that ends
+    while its successor is there. Both change while the platform runs.
     """
 
     def __init__(
-        self, models: Mapping[str, Model], cache_dir: Path, reaper: Reaper, on_change: Callable[[Model], None]
+        self, models: dict[str, Model], cache_dir: Path, reaper: Reaper, on_change: Callable[[Model], None]
     ) -> None:
         self.models = models
+        self.beside: set[Model] = set()
         self._cache_dir = cache_dir
         self._reaper = reaper
         self._on_change = on_change
         self._gate = StartGate()
         self._tasks: dict[Instance, asyncio.Task[None]] = {}
-        self._outcomes: dict[str, asyncio.Future[None]] = {}
+        self._outcomes: dict[Model, asyncio.Future[None]] = {}
         self.make_room: Callable[[Model, Needs], Awaitable[None]] = _leave_alone
         self.fatal = asyncio.Event()
 
@@ -74,22 +74,44 @@ class Supervisor:
         """Begin to start the instances of all models that are not loaded on demand; returns at once."""
         for model in self.models.values():
             if model.residence.on_demand:
-                for instance in model.instances:
-                    self._move(model, instance, State.UNLOADED)
+                self.rest(model)
             else:
                 self._begin(model)
+
+    def rest(self, model: Model) -> None:
+        """The model has no processes until it is brought up."""
+        for instance in model.instances:
+            self._move(model, instance, State.UNLOADED)
+
+    def install(self, model: Model) -> None:
+        """Let the model's name lead to it from now on; the one that it led to before is beside."""
+        if (previous := self.models.get(model.name)) is not None:
+            self.beside.add(previous)
+        self.beside.discard(model)
+        self.models[model.name] = model
+
+    def forget(self, model: Model) -> None:
+        """Drop a model that has no processes any more."""
+        self.beside.discard(model)
+        if self.models.get(model.name) is model:
+            del self.models[model.name]
+
+    @property
+    def all_models(self) -> list[Model]:
+        """The models that names lead to, and those beside them."""
+        return [*self.models.values(), *self.beside]
 
     async def bring_up(self, model: Model) -> None:
         """Start the instances of a model that do not run, and return when one is ready. Raises StartError.
 
         It is for one caller at a time. Cancelling it does not stop the start.
         """
-        self._outcomes[model.name] = outcome = asyncio.get_running_loop().create_future()
+        self._outcomes[model] = outcome = asyncio.get_running_loop().create_future()
         self._begin(model)
         try:
             await outcome
         finally:
-            del self._outcomes[model.name]
+            del self._outcomes[model]
 
     async def end(self, model: Model, state: State) -> None:
         """End the processes of a model, and wait until they are gone; its instances are in this state then."""
@@ -125,7 +147,7 @@ class Supervisor:
                 self._move(model, instance, State.STOPPED)
 
     def _instances(self) -> Iterator[tuple[Model, Instance]]:
-        return ((model, instance) for model in self.models.values() for instance in model.instances)
+        return ((model, instance) for model in self.all_models for instance in model.instances)
 
     def _begin(self, model: Model) -> None:
         for instance in model.instances:
@@ -165,13 +187,12 @@ class Supervisor:
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
                 instance.failures = 0
             instance.failures += 1
-            if outcome := _outcome(model, instance, problem, has_been_ready, time.monotonic() - begin_s):
+            if outcome := restart.outcome(model, instance, problem, has_been_ready, time.monotonic() - begin_s):
                 self._give_up(model, instance, outcome)
                 return
             if instance.address is None or ready_at_s is not None:
                 instance.restarts += 1
-            limit_s = _MAX_BACKOFF_S if instance.address is None else _MAX_BACKOFF_ELSEWHERE_S
-            backoff_s = min(_FIRST_BACKOFF_S * 2 ** min(instance.failures - 1, 10), limit_s)
+            backoff_s = restart.backoff_s(instance)
             verb = "restarts" if instance.address is None else "is asked again"
             self._move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {problem}")
             await asyncio.sleep(backoff_s)
@@ -200,7 +221,7 @@ class Supervisor:
         instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
         model.residence.loaded_at_s = time.monotonic()
         self._move(model, instance, State.READY, instance.card.note if instance.card else "")
-        outcome = self._outcomes.get(model.name)
+        outcome = self._outcomes.get(model)
         if outcome is not None and not outcome.done():
             outcome.set_result(None)
 
@@ -218,7 +239,7 @@ class Supervisor:
             if model.settings.required and not model.residence.on_demand and is_alone:
                 self.fatal.set()  # first, so that whoever hears of the step knows that it is the end
             self._move(model, instance, State.FAILED, str(problem))
-        outcome = self._outcomes.get(model.name)
+        outcome = self._outcomes.get(model)
         if outcome is not None and not outcome.done() and is_last:
             outcome.set_exception(problem)
 
@@ -229,27 +250,6 @@ class Supervisor:
 
 async def _leave_alone(_: Model, __: Needs) -> None:
     """Make no room."""
-
-
-def _outcome(
-    model: Model, instance: Instance, problem: StartError, has_been_ready: bool, elapsed_s: float
-) -> StartError | None:
-    """Why the instance is not started again; None where it is.
-
-    The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
-    where somebody waits for it in vain at the start.
-    """
-    if isinstance(problem, NotWantedError):
-        return problem
-    if instance.address is not None:
-        is_awaited = not has_been_ready and (model.settings.required or model.residence.on_demand)
-        is_late = is_awaited and elapsed_s > model.settings.start_timeout_s
-        return StartError(f"{problem} (for {elapsed_s:.0f} s; start_timeout_s)") if is_late else None
-    if not has_been_ready:
-        return StartError(f"{problem}{environment.hint()}")
-    if instance.failures > model.settings.max_restarts:
-        return StartError(f"failed again after {instance.failures - 1} restarts: {problem}")
-    return None
 
 
 async def _until_broken(model: Model, instance: Instance, process: ModelProcess) -> None:

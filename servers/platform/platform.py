@@ -4,25 +4,23 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from configs.settings import LitportSettings, ModelSettings
-from servers.engines import registry
-from servers.engines.kind import Site
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
-from servers.gateway.routes import openai
 from servers.gateway.server import Server
 from servers.gateway.status import About
 from servers.metrics.hardware import HardwareCollector, make_sampler
 from servers.metrics.models import ModelCollector
 from servers.metrics.page import Page
-from servers.models.instance import Instance
 from servers.models.loader import Loader
 from servers.models.model import Model
+from servers.models.roster import Roster
 from servers.models.supervisor import Supervisor
 from servers.platform.admin import Admin
+from servers.platform.factory import ModelFactory
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.platform")
@@ -60,9 +58,11 @@ class Platform:
         self._about = about
         self._stack = contextlib.AsyncExitStack()
         self._serving: asyncio.Task[None] | None = None
-        self.models = _models(settings, run_dir)
+        self.factory = ModelFactory(run_dir)
+        self.models = {name: self.factory.make(settings, name) for name in settings.models}
         self.supervisor = Supervisor(self.models, settings.server.cache_dir, reaper, on_change)
         self.loader = Loader(self.supervisor, settings.server.memory_budget_bytes)
+        self.roster = Roster(self.supervisor, self.loader)
         self._sampler = make_sampler(settings.telemetry, self._groups)
         self.front_door = FrontDoor(self.supervisor, self.loader, settings, keyring, about, self._sampler)
         self.front_door.metrics.register(ModelCollector(self.models, about.version))
@@ -134,35 +134,9 @@ class Platform:
         """The process groups of each model that has some."""
         groups = {
             name: tuple(instance.group_id for instance in model.instances if instance.group_id is not None)
-            for name, model in self.models.items()
+            for name, model in list(self.models.items())  # the sampler's thread asks
         }
         return {name: ids for name, ids in groups.items() if ids}
-
-
-def _models(settings: LitportSettings, run_dir: Path) -> dict[str, Model]:
-    models = {}
-    for index, (name, model_settings) in enumerate(settings.models.items()):
-        addresses = registry.kind_of(model_settings).addresses(model_settings)
-        places: Sequence[str | None] = addresses or [None] * model_settings.replicas
-        # Numbered, because a name may contain slashes and the path of a socket is limited to 107 bytes.
-        stems = [f"{index}" if number == 0 else f"{index}-{number}" for number in range(len(places))]
-        instances = [
-            _instance(settings, name, run_dir / f"{stem}.sock", number, address)
-            for number, (stem, address) in enumerate(zip(stems, places, strict=True))
-        ]
-        engine = instances[0].engine
-        assert engine is not None
-        models[name] = Model(name, model_settings, engine, instances)
-    return models
-
-
-def _instance(settings: LitportSettings, name: str, socket_path: Path, number: int, address: str | None) -> Instance:
-    model_settings = settings.models[name]
-    site = Site(settings, socket_path, openai.PATHS, address)
-    engine = registry.kind_of(model_settings).make(name, model_settings, site)
-    suffix = f".{number + 1}" if number else ""
-    log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}{suffix}.log"
-    return Instance(socket_path, log_file, address, engine)
 
 
 def _with_limits(current: ModelSettings, update: ModelSettings) -> ModelSettings:

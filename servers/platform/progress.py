@@ -86,7 +86,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         assert self._supervisor is not None
-        for model in self._supervisor.models.values():
+        for model in self._supervisor.all_models:
             instance = model.choose()
             colour = _COLOURS.get(instance.state, "white")
             step_s = f"{time.time() - instance.since:.0f} s"

@@ -11,6 +11,7 @@ def test_a_model_that_is_not_up_is_listed_and_found_by_each_of_its_names() -> No
     model: Any = SimpleNamespace(
         name="chat",
         card=None,
+        is_leaving=False,
         settings=SimpleNamespace(aliases=["gpt-4o-mini"]),
         engine=SimpleNamespace(kind="vllm"),
         state=State.STARTING,

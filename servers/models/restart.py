@@ -1,0 +1,37 @@
+"""Restarts: whether an instance that broke is started again, and after how long."""
+
+from servers.engines import environment
+from servers.models.instance import Instance
+from servers.models.model import Model
+from servers.models.start import NotWantedError, StartError
+
+_FIRST_BACKOFF_S = 1.0
+_MAX_BACKOFF_S = 30.0
+_MAX_BACKOFF_ELSEWHERE_S = 4.0
+
+
+def outcome(
+    model: Model, instance: Instance, problem: StartError, has_been_ready: bool, elapsed_s: float
+) -> StartError | None:
+    """Why the instance is not started again; None where it is.
+
+    The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
+    where somebody waits for it in vain at the start.
+    """
+    if isinstance(problem, NotWantedError):
+        return problem
+    if instance.address is not None:
+        is_awaited = not has_been_ready and (model.settings.required or model.residence.on_demand)
+        is_late = is_awaited and elapsed_s > model.settings.start_timeout_s
+        return StartError(f"{problem} (for {elapsed_s:.0f} s; start_timeout_s)") if is_late else None
+    if not has_been_ready:
+        return StartError(f"{problem}{environment.hint()}")
+    if instance.failures > model.settings.max_restarts:
+        return StartError(f"failed again after {instance.failures - 1} restarts: {problem}")
+    return None
+
+
+def backoff_s(instance: Instance) -> float:
+    """How long to wait before the next start, in seconds."""
+    limit_s = _MAX_BACKOFF_S if instance.address is None else _MAX_BACKOFF_ELSEWHERE_S
+    return min(_FIRST_BACKOFF_S * 2.0 ** min(instance.failures - 1, 10), limit_s)
