@@ -72,7 +72,7 @@ def _check_pictures(record: Recorder, context: Context, folder: Path) -> None:
         "max_batch_size": 32 if context.on_card else 4,
         "batch_timeout_s": 0.005,
     }
-    arrivals = {"users": users, "time_limit_s": 5}
+    arrivals = {"users": users, "time_limit_s": 5 if context.on_card else 1.5}
     bench_settings = {**_BENCH, "passes": 2 if context.on_card else 1, "workload": {"requests": 8192}, "load": arrivals}
     result = climb({"models": {"model": model}, "bench": bench_settings}, folder)
     compare_rungs(record, "pictures", result)
@@ -99,7 +99,7 @@ def _check_language_model(record: Recorder, context: Context, folder: Path) -> N
             "ignore_eos": True,
         },
     }
-    arrivals = {"users": users, "time_limit_s": 6}
+    arrivals = {"users": users, "time_limit_s": 6 if context.on_card else 1.5}
     bench_settings = {**_BENCH, "passes": 1, "max_batch_size": users, "workload": {"requests": 1024}, "load": arrivals}
     result = climb({"models": {"model": model}, "bench": bench_settings}, folder / "ladder")
     what = f"language model of {parameters / 1e9:.2g} billion parameters"

@@ -15,8 +15,13 @@ _BACKLOG = 2048
 _NEXT_PORTS = 20
 
 
-def bind(host: str, port: int, settings: str = "server.host, server.port") -> socket.socket:
-    """A listening socket. Raises UserError when the address is not available; it says why and what to change."""
+def bind(
+    host: str, port: int, settings: str = "server.host, server.port", *, reserved_port: int | None = None
+) -> socket.socket:
+    """A listening socket. Raises UserError when the address is not available; it says why and what to change.
+
+    The port that it proposes instead is not `reserved_port`, which another setting takes.
+    """
     listener = None
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -32,7 +37,7 @@ def bind(host: str, port: int, settings: str = "server.host, server.port") -> so
         if listener is not None:
             listener.close()
         if problem.errno == errno.EADDRINUSE:
-            advice = _in_use(host, port, (family, kind, protocol), settings.split()[-1])
+            advice = _in_use(host, port, (family, kind, protocol), settings.split()[-1], reserved_port)
         else:
             advice = f"cannot listen on {host} port {port} ({settings}): {problem.strerror}"
         raise UserError(advice) from None
@@ -40,19 +45,21 @@ def bind(host: str, port: int, settings: str = "server.host, server.port") -> so
     return listener
 
 
-def _in_use(host: str, port: int, socket_kind: tuple[int, int, int], setting: str) -> str:
+def _in_use(host: str, port: int, socket_kind: tuple[int, int, int], setting: str, reserved_port: int | None) -> str:
     """The message for a port in use: who has it, and a port that is free."""
     from servers.gateway.port_holder import describe_holder
 
     holder = describe_holder(host, port)
-    free = 0 if "metrics" in setting else _free_port(host, port, socket_kind)
+    free = 0 if "metrics" in setting else _free_port(host, port, socket_kind, reserved_port)
     by = f" by {holder}" if holder else ""
     return f"port {port} of {host} is in use{by}; choose another, as in --{setting} {free}"
 
 
-def _free_port(host: str, port: int, socket_kind: tuple[int, int, int]) -> int:
+def _free_port(host: str, port: int, socket_kind: tuple[int, int, int], reserved_port: int | None) -> int:
     """The first free port above `port`; 0, which stands for any, where the next ones are all in use."""
     for candidate in range(port + 1, min(port + 1 + _NEXT_PORTS, 65536)):
+        if candidate == reserved_port:
+            continue
         with contextlib.suppress(OSError), socket.socket(*socket_kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, candidate))

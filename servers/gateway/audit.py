@@ -5,6 +5,7 @@ changes a model has a line, too, without a request id. The log never holds a pro
 is full, lines are lost and the log says so once; requests go on.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -21,6 +22,7 @@ class Audit:
     """Appends to `file`, and opens it again when logrotate has moved it; does nothing when `file` is None."""
 
     def __init__(self, file: Path | None) -> None:
+        self._file = file
         self._handler: WatchedFileHandler | None = None
         self._failed = False
         if file is not None:
@@ -33,7 +35,8 @@ class Audit:
     def close(self) -> None:
         """Close the file."""
         if self._handler:
-            self._handler.close()
+            with contextlib.suppress(OSError):  # a full disk does not take the last line either
+                self._handler.close()
 
     def write(self, **fields: Any) -> None:
         """Add one line; `time` is set here, in UTC."""
@@ -50,5 +53,5 @@ class Audit:
             self._failed = False
         except OSError as problem:
             if not self._failed:
-                _log.error("telemetry.audit_file: lines are lost: %s", problem.strerror)
+                _log.error("telemetry.audit_file: lines of %s are lost: %s", self._file, problem.strerror)
             self._failed = True

@@ -92,7 +92,7 @@ def _listeners(settings: LitportSettings) -> tuple[socket.socket, socket.socket 
     listener = metrics_listener = None
     problems = []
     try:
-        listener = bind(server.host, server.port)
+        listener = bind(server.host, server.port, reserved_port=telemetry.metrics_port)
     except UserError as problem:
         problems.append(str(problem))
     try:

@@ -27,7 +27,7 @@ HOLDS: dict[str, Any] = {
     "min_resident_s": 2.0,
 }
 NAMES = ("one", "two", "three")
-SOAK_S, KILL_EVERY_S = 25, 5
+SOAK_S, KILL_EVERY_S = 15, 4
 FIT = 2
 MIB = 2**20
 CHAT = "smollm2-135m-instruct"

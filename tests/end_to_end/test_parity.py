@@ -13,9 +13,6 @@ PROMPTS = (
     "Name three colours.",
     "Write one sentence about the sea.",
     "What is 2 + 2?",
-    "Who wrote Hamlet?",
-    "Translate 'good morning' into Spanish.",
-    "List the days of the week.",
     "Explain photosynthesis to a child.",
 )
 TOKENS = 24

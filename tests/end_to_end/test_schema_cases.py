@@ -74,7 +74,7 @@ def cases(url: str, openapi: dict[str, Any], count: int) -> Cases:
     shares = {operation.label: 8 if operation.body else 1 for operation in operations}
     result = Cases()
     for operation in operations:
-        wanted = max(4, round(count * shares[operation.label] / sum(shares.values()) / 2))
+        wanted = max(2, round(count * shares[operation.label] / sum(shares.values()) / 2))
         for mode in schemathesis.GenerationMode:
             try:
                 _send_all(url, operation, mode, wanted, models, result)

@@ -73,10 +73,12 @@ def test_a_model_that_cannot_be_pulled_into_its_folder_ends_the_platform_with_th
     assert "Traceback" not in ended.stderr
 
 
-def test_a_full_disk_costs_the_log_of_a_model_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_log_of_a_model_and_the_audit_log_and_nothing_else(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         fill(disk)
-        _assert_a_talker_serves(tmp_path, disk, "No space left on device")
+        audit_file = disk / "audit.jsonl"
+        said = _assert_a_talker_serves(tmp_path, disk, "No space left on device", audit_file)
+    assert said.count(f"lines of {audit_file} are lost: No space left on device") == 1
 
 
 def test_a_log_folder_that_cannot_be_made_costs_the_log_of_a_model_and_nothing_else(tmp_path: Path) -> None:
@@ -123,9 +125,11 @@ class _Command:
         return os.system, (self._words,)
 
 
-def _assert_a_talker_serves(folder: Path, cache: Path, cause: str) -> None:
+def _assert_a_talker_serves(folder: Path, cache: Path, cause: str, audit_file: Path | None = None) -> str:
+    """Serve a model whose log cannot be written to its end; what the platform says."""
     talks = "tests/services/strangers/talks.py:TalkingAPI"
-    with serving(folder, talks, "--server.cache_dir", str(cache), timeout_s=60) as platform:
+    audit = ("--telemetry.audit_file", str(audit_file)) if audit_file else ()
+    with serving(folder, talks, "--server.cache_dir", str(cache), *audit, timeout_s=60) as platform:
         answer = platform.http.post("/predict/talks", json={"name": "n"}, timeout=10)
     assert answer.json() == {"name": "n"}
     assert platform.process.returncode == 0
@@ -133,6 +137,7 @@ def _assert_a_talker_serves(folder: Path, cache: Path, cause: str) -> None:
     assert said.count("lines of its log are dropped") == 1
     assert cause in said
     assert "Traceback" not in said
+    return said
 
 
 def _recipe(folder: Path, api: str, source: Path) -> Path:

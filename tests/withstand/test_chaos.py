@@ -14,6 +14,7 @@ STRANGERS = "tests/services/strangers"
 TARGETS = ("configs/recipes/echo.yaml", f"{STRANGERS}/squares.py:SquaresAPI", f"{STRANGERS}/streams.py:CountdownAPI")
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_killed_processes_fail_only_the_requests_of_their_own_model(tmp_path: Path) -> None:
     settings = ("--models.streams.stream", "true", "--server.cache_dir", str(tmp_path))

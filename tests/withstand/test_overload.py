@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import serving
 from tests.withstand.overload import Target, run
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 
 def test_an_overloaded_model_goes_on_at_its_peak_and_tells_the_others_when_to_come_again(

@@ -13,7 +13,7 @@ from tests.conftest import Platform, serving
 from tests.services.polling import wait_until
 from tests.withstand.slow_clients import ATTACKS, INSTALL, Latencies, attacked, for_seconds, honest, installed
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 _CONNECTIONS = 300
 _IDLE = 2000

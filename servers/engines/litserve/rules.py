@@ -1,6 +1,7 @@
 """What LitServe's specs do in silence, told to callers: the `Rules` of LitAPIs on OpenAI's routes.
 
-A spec drops the fields that its schema does not have, and answers 500 to two values that OpenAI's API refuses.
+A spec drops the fields that its schema does not have, answers 500 to two values that OpenAI's API refuses, and has no
+word for two choices of tools that OpenAI's API takes.
 """
 
 from collections.abc import Mapping
@@ -28,9 +29,22 @@ class SpecRules:
             raise ApiError(
                 400, "input: expected one text or more, got an empty list", code="invalid_value", param="input"
             )
+        _check_tool_choice(document.get("tool_choice"))
         heeded = {name: value for name, value in document.items() if name not in _NEEDLESS}
         return self._fields.review(path, heeded, refuse_unknown=refuse_unknown)
 
     def explain(self, error: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         """See `Rules`."""
         return error, ""
+
+
+def _check_tool_choice(choice: Any) -> None:
+    """Raises ApiError 400 for the choices of OpenAI's API that the spec's schema does not have."""
+    if choice == "required":
+        came = '"required"; "any" is what this spec calls it'
+    elif isinstance(choice, Mapping):
+        came = "an object; this spec cannot force one tool: offer only that one in `tools`"
+    else:
+        return
+    message = f'tool_choice: expected "auto", "none" or "any", which LitServe\'s spec knows, got {came}'
+    raise ApiError(400, message, code="unsupported_value", param="tool_choice")

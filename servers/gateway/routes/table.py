@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from configs.names import nearest
 from servers.errors import ApiError
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes import openai
 from servers.gateway.routes.route import Route
 
+# How like a route a path must be to be taken for a misspelling of it, and how long it may be: comparing takes time.
+_ALIKE = 0.8
+_LONGEST_TYPO = 64
 _NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -29,6 +33,7 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route], is_offered: Callable[[str], bool]) -> None:
         self._is_offered = is_offered
+        self._unknown = Route("", (), "", self._reject, label="other")
         self._exact: dict[str, list[Route]] = {}
         self._patterns: dict[str, list[Route]] = {}
         self._matches: dict[tuple[str, str], Match] = {}
@@ -49,7 +54,14 @@ class RouteTable:
                 return _choose(routes, method, parameters.groupdict())
         if self._is_offered(path):
             return _choose([openai.card_route(path)], method, _NO_PARAMETERS)
-        return Match(_UNKNOWN)
+        return Match(self._unknown)
+
+    async def _reject(self, exchange: Exchange) -> None:
+        request = exchange.request
+        message = f"{request.method} {request.path[:200]} is not served here; "
+        path = nearest(request.path, self._exact, _ALIKE) if len(request.path) <= _LONGEST_TYPO else None
+        message += f"did you mean {path}?" if path else "GET /status lists models and routes"
+        raise ApiError(404, message, code="unknown_route")
 
 
 def _choose(routes: list[Route], method: str, parameters: Mapping[str, str]) -> Match:
@@ -57,12 +69,3 @@ def _choose(routes: list[Route], method: str, parameters: Mapping[str, str]) -> 
         if method in route.methods:
             return Match(route, parameters)
     return Match(routes[0], parameters, ", ".join(route.methods[0] for route in routes))
-
-
-async def _reject(exchange: Exchange) -> None:
-    request = exchange.request
-    message = f"{request.method} {request.path[:200]} is not served here; GET /status lists models and routes"
-    raise ApiError(404, message, code="unknown_route")
-
-
-_UNKNOWN = Route("", (), "", _reject, label="other")

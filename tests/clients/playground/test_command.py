@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,15 @@ from tests.services.ports import port_in_use
 
 
 @pytest.fixture(scope="module")
-def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    with playing(tmp_path_factory.mktemp("playground"), "http://127.0.0.1:9") as playground:
-        yield playground
+def stack() -> Iterator[ExitStack]:
+    """What ends with the tests, or with the one that closes it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def playground(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Playground:
+    return stack.enter_context(playing(tmp_path_factory.mktemp("playground"), "http://127.0.0.1:9"))
 
 
 def test_without_gradio_one_line_says_what_installs_it() -> None:
@@ -70,9 +77,10 @@ def test_files_of_this_machine_are_not_served(playground: Playground, tmp_path: 
     assert httpx.get(f"{playground.url}/gradio_api/file={secret}").status_code == 403
 
 
-def test_it_ends_at_once_and_in_silence_while_pages_are_open(tmp_path: Path) -> None:
-    with httpx.Client() as client, playing(tmp_path, "http://127.0.0.1:9") as playground:
+def test_it_ends_at_once_and_in_silence_while_pages_are_open(playground: Playground, stack: ExitStack) -> None:
+    with httpx.Client() as client:
         request = client.build_request("GET", f"{playground.url}/gradio_api/heartbeat/visitor")
         answer = client.send(request, stream=True)
         assert answer.status_code == 200
+        stack.close()  # the last test of it
     assert playground.log.read_text() == ""

@@ -102,6 +102,17 @@ def test_litserves_specs_name_what_they_drop_and_never_answer_500_to_what_openai
     assert _refuse("/v1/embeddings", {"input": []}, SPEC).param == "input"
 
 
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [("required", '"any" is what this spec calls it'), ({"type": "function", "function": {"name": "f"}}, "in `tools`")],
+)
+def test_a_choice_of_tools_that_litserves_spec_does_not_have_is_told_with_what_it_has(choice: Any, words: str) -> None:
+    error = _refuse(CHAT, {"tool_choice": choice}, SPEC)
+    assert error.param == "tool_choice"
+    assert words in error.message
+    assert _review(CHAT, {"messages": []}, SPEC) == {}
+
+
 def test_a_schema_that_takes_more_fields_reads_them_except_vllms() -> None:
     assert _review("/v1/more", {"x": 1}, SPEC) == {}
     assert _review("/v1/more", {"x": 1}) == {HEADER: "x"}

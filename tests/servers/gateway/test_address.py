@@ -37,10 +37,10 @@ def test_a_port_in_use_is_told_with_the_process_that_has_it_and_a_port_that_is_f
         with contextlib.suppress(OSError):  # somebody else may have it
             next_port.enter_context(socket.create_server((LOOPBACK, port + 1)))
         with pytest.raises(UserError) as problem:
-            bind(LOOPBACK, port)
+            bind(LOOPBACK, port, reserved_port=port + 2)
     message, _, suggestion = str(problem.value).rpartition(" --server.port ")
     assert message == f"port {port} of {LOOPBACK} is in use by process {os.getpid()} (pytest); choose another, as in"
-    assert int(suggestion) > port + 1
+    assert int(suggestion) > port + 2, "neither the next, which is in use, nor the one that the metrics page will take"
     bind(LOOPBACK, int(suggestion)).close()
 
 

@@ -137,6 +137,20 @@ def test_what_is_not_allowed_is_not_there(door: Door, path: str) -> None:
     assert error_of(door.client.post(path, json={"model": "org/one"}), 404)["code"] == "unknown_route"
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/v1/chat/completion", "did you mean /v1/chat/completions?"),
+        ("/v1/embeddings/", "did you mean /v1/embeddings?"),
+        ("/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/api/generate", "GET /status lists models and routes"),
+        (f"/v1/chat/completions{'s' * 80}", "GET /status lists models and routes"),
+    ],
+)
+def test_a_path_that_is_nearly_a_route_is_answered_with_the_route(door: Door, path: str, advice: str) -> None:
+    assert str(error_of(door.client.post(path, json={}), 404)["message"]).endswith(f"is not served here; {advice}")
+
+
 def test_the_page_at_the_root_names_the_models_and_the_documentation(door: Door) -> None:
     page = door.client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -2,17 +2,11 @@
 
 import asyncio
 import base64
-import datetime
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import PurePosixPath
-from typing import Any
 
 import litserve as ls
 import numpy as np
-from fastapi import HTTPException, Response
-from litserve.specs.openai import ChatMessage
+from fastapi import HTTPException
 from pydantic import BaseModel, Field
 
 
@@ -175,58 +169,6 @@ class BatchedStreamAPI(ls.LitAPI):
             yield [{"text": text} for text in outputs]
 
 
-class ChatAPI(ls.LitAPI):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(spec=ls.OpenAISpec(), **options)
-
-    def predict(self, x):
-        if x[-1]["content"] == "fail":
-            raise HTTPException(409, "no chat today")
-        for word in str(x[-1]["content"]).split():
-            yield f"{word} "
-
-    def decode_request(self, request):
-        return [message.model_dump() for message in request.messages]
-
-
-class ChatUsageAPI(ChatAPI):
-    """Its own encoding, with usage, a tool call, and the context that the spec fills."""
-
-    def predict(self, x, context):
-        yield from ["a", f"t={context['temperature']}"]
-
-    def encode_response(self, output):
-        for text in output:
-            yield {"role": "assistant", "content": text, "prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
-        call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        yield ChatMessage(role="assistant", content="", tool_calls=[call])
-
-
-class AsyncChatAPI(ls.LitAPI):
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAISpec(), enable_async=True)
-
-    async def decode_request(self, request):
-        return request.messages[-1].content
-
-    async def predict(self, x) -> AsyncIterator[str]:
-        for word in x.split():
-            await asyncio.sleep(0.001)
-            yield word
-
-
-class VectorsAPI(ls.LitAPI):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(spec=ls.OpenAIEmbeddingSpec(), **options)
-
-    def predict(self, x):
-        texts = [x] if isinstance(x, str) else x
-        return [[float(len(text)), 0.1, 1e-9] for text in texts]
-
-    def encode_response(self, output):
-        return {"embeddings": output, "prompt_tokens": 4, "total_tokens": 4}
-
-
 class AsyncAPI(ls.LitAPI):
     def __init__(self) -> None:
         super().__init__(enable_async=True)
@@ -254,54 +196,6 @@ class AsyncStreamAPI(ls.LitAPI):
     async def encode_response(self, output: AsyncIterator[int]) -> AsyncIterator[str]:
         async for number in output:
             yield f"{number},"
-
-
-class Colour(StrEnum):
-    RED = "red"
-
-
-@dataclass
-class Point:
-    x: int
-    y: float
-
-
-class ValuesAPI(ls.LitAPI):
-    """Answers with the value that is asked for by name."""
-
-    def predict(self, x):
-        if x["value"] == "tensors":
-            import torch
-
-            weights = torch.ones(1, requires_grad=True)
-            return {"score": torch.tensor(0.5), "vector": torch.tensor([1, 2]), "graph": weights * 1}
-        return {
-            "text": "é\u2028</script>",
-            "none": None,
-            "floats": [1e16, 1e-7, 0.1, 1.0, -0.0, 123456789.123],
-            "big": 2**70,
-            "tuple": (1, 2),
-            "set": {1},
-            "keys": {1: "a", None: "b", 2.5: "c", False: "d"},
-            "date": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
-            "delta": datetime.timedelta(seconds=1.5),
-            "path": PurePosixPath("a/b"),
-            "enum": Colour.RED,
-            "point": Point(1, 2.5),
-            "model": Label(label="x", score=0.25),
-            "models": [{"deep": Label(label="x", score=0.25)}],
-            "bytes": b"abc",
-            "float64": np.float64(0.1),
-            "response": Response(b"<p>", 201, {"x-own": "1"}, "text/html"),
-            "large": "x" * 2_000_000,
-            "float32": np.float32(0.5),
-            "int64": [np.int64(3)],
-            "array": np.arange(3),
-            "nan": {"scores": [0.5, float("nan")]},
-            "object": {"a": [object()]},
-            "counts": {"of": dict(zip(*np.unique([3, 3, 5], return_counts=True), strict=True))},
-            "pairs": {(1, 2): 3},
-        }[x["value"]]
 
 
 class LimitError(Exception):

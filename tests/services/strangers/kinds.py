@@ -1,18 +1,15 @@
-"""More LitAPIs of the kinds that LitServe's documentation shows: request and response types, forms, chats, vectors."""
+"""More LitAPIs of the kinds that LitServe's documentation shows: request types, forms, batches, streams."""
 
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import litserve as ls
 import numpy as np
 from fastapi import Body, Form, Request, UploadFile
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
-from litserve.specs.openai import ChatMessage
-from litserve.specs.openai_embedding import EmbeddingRequest
 from pydantic import BaseModel, Field, field_validator
 
 
@@ -143,47 +140,6 @@ class FilesAPI(ls.LitAPI):
         return {"sizes": [len(file) for file in files], "names": sorted(names)}
 
 
-class Narrow(BaseModel):
-    label: str
-
-
-class NarrowAPI(ls.LitAPI):
-    """What it promises is less than what it returns."""
-
-    def predict(self, x):
-        return {"label": x["label"], "secret": 1}
-
-    def encode_response(self, output) -> Narrow:
-        return output
-
-
-class RepliesAPI(ls.LitAPI):
-    """Answers with responses of every kind."""
-
-    def predict(self, x):
-        match x["kind"]:
-            case "html":
-                return HTMLResponse("<p>é</p>")
-            case "json":
-                return JSONResponse({"a": "é"}, 202, {"x-own": "1"})
-            case "text":
-                return PlainTextResponse("é", 418)
-            case "redirect":
-                return RedirectResponse("/elsewhere")
-            case "empty":
-                return PlainTextResponse("", 204)
-            case "cookie":
-                response = JSONResponse({})
-                response.set_cookie("a", "1")
-                response.set_cookie("b", "2")
-                return response
-            case "picture":
-                return PlainTextResponse(bytes(range(256)) * 2000, media_type="image/png")
-            case "file":
-                return FileResponse("/etc/hostname")
-        return x["kind"]
-
-
 class PathAPI(ls.LitAPI):
     """Its own path, its own health, and what LitServe tells it."""
 
@@ -300,85 +256,6 @@ class MixedAsyncStreamAPI(ls.LitAPI):
     async def encode_response(self, output) -> AsyncIterator[str]:
         async for part in output:
             yield part
-
-
-class ToolsAPI(ls.LitAPI):
-    """A chat that calls the tools that it is offered, and sees pictures."""
-
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAISpec())
-
-    def predict(self, x, context):
-        content = x[-1]["content"]
-        if isinstance(content, list):
-            yield ",".join(part["type"] for part in content)
-        for tool in context["tools"] or ():
-            call = {"id": "c1", "type": "function"}
-            call["function"] = {"name": tool["function"]["name"], "arguments": '{"city": "Paris"}'}
-            yield {"role": "assistant", "content": "", "tool_calls": [call]}
-        if context["response_format"]:
-            yield f'{{"format": "{context["response_format"]["type"]}"}}'
-
-    def decode_request(self, request):
-        return [message.model_dump() for message in request.messages]
-
-
-class WordsAPI(ls.LitAPI):
-    """A chat whose words are messages of its own, each with usage."""
-
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAISpec())
-
-    def decode_request(self, request):
-        return request.messages[-1].content
-
-    def predict(self, x):
-        yield from x.split()
-
-    def encode_response(self, output) -> Iterator[Any]:
-        for word in output:
-            yield ChatMessage(role="assistant", content=word)
-
-
-class OddChatAPI(ls.LitAPI):
-    """A chat whose predict yields what is no message."""
-
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAISpec())
-
-    def predict(self, x):
-        yield {"words": 3}
-
-
-class VectorBatchesAPI(ls.LitAPI):
-    """Vectors in batches, as an array."""
-
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAIEmbeddingSpec(), max_batch_size=4, batch_timeout=0.01)
-
-    def decode_request(self, request: EmbeddingRequest):
-        return request.input
-
-    def predict(self, x):
-        return np.asarray([[len(text), 0.25] for text in x], dtype=np.float64)
-
-    def encode_response(self, output):
-        return {"embeddings": output}
-
-
-class VectorContextAPI(ls.LitAPI):
-    """Counts tokens for the spec's usage."""
-
-    def __init__(self) -> None:
-        super().__init__(spec=ls.OpenAIEmbeddingSpec())
-
-    def predict(self, x, context):
-        texts = [x] if isinstance(x, str) else x
-        context["prompt_tokens"] = context["total_tokens"] = sum(len(text.split()) for text in texts)
-        return [[float(len(text))] for text in texts]
-
-    def encode_response(self, output, context):
-        return {"embeddings": output, **context}
 
 
 class PictureAPI(ls.LitAPI):

@@ -106,13 +106,13 @@ BODIES = [
     case("picture", "kinds:PictureAPI", {"image": _CAT}),
 ]
 ANSWERS = [
-    case("values", "documented:ValuesAPI", *({"value": value} for value in [*_VALUES, *_MORE_VALUES])),
+    case("values", "answers:ValuesAPI", *({"value": value} for value in [*_VALUES, *_MORE_VALUES])),
     case(
         "replies",
-        "kinds:RepliesAPI",
+        "answers:RepliesAPI",
         *({"kind": kind} for kind in _REPLIES),
     ),
-    case("narrow", "kinds:NarrowAPI", {"label": "x"}),
+    case("narrow", "answers:NarrowAPI", {"label": "x"}),
     case("failing", "documented:FailingAPI", *({"where": where} for where in ("decode", "predict", "key"))),
     case("own-path", "kinds:PathAPI", {}),
     case("log", "kinds:LogAPI", {"figure": 3}),
@@ -136,7 +136,7 @@ BATCHES = [
         stream=True,
         **_BATCHES,
     ),
-    case("vector-batches", "kinds:VectorBatchesAPI", vectors("text"), vectors(["text", "b"])),
+    case("vector-batches", "specs:VectorBatchesAPI", vectors("text"), vectors(["text", "b"])),
 ]
 STREAMS = [
     case("stream", "documented:StreamAPI", {"count": 3}, {"count": 0}, stream=True),
@@ -165,7 +165,7 @@ ASYNC = [
 SPECS = [
     case(
         "chat",
-        "documented:ChatAPI",
+        "specs:ChatAPI",
         chat("one two"),
         chat("one two", stream=True),
         chat("one two", n=2),
@@ -175,11 +175,11 @@ SPECS = [
         {},
         Raw("", b"", "", "OPTIONS"),
     ),
-    case("chat-usage", "documented:ChatUsageAPI", chat("x", temperature=0.5), chat("x", stream=True)),
-    case("chat-async", "documented:AsyncChatAPI", chat("one two"), chat("one two", stream=True)),
+    case("chat-usage", "specs:ChatUsageAPI", chat("x", temperature=0.5), chat("x", stream=True)),
+    case("chat-async", "specs:AsyncChatAPI", chat("one two"), chat("one two", stream=True)),
     case(
         "tools",
-        "kinds:ToolsAPI",
+        "specs:ToolsAPI",
         chat("weather?", tools=[_TOOL], tool_choice="auto"),
         chat("weather?", tools=[_TOOL], stream=True),
         chat(_PICTURE),
@@ -187,11 +187,11 @@ SPECS = [
         chat("x", response_format=_SCHEMA, max_completion_tokens=3, stop=["a"], metadata={"a": "b"}),
         chat("x", tools=[{"type": "function"}]),
     ),
-    case("words", "kinds:WordsAPI", chat("one two"), chat("one two", stream=True)),
-    case("odd-chat", "kinds:OddChatAPI", chat("x")),
+    case("words", "specs:WordsAPI", chat("one two"), chat("one two", stream=True)),
+    case("odd-chat", "specs:OddChatAPI", chat("x")),
     case(
         "vectors",
-        "documented:VectorsAPI",
+        "specs:VectorsAPI",
         vectors("text"),
         vectors(["text", "b"]),
         vectors("text", encoding_format="base64"),
@@ -200,7 +200,7 @@ SPECS = [
         vectors("text", encoding_format="hex"),
         Raw("", b"", "", "OPTIONS"),
     ),
-    case("vector-context", "kinds:VectorContextAPI", vectors("a text"), vectors(["a", "b c"])),
+    case("vector-context", "specs:VectorContextAPI", vectors("a text"), vectors(["a", "b c"])),
     case("slow-embeddings", "slow:SlowEmbeddingsAPI", vectors("/dev/null now")),
 ]
 STRANGERS_OWN = [

@@ -13,12 +13,10 @@ from servers.engines.litserve.host.failure import failure_of
 from tests.servers.engines.litserve.child import STRANGERS
 from tests.servers.engines.litserve.host.hosted import Answer, Hosted, hosting
 
-_DOCUMENTED = f"{STRANGERS}/documented.py"
-
 
 def _with_host(folder: Path, api: str, use: Callable[[Hosted], Awaitable[Any]], **spec: Any) -> Any:
     async def run() -> Any:
-        async with hosting(folder, api=f"{_DOCUMENTED}:{api}", **spec) as host:
+        async with hosting(folder, api=f"{STRANGERS}/{api}", **spec) as host:
             return await use(host), host.log
 
     return asyncio.run(run())
@@ -37,14 +35,14 @@ def _details(answers: list[Answer]) -> list[tuple[int, Any]]:
 
 def test_streams_of_a_batch_may_end_one_after_the_other(tmp_path: Path) -> None:
     use = _together({"name": "a", "count": 1}, {"name": "b", "count": 3})
-    answers, _ = _with_host(tmp_path, "UnevenStreamsAPI", use, stream=True, max_batch_size=2)
+    answers, _ = _with_host(tmp_path, "documented.py:UnevenStreamsAPI", use, stream=True, max_batch_size=2)
     assert [answer.body for answer in answers] == [b"a0", b"b0b1b2"]
     assert [answer.broken for answer in answers] == [None, None]
 
 
 def test_a_step_with_too_few_parts_ends_the_batch_and_names_both_numbers(tmp_path: Path) -> None:
     use = _together({"name": "a", "count": 1, "leave_out": True}, {"name": "b", "count": 3})
-    answers, log = _with_host(tmp_path, "UnevenStreamsAPI", use, stream=True, max_batch_size=2)
+    answers, log = _with_host(tmp_path, "documented.py:UnevenStreamsAPI", use, stream=True, max_batch_size=2)
     assert [answer.body for answer in answers] == [b"a0", b"b0"]
     assert all("BatchError" in (answer.broken or "") for answer in answers)
     assert "returned 1 outputs for a batch of 2" in log
@@ -54,7 +52,7 @@ def test_a_stream_that_fails_has_its_status_before_the_first_part_and_breaks_off
     async def use(host: Hosted) -> list[Answer]:
         return [await host.predict(count=3, fail=fail) for fail in ("first", 0, 2)]
 
-    (refused, failed, broken), _ = _with_host(tmp_path, "StreamAPI", use, stream=True)
+    (refused, failed, broken), _ = _with_host(tmp_path, "documented.py:StreamAPI", use, stream=True)
     assert (refused.status, refused.json()) == (418, {"detail": "not before the first part"})
     assert (failed.status, failed.json()) == (500, {"detail": "Internal server error"})
     assert broken.status == 200
@@ -66,7 +64,7 @@ def test_a_chat_that_fails_before_its_first_part_has_its_status_when_it_streams(
     async def use(host: Hosted) -> Answer:
         return await host.predict(model="m", messages=[{"role": "user", "content": "fail"}], stream=True)
 
-    answer, _ = _with_host(tmp_path, "ChatAPI", use)
+    answer, _ = _with_host(tmp_path, "specs.py:ChatAPI", use)
     assert (answer.status, answer.json()) == (409, {"detail": "no chat today"})
 
 
@@ -74,7 +72,9 @@ def test_a_chat_that_fails_before_its_first_part_has_its_status_when_it_streams(
 def test_a_batch_that_is_not_one_output_a_request_is_an_error_that_says_so(
     tmp_path: Path, kind: str, words: str
 ) -> None:
-    answers, _ = _with_host(tmp_path, "ColumnsAPI", _together({"kind": kind}, {"kind": kind}), max_batch_size=2)
+    answers, _ = _with_host(
+        tmp_path, "documented.py:ColumnsAPI", _together({"kind": kind}, {"kind": kind}), max_batch_size=2
+    )
     for status, detail in _details(answers):
         assert status == 500
         assert words in detail
@@ -83,7 +83,7 @@ def test_a_batch_that_is_not_one_output_a_request_is_an_error_that_says_so(
 
 def test_a_bad_request_of_a_batch_is_its_own_and_the_others_get_their_answers(tmp_path: Path) -> None:
     use = _together(*({"input": item} for item in ("a", "undecodable", "unencodable", "b")))
-    answers, log = _with_host(tmp_path, "PoisonedAPI", use, max_batch_size=4)
+    answers, log = _with_host(tmp_path, "documented.py:PoisonedAPI", use, max_batch_size=4)
     assert [answer.status for answer in answers] == [200, 400, 500, 200]
     assert answers[0].json() == {"output": "a", "together": 3}
     assert answers[2].json()["detail"] == "encode_response: bad: nan is no JSON number (float)"
@@ -92,7 +92,7 @@ def test_a_bad_request_of_a_batch_is_its_own_and_the_others_get_their_answers(tm
 
 def test_an_input_that_fails_predict_does_not_fail_its_neighbours(tmp_path: Path) -> None:
     use = _together({"input": "a"}, {"input": "poison"})
-    answers, log = _with_host(tmp_path, "PoisonedAPI", use, max_batch_size=2)
+    answers, log = _with_host(tmp_path, "documented.py:PoisonedAPI", use, max_batch_size=2)
     assert [answer.status for answer in answers] == [200, 500]
     assert "each is tried alone" in log
 
@@ -103,7 +103,7 @@ def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> 
         answers = {value: await host.predict(value=value) for value in values}
         return {value: (answer.status, answer.json()) for value, answer in answers.items()}
 
-    answers, _ = _with_host(tmp_path, "ValuesAPI", use)
+    answers, _ = _with_host(tmp_path, "answers.py:ValuesAPI", use)
     assert answers["float32"] == (200, 0.5)
     assert answers["int64"] == (200, [3])
     assert answers["array"] == (200, [0, 1, 2])
@@ -120,7 +120,7 @@ def test_tensors_are_numbers_and_lists(tmp_path: Path) -> None:
         answer: dict[str, Any] = (await host.predict(value="tensors")).json()
         return answer
 
-    answer, _ = _with_host(tmp_path, "ValuesAPI", use)
+    answer, _ = _with_host(tmp_path, "answers.py:ValuesAPI", use)
     assert answer == {"score": 0.5, "vector": [1, 2], "graph": [1.0]}
 
 
@@ -129,7 +129,7 @@ def test_an_exception_of_any_kind_is_that_requests_only(tmp_path: Path) -> None:
         bodies = [{}, {"text": "a"}, *({"where": where} for where in ("limit", "local", "key", "predict"))]
         return _details([await host.post(body) for body in bodies])
 
-    answers, log = _with_host(tmp_path, "FailingAPI", use)
+    answers, log = _with_host(tmp_path, "documented.py:FailingAPI", use)
     failed = (500, "Internal server error")
     missing = (422, "the request has no field 'text'")
     assert answers == [missing, (200, None), (429, "slower"), failed, failed, failed]
@@ -152,7 +152,7 @@ def test_forms_are_known_by_their_type_without_case_and_parameters(tmp_path: Pat
             await host.post(data=b"{"),
         ]
 
-    answers, _ = _with_host(tmp_path, "FormAPI", use)
+    answers, _ = _with_host(tmp_path, "documented.py:FormAPI", use)
     assert [answer.status for answer in answers] == [200, 200, 400, 400]
     assert "boundary" in answers[2].json()["detail"]
     assert "not JSON" in answers[3].json()["detail"]
