@@ -2,10 +2,11 @@
 
     python -m benchmarks.experiments.peers embedding|image --python PYTHON
 
-All run at once, with the same code, batches and allocator settings, each with two workers of one thread. One after the
-other answers 16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels. PYTHON is an
-interpreter with mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best
-of several batch sizes and of one or two processes, tried first.
+All have the same code, batches and allocator settings, each with two workers of one thread. One after the other answers
+16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels; the processes of the others
+are stopped meanwhile, since some poll at rest. PYTHON is an interpreter with mosec and nvidia-pytriton; it finds the
+packages of this environment behind its own. `loop` is the best of several batch sizes and of one or two processes, tried
+first.
 """
 
 import argparse
@@ -39,6 +40,7 @@ _SIDES = ("loop", "litport", "litserve", "mosec", "triton")
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
 _START_S = 120
+_WARM_UP_S = 2
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,11 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
         tempfile.TemporaryFile() as log,
         subprocess.Popen(argv, stdout=log, stderr=log, env=environ, start_new_session=True) as process,
     ):
+        server = psutil.Process(process.pid)
         try:
-            yield psutil.Process(process.pid)
+            yield server
         finally:
+            _resume(server)
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
@@ -196,8 +200,31 @@ def _triton_body(body: bytes) -> tuple[bytes, dict[str, str]]:
     return head + struct.pack("<I", len(body)) + body, headers
 
 
+def _suspend(process: psutil.Process) -> None:
+    for member in _tree(process):
+        member.suspend()
+
+
+def _resume(process: psutil.Process) -> None:
+    for member in reversed(_tree(process)):
+        member.resume()
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
 def _run_block(client: _Client, process: psutil.Process, seconds: float) -> Block:
-    pids = [member.pid for member in (process, *process.children(recursive=True))]
+    _resume(process)
+    asyncio.run(client.run(_WARM_UP_S))
+    try:
+        return _run_alone(client, process, seconds)
+    finally:
+        _suspend(process)
+
+
+def _run_alone(client: _Client, process: psutil.Process, seconds: float) -> Block:
+    pids = [member.pid for member in _tree(process)]
     before_s = cpu_s(pids)
     latencies, elapsed_s = asyncio.run(client.run(seconds))
     cuts = statistics.quantiles(latencies, n=100)
@@ -218,7 +245,7 @@ def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str,
             processes[side] = stack.enter_context(_server(side, kind, folder, port, arguments))
             clients[side] = _Client(kind, side, port, arguments.users)
             asyncio.run(clients[side].wait(processes[side]))
-            asyncio.run(clients[side].run(2))
+            _suspend(processes[side])
         for number in range(arguments.rounds):
             for order in (tuple(arguments.sides), tuple(reversed(arguments.sides))):
                 for side in order:
