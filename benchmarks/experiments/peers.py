@@ -5,8 +5,8 @@
 All have the same code, batches and allocator settings, each with two workers of one thread. One after the other answers
 16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels; the processes of the others
 are stopped meanwhile, since some poll at rest. PYTHON is an interpreter with mosec and nvidia-pytriton; it finds the
-packages of this environment behind its own. `loop` is the best of several batch sizes and of one or two processes, tried
-first.
+packages of this environment behind its own. `loop` is the best of several batch sizes and of one or two processes,
+tried first.
 """
 
 import argparse

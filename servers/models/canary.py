@@ -14,8 +14,9 @@ from servers.engines.connection import CONNECTION_LOST, NotTakenError
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.process import ModelProcess
+from servers.processes.group import ProcessGroup
 from servers.processes.pause import was_paused
-from servers.processes.proc import cpu_s, delay_s, stopped_pids
+from servers.processes.proc import stopped_pids
 
 # An instance that is silent but keeps a core busy (a long prompt on a CPU) gets this many times its canary's timeout.
 _BUSY_FACTOR = 8
@@ -84,19 +85,26 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
 
 
 class _Work:
-    """What the processes do from now on: compute, wait for a processor, or neither."""
+    """What all processes of the model do from now on: compute, wait for a processor, or neither.
+
+    All, since a first request may have code compiled, which processes of the compiler's do.
+    """
 
     def __init__(self, process: ModelProcess) -> None:
-        self._pids = process.watched
-        self._cpu_s, self._delay_s = cpu_s(self._pids), delay_s(self._pids)
+        self._group = ProcessGroup(process.group_id) if process.group_id else None
+        self._cpu_s, self._delay_s = self._busy_s()
+
+    def _busy_s(self) -> tuple[float, float]:
+        return self._group.busy_s() if self._group else (0.0, 0.0)
 
     def idle_s(self, elapsed_s: float) -> float:
         """How much of the time since then counts as silence: all of it, or a part where they compute.
 
         Where they wait for processors, only the share that they got counts.
         """
-        used_s = max(0.0, cpu_s(self._pids) - self._cpu_s)
-        delayed_s = max(0.0, delay_s(self._pids) - self._delay_s)
+        cpu_s, delay_s = self._busy_s()
+        used_s = max(0.0, cpu_s - self._cpu_s)
+        delayed_s = max(0.0, delay_s - self._delay_s)
         if used_s + delayed_s <= _BUSY_CORES * elapsed_s:
             return elapsed_s
         return elapsed_s / _BUSY_FACTOR * used_s / (used_s + delayed_s)

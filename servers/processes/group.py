@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers.processes.proc import PAGE_BYTES, read_share, read_stat, read_title, stats
+from servers.processes.proc import PAGE_BYTES, TICKS_PER_S, delay_s, read_share, read_stat, read_title, stats
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 # where the kernel keeps it, not a temporary folder of ours
 
@@ -47,6 +47,16 @@ class ProcessGroup:
         """
         shares = [share for member in self.members() if (share := read_share(member.pid)) is not None]
         return sum(shares) or None
+
+    def busy_s(self) -> tuple[float, float]:
+        """How long its processes computed, and how long they waited for a processor, in seconds.
+
+        Only differences say something. What processes computed that have ended is in the first where they were waited
+        for, as those of a compiler are.
+        """
+        members = [stat for stat in stats() if stat.group_id == self.group_id]
+        ticks = sum(stat.cpu_ticks + stat.waited_ticks for stat in members)
+        return ticks / TICKS_PER_S, delay_s(stat.pid for stat in members)
 
     def terminate(self) -> None:
         """Ask every process of the group to end (SIGTERM); does not wait."""

@@ -16,8 +16,8 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Stat(NamedTuple):
     """One process at one moment, from its file `stat` (proc_pid_stat(5)).
 
-    `cpu_ticks` is user and system time. A process id is used again after its process has ended; `start_ticks` tells the
-    two processes apart.
+    `cpu_ticks` is user and system time, `waited_ticks` that of its children that ended and were waited for. A process
+    id is used again after its process has ended; `start_ticks` tells the two processes apart.
     """
 
     pid: int
@@ -25,6 +25,7 @@ class Stat(NamedTuple):
     parent_pid: int
     group_id: int
     cpu_ticks: int
+    waited_ticks: int
     start_ticks: int
     resident_pages: int
 
@@ -47,8 +48,10 @@ def read_stat(pid: int, proc: Path = PROC) -> Stat | None:
     fields = read_text(proc / str(pid) / "stat").rpartition(")")[2].split()
     if not fields:
         return None
-    parent_pid, group_id, user, system, start_ticks, pages = (int(fields[i]) for i in (1, 2, 11, 12, 19, 21))
-    return Stat(pid, fields[0], parent_pid, group_id, user + system, start_ticks, pages)
+    parent_pid, group_id = int(fields[1]), int(fields[2])
+    user, system, waited_user, waited_system = map(int, fields[11:15])
+    ticks = (user + system, waited_user + waited_system, int(fields[19]))
+    return Stat(pid, fields[0], parent_pid, group_id, *ticks, int(fields[21]))
 
 
 def read_title(pid: int) -> str:

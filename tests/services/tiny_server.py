@@ -42,6 +42,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         end_s = time.process_time() + asked.get("burn_s", 0)
         while time.process_time() < end_s:
             pass
+        for burn_s in asked.get("processes_burn_s", []):
+            code = f"import time\nwhile time.process_time() < {burn_s}: pass"
+            subprocess.run([sys.executable, "-S", "-c", code], check=True)  # noqa: ASYNC221 # it is to be silent
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         seen = {"pid": os.getpid(), "path": scope["path"], "query": scope["query_string"].decode(), "headers": headers}
         await _answer(send, 200, {**seen, "bytes": len(body)})

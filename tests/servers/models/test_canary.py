@@ -84,7 +84,10 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", [{"burn_s": 0.5}, {"processes_burn_s": [0.1] * 5}], ids=["itself", "a compiler"])
+def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(
+    work: dict[str, object], tmp_path: Path
+) -> None:
     """A long request that needs half a second of a core, of which it gets a fifth."""
 
     async def run() -> None:
@@ -95,7 +98,7 @@ def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(t
             assert connection is not None
             with _one_core_shared_with(4, ProcessGroup(group_of(model))):
                 begin_s = time.monotonic()
-                await post(connection, "/predict", {"burn_s": 0.5})
+                await post(connection, "/predict", work)
                 assert time.monotonic() - begin_s > 1  # else the test shows nothing
             assert (model.restarts, model.choose().canaries["failed"]) == (0, 0)
 
