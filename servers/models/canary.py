@@ -91,20 +91,20 @@ class _Work:
     """
 
     def __init__(self, process: ModelProcess) -> None:
-        self._group = ProcessGroup(process.group_id) if process.group_id else None
-        self._cpu_s, self._delay_s = self._busy_s()
-
-    def _busy_s(self) -> tuple[float, float]:
-        return self._group.busy_s() if self._group else (0.0, 0.0)
+        self._group = ProcessGroup(process.group_id) if process.group_id else None  # none for an instance elsewhere
+        if self._group:
+            self._cpu_s, self._delays_s = self._group.cpu_s(), self._group.delays_s()
 
     def idle_s(self, elapsed_s: float) -> float:
         """How much of the time since then counts as silence: all of it, or a part where they compute.
 
         Where they wait for processors, only the share that they got counts.
         """
-        cpu_s, delay_s = self._busy_s()
-        used_s = max(0.0, cpu_s - self._cpu_s)
-        delayed_s = max(0.0, delay_s - self._delay_s)
+        if self._group is None:
+            return elapsed_s
+        used_s = max(0.0, self._group.cpu_s() - self._cpu_s)
+        delays_s = self._group.delays_s().items()
+        delayed_s = sum(max(0.0, delay_s - self._delays_s.get(pid, 0)) for pid, delay_s in delays_s)
         if used_s + delayed_s <= _BUSY_CORES * elapsed_s:
             return elapsed_s
         return elapsed_s / _BUSY_FACTOR * used_s / (used_s + delayed_s)

@@ -48,15 +48,18 @@ class ProcessGroup:
         shares = [share for member in self.members() if (share := read_share(member.pid)) is not None]
         return sum(shares) or None
 
-    def busy_s(self) -> tuple[float, float]:
-        """How long its processes computed, and how long they waited for a processor, in seconds.
+    def cpu_s(self) -> float:
+        """How long its processes have computed, in seconds; only differences say something.
 
-        Only differences say something. What processes computed that have ended is in the first where they were waited
-        for, as those of a compiler are.
+        Those that have ended count where they were waited for, as those of a compiler are.
         """
-        members = [stat for stat in stats() if stat.group_id == self.group_id]
-        ticks = sum(stat.cpu_ticks + stat.waited_ticks for stat in members)
-        return ticks / TICKS_PER_S, delay_s(stat.pid for stat in members)
+        return (
+            sum(stat.cpu_ticks + stat.waited_ticks for stat in stats() if stat.group_id == self.group_id) / TICKS_PER_S
+        )
+
+    def delays_s(self) -> dict[int, float]:
+        """How long each of its processes has waited for a processor, in seconds, by process id."""
+        return {stat.pid: delay_s([stat.pid]) for stat in stats() if stat.group_id == self.group_id}
 
     def terminate(self) -> None:
         """Ask every process of the group to end (SIGTERM); does not wait."""
