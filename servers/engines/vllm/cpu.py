@@ -46,17 +46,18 @@ def kv_cache_bytes(settings: VllmModel, model_dir: Path | None, siblings: int) -
 
 def environ(settings: VllmModel) -> Mapping[str, str]:
     """Variables of vLLM's processes; a choice in Litport's environment or in the settings takes precedence."""
-    threads: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    if settings.args.get("enforce-eager", True):
+        # vLLM compiles a function for logprobs even so: seconds within a request, which fails without a compiler.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
     if has_few_cores() and _has_one_worker(settings):
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        threads = {SLEEP_VARIABLE: str(_QUEUE_SLEEP_S), "VLLM_CPU_OMP_THREADS_BIND": cores}
-        threads = {name: value for name, value in threads.items() if name not in os.environ}
-    if preload := os.environ.get("LD_PRELOAD"):
-        return {"LD_PRELOAD": preload, **threads}
+        variables[SLEEP_VARIABLE] = str(_QUEUE_SLEEP_S)
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     libraries = preloads()
-    has_tcmalloc = any("tcmalloc" in library.name for library in libraries)
-    memory_settings = {} if has_tcmalloc else allocator.environ()
-    return {"LD_PRELOAD": ":".join(map(str, libraries)), **memory_settings, **threads}
+    variables["LD_PRELOAD"] = ":".join(map(str, libraries))
+    if not any("tcmalloc" in library.name for library in libraries):
+        variables |= allocator.environ()
+    return {name: os.environ.get(name, value) for name, value in variables.items()}
 
 
 def has_few_cores() -> bool:

@@ -125,7 +125,15 @@ def test_on_few_cores_the_worker_gets_all_of_them_and_its_reader_sleeps(
     assert environ.get("VLLM_CPU_OMP_THREADS_BIND") == (",".join(map(str, sorted(cores))) if is_set else None)
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
-    assert "VLLM_CPU_OMP_THREADS_BIND" not in environ, "what the environment says, counts"
+    assert environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") == "nobind", "what the environment says, counts"
+
+
+@pytest.mark.parametrize(("args", "is_disabled"), [({}, True), ({"enforce-eager": False}, False)])
+def test_nothing_is_compiled_within_a_request_unless_compiling_is_wanted(
+    args: dict[str, object], is_disabled: bool
+) -> None:
+    environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
+    assert ("TORCHDYNAMO_DISABLE" in environ) == is_disabled
 
 
 def test_vllm_finds_the_plug_in_that_lets_its_readers_sleep() -> None:
