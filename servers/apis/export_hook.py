@@ -91,10 +91,16 @@ def _vary(inputs: "Mapping[str, Tensor]") -> "Iterator[dict[str, Tensor]]":
 
 
 def _resize(inputs: "Mapping[str, Tensor]", count: int) -> "dict[str, Tensor]":
-    """The examples in so many rows, each turned by another number of places."""
+    """The examples in so many rows, each of numbers with a fraction turned by another number of places.
+
+    Token ids stay, as a mask that is turned and cut might hide a whole row, whose answer nothing defines.
+    """
     import torch
 
     def turn(tensor: "Tensor") -> "Tensor":
-        return torch.stack([torch.roll(tensor[row % len(tensor)], row, dims=-1) for row in range(count)])
+        rows = [tensor[row % len(tensor)] for row in range(count)]
+        if tensor.is_floating_point():
+            rows = [torch.roll(values, row, dims=-1) for row, values in enumerate(rows)]
+        return torch.stack(rows)
 
     return {name: turn(tensor) for name, tensor in inputs.items()}
