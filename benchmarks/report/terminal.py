@@ -1,6 +1,7 @@
 """A result on the terminal: a table, the verdict, and a red banner where it does not count."""
 
 from rich.console import Console
+from rich.markup import escape  # of names such as model[onnxruntime]
 from rich.panel import Panel
 from rich.table import Table
 
@@ -36,9 +37,9 @@ def show(result: Result, console: Console) -> None:
         if (rung.time and rung.name in _WITH_TIME) or rung is result.rungs[-1]:
             console.print(time_table(rung))
     if note := others(result):
-        console.print(f"\n[bold yellow]{note}[/]")
+        console.print(f"\n[bold yellow]{escape(note)}[/]")
     if verdict := result.verdict:
-        console.print(f"\n[bold]{verdict.summary}.[/bold] {verdict.cause}.")
+        console.print(f"\n[bold]{escape(verdict.summary)}.[/bold] {escape(verdict.cause)}.")
         if advice := verdict.advice:
             reason = "" if verdict.reason == verdict.cause else f"Also, {verdict.reason}. "
             console.print(f"{reason}Try {advice.setting}: {advice.value} (or --confirm, which tries it).")
@@ -53,7 +54,7 @@ def show(result: Result, console: Console) -> None:
 def banner(result: Result) -> Panel:
     """The findings against the result."""
     lines = [f"{finding.rung}: {finding.message} ({finding.rule})" for finding in result.findings]
-    return Panel("\n".join(lines), title="NOT VALID: do not quote these figures", style="bold red")
+    return Panel(escape("\n".join(lines)), title="NOT VALID: do not quote these figures", style="bold red")
 
 
 def ladder_table(result: Result) -> Table:
@@ -67,7 +68,7 @@ def ladder_table(result: Result) -> Table:
         rate = throughput(result, rung)
         median_s = figures.e2e_s.p50 if figures.e2e_s else None
         table.add_row(
-            rung.name + (f" ({rung.batch_size})" if rung.batch_size else ""),
+            escape(rung.name) + (f" ({rung.batch_size})" if rung.batch_size else ""),
             f"{rung.users}{' (knee)' if rung.knee else ''}",
             with_interval(figures.request_throughput_per_s),
             with_interval(figures.output_throughput_per_s),
@@ -84,7 +85,7 @@ def ladder_table(result: Result) -> Table:
 
 def time_table(rung: RungSummary) -> Table:
     """Where the time of a rung goes."""
-    table = Table(title=f"{rung.name}: where the time goes")
+    table = Table(title=f"{escape(rung.name)}: where the time goes")
     for title in ("row", "ms a request", "share"):
         table.add_column(title, justify="left" if title == "row" else "right")
     if time := rung.time:

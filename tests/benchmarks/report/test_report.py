@@ -1,13 +1,16 @@
 """The report of a result: what is wrong comes first, gaps are said, words from outside never become markup."""
 
+import io
 import json
 import re
 
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
 from benchmarks import report
 from benchmarks.analysis.summary import RowSummary, TimeSummary
+from benchmarks.report import terminal
 from benchmarks.report.cells import number
 from benchmarks.report.charts import ladder as ladder_charts
 from benchmarks.report.charts import series as series_charts
@@ -33,6 +36,13 @@ def test_words_from_outside_never_become_markup(result: Result) -> None:
     assert "<" not in outside.replace("<br>", "")
     assert r"\*way\*" in outside
     assert text.count("```") == 2
+
+
+def test_a_terminal_shows_a_name_in_brackets_as_it_is(result: Result) -> None:
+    console = Console(record=True, file=io.StringIO(), width=300)
+    rungs = [replace(rung, name="model[onnxruntime]") for rung in result.rungs]
+    terminal.show(replace(result, rungs=rungs), console)
+    assert console.export_text().count("model[onnxruntime]") > len(rungs)
 
 
 def test_a_gap_is_said_and_never_a_zero(result: Result) -> None:
