@@ -161,7 +161,7 @@ class NodeReader:
             if key not in shape.fields:
                 raise UnknownNameError(path, shape, key)
             return (*path, key), shape.fields[key]
-        if isinstance(shape.value, Group):
+        if isinstance(shape.value, Group) and shape.value.variants:
             pairs = value.value if isinstance(value, yaml.MappingNode) else []
             engine = next((item.value for name, item in pairs if name.value == "engine"), self.layer.models.get(key))
             self.layer.models[key] = engine if isinstance(engine, str) else None

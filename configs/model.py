@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ def _model_name(name: str) -> str:
         )
     return name
 
+
+def _one_for_each_replica(devices: Any, info: ValidationInfo) -> Any:
+    replicas = info.data.get("replicas")
+    if isinstance(devices, list) and devices and isinstance(devices[0], list) and replicas not in (None, len(devices)):
+        raise ValueError(f"expected a list of devices for each replica, that is {replicas}, got {len(devices)}")
+    return devices
+
+
+Devices = list[Annotated[int, Field(ge=0)]]
+OneForEachReplica = AfterValidator(_one_for_each_replica)
+"""Marks `devices`: a list of lists has one for each replica."""
 
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]

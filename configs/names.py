@@ -47,7 +47,12 @@ class Notation:
         shape: Shape = tree()
         tail = name
         while tail:
-            if isinstance(shape, Table) and isinstance(shape.value, Group):
+            if isinstance(shape, Table) and isinstance(shape.value, Group) and not shape.value.variants:
+                key, _, field = tail.rpartition(self.separator)  # a free key may hold the separator, and a field not
+                if not key:
+                    raise UnknownNameError(path, shape.value, field)
+                path, shape, tail = (*path, self.free(key)), shape.value, field
+            elif isinstance(shape, Table) and isinstance(shape.value, Group):
                 model = self._leading_model(tail, models)
                 if model is None:
                     raise UnknownNameError(path, shape, *self._split(tail))
@@ -172,7 +177,7 @@ def _paths(shape: Shape, models: Models, path: TreePath = ()) -> Iterator[TreePa
     if isinstance(shape, Group):
         for name, part in shape.fields.items():
             yield from _paths(part, models, (*path, name))
-    elif isinstance(shape, Table) and isinstance(shape.value, Group):
+    elif isinstance(shape, Table) and isinstance(shape.value, Group) and shape.value.variants:
         for name in models:
             yield from _paths(variant(shape.value, models[name]), models, (*path, name))
     else:

@@ -103,6 +103,9 @@ def _rows(group: Group, path: TreePath) -> Iterator[str]:
         if isinstance(shape, Group):
             yield from (f"| `{name}.{row[3:]}" for row in _rows(shape, below))
             continue
+        if isinstance(shape, Table) and isinstance(shape.value, Group):
+            yield from (f"| `{name}.<name>.{row[3:]}" for row in _rows(shape.value, (*below, "KEY")))
+            continue
         variable = ENVIRONMENT.write((*below, "KEY") if isinstance(shape, Table) else below)
         description = shape.description.replace("|", "\\|")
         yield f"| `{name}` | {_type(shape)} | {_default(shape)} | `{variable}` | {description} |"

@@ -207,10 +207,12 @@ class LitportSettings(BaseSettings):
     def _have_names_of_their_own(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
         owners = dict.fromkeys(models, "the name of a model")
         for name, model in models.items():
-            for alias in model.aliases:
-                if alias in owners:
-                    raise ValueError(f"{name}.aliases: expected new names, got {alias!r}, {owners[alias]}")
-                owners[alias] = f"an alias of models.{name} already"
+            for field, noun in (("aliases", "an alias"), ("adapters", "an adapter")):
+                for own_name in getattr(model, field, ()):
+                    if own_name in owners:
+                        owner = owners[own_name]
+                        raise ValueError(f"{name}.{field}: expected new names, got {own_name!r}, {owner}")
+                    owners[own_name] = f"{noun} of models.{name} already"
         return models
 
     @field_validator("models")
@@ -231,6 +233,12 @@ class LitportSettings(BaseSettings):
             if model.embeds_token_ids and not all(models[other].embeds_token_ids for other in line):
                 raise ValueError(f"{name}.fallback: expected models that take token ids too (embeds_token_ids)")
         return models
+
+    @property
+    def granted_names(self) -> list[str]:
+        """The names that keys may grant: those of the models and of their adapters."""
+        adapters = (name for model in self.models.values() for name in getattr(model, "adapters", ()))
+        return list(dict.fromkeys((*self.models, *adapters)))
 
     _layers: ClassVar[ContextVar[Sequence[Mapping[str, Any]]]] = ContextVar("layers", default=())
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from configs.model import Count, Keys, ModelSettings, Text
+from configs.model import Count, Devices, Keys, ModelName, ModelSettings, OneForEachReplica, Section, Text
 
 
 def option_name(key: str) -> str:
@@ -24,6 +24,16 @@ def option_name(key: str) -> str:
 def dashed(key: str) -> str:
     """Return an option's name with dashes between its parts, and none before it."""
     return key.removeprefix("--").replace("_", "-")
+
+
+class Adapter(Section):
+    """A LoRA adapter of the model."""
+
+    source: Text = Field(
+        description="The files of a LoRA adapter, in peft's form: a hub name `org/name`, or a folder. Requests call it "
+        "by the key. On a CPU it is merged into a copy of the model, which is served beside it with the same settings; "
+        "on a GPU vLLM applies it in the model's own process."
+    )
 
 
 class VllmModel(ModelSettings):
@@ -42,6 +52,13 @@ class VllmModel(ModelSettings):
         "cut",
         description="What happens where `max_tokens` does not fit beside the prompt: vLLM cuts the answer, which its "
         "header X-Litport-Cut-Answer tells unless it is a stream; or the request is a 400, as vLLM counts the prompt.",
+    )
+    devices: Annotated[list[Devices] | None, OneForEachReplica] = Field(
+        None,
+        description="The GPUs of each replica by index, such as [[0], [1]]; null: each replica sees all of them.",
+    )
+    adapters: dict[ModelName, Adapter] = Field(
+        {}, description="LoRA adapters, each under the name that requests call it by."
     )
     args: Annotated[dict[Annotated[str, AfterValidator(option_name)], JsonValue], Keys(option_name)] = Field(
         {}, description="vLLM's own options by their names without the dashes, such as `max-model-len: 4096`."

@@ -19,7 +19,7 @@ from servers.store import damage, sources, weights
 class Site:
     """What surrounds an instance: the settings of the platform, and the socket that the instance listens on.
 
-    An instance elsewhere has an `address` in its place.
+    An instance elsewhere has an `address` in its place. `number` counts the instances of the model from 0.
 
     Files beside the socket, of the same stem, belong to the instance too; they go when the platform ends. `paths` are
     those at which the front door serves every model that offers them.
@@ -29,6 +29,7 @@ class Site:
     socket: Path
     paths: frozenset[str]
     address: str | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class EngineKind:
     models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is the
     import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
     are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
-    none for one that is: such an engine has no command, and its `connect` leads to the address of its site.
+    none for one that is: such an engine has no command, and its `connect` leads to the address of its site. `derive`
+    are further models that the settings of one stand for, by name.
     """
 
     settings: type[ModelSettings]
@@ -52,6 +54,7 @@ class EngineKind:
     describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
     addresses: Callable[[Any], Sequence[str]] = lambda _: ()
+    derive: Callable[[Any], Mapping[str, ModelSettings]] = lambda _: {}
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:
@@ -67,7 +70,9 @@ def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool)
 
 
 def _check_source(source: sources.Source, needs_config: bool, refuses_pickled: bool) -> None:
-    if isinstance(source, sources.FolderSource):
+    if isinstance(source, sources.MergedSource):
+        _check_source(source.base, needs_config, refuses_pickled)
+    elif isinstance(source, sources.FolderSource):
         if not source.path.is_dir():
             raise UserError(f"expected a folder with a model at {source.path}, there is none")
         if needs_config and not (source.path / "config.json").is_file():

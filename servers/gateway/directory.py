@@ -32,7 +32,7 @@ class Directory:
         if namesake is not None and not namesake.is_leaving:
             return namesake
         for model in self.models.values():
-            if name in model.settings.aliases and not model.is_leaving:
+            if not model.is_leaving and (name in model.settings.aliases or name == model.granted_name(name)):
                 return model
         if namesake is not None:
             return namesake

@@ -107,8 +107,8 @@ class Exchange:
 
     @property
     def model_name(self) -> str | None:
-        """The model's name, once it is known."""
-        return self.model.name if self.model else None
+        """The name of the model, or of its adapter, once it is known."""
+        return self.model.granted_name(self.content.model) if self.model else None
 
     @property
     def key_name(self) -> str | None:

@@ -132,7 +132,7 @@ class FrontDoor:
         key, tokens = exchange.key, exchange.content.tokens
         assert key is not None, "a route that reaches a model needs a key"
         exchange.model = model
-        key.check_model(model.name)
+        key.check_model(model.granted_name(exchange.content.model))
         _review(exchange, model, path)
         deadline = self._deadline(exchange, model)
         key.enter(tokens)

@@ -60,8 +60,8 @@ class Ledger:
 
     def admit(self, exchange: Exchange) -> None:
         """The request has its turn."""
-        assert exchange.model is not None
-        self.metrics.of(exchange.model.name).queue_s.observe(time.monotonic() - exchange.queued_s)
+        assert exchange.model_name is not None
+        self.metrics.of(exchange.model_name).queue_s.observe(time.monotonic() - exchange.queued_s)
         if exchange.span is not None:
             exchange.span.admit()
 
@@ -71,8 +71,8 @@ class Ledger:
 
         Yields the headers by which the process joins the trace; None without traces.
         """
-        assert exchange.model is not None
-        times = self.metrics.of(exchange.model.name)
+        assert exchange.model_name is not None
+        times = self.metrics.of(exchange.model_name)
         exchange.response.on_gap = times.inter_chunk_s.observe
         begin_s = time.monotonic()
         try:

@@ -64,6 +64,11 @@ class Model:
         """The engine that starts and asks this instance."""
         return instance.engine or self.engine
 
+    def granted_name(self, name: str | None) -> str:
+        """Its name in keys and metrics, for requests that call it `name`: that of an adapter of it, or its own."""
+        adapters = vars(self.settings).get("adapters")  # only some engines have them
+        return name if name is not None and adapters and name in adapters else self.name
+
     @property
     def state(self) -> State:
         """The state of the instance that the next request goes to."""

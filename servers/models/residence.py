@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from servers.engines.base import Card
+from servers.models.size_record import SizeRecord
 
 UnloadReason = Literal["idle", "room", "command"]
 UNLOAD_REASONS: tuple[UnloadReason, ...] = ("idle", "room", "command")
@@ -21,13 +22,15 @@ class Residence:
     """What is known of the loads of one model.
 
     A model that is `on_demand` is loaded by a request; so is any model that was unloaded once. While it is not
-    `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `estimate_bytes` what its engine
-    expects to take, and `measured_bytes` what its processes took at the last look, shared pages by their share. `card`
-    is what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded
-    again after failures, are times of `time.monotonic()`. `lock` is held by the one load or unload that goes on.
+    `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `estimate_bytes` what it took
+    in an earlier platform by the `record`, else what its engine expects to take, and `measured_bytes` what its
+    processes took at the last look, shared pages by their share. `card` is what it offered when it was last loaded.
+    `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded again after failures, are times of
+    `time.monotonic()`. `lock` is held by the one load or unload that goes on.
     """
 
     on_demand: bool
+    record: SizeRecord | None = None
     is_open: bool = False
     has_room: bool = False
     estimate_bytes: int = 0
@@ -48,6 +51,17 @@ class Residence:
     def size_bytes(self) -> int:
         """What the model takes: as measured, else as estimated."""
         return self.estimate_bytes if self.measured_bytes is None else self.measured_bytes
+
+    def expect(self, estimate_bytes: int) -> None:
+        """The model is about to take memory, by its engine's estimate."""
+        recorded_bytes = self.record.read() if self.record is not None else None
+        self.estimate_bytes = estimate_bytes if recorded_bytes is None else recorded_bytes
+
+    def measure(self, size_bytes: int) -> None:
+        """Note what its processes take."""
+        self.measured_bytes = size_bytes
+        if self.record is not None:
+            self.record.write(size_bytes)
 
     def settle(self) -> None:
         """A load has succeeded: requests may run."""

@@ -56,7 +56,7 @@ class Room:
         would be alone. Raises StartError for one that can never fit, NotWantedError where nobody waits for it any more.
         """
         residence = model.residence
-        residence.estimate_bytes = needs.memory_bytes * len(model.instances)
+        residence.expect(needs.memory_bytes * len(model.instances))
         if residence.on_demand and not residence.has_room:
             async with self._row:
                 if not residence.has_room:  # another of its instances may have made it
@@ -138,7 +138,7 @@ async def measure(model: Model) -> None:
     groups = [instance.group_id for instance in model.instances if instance.group_id and instance.state in is_up]
     sizes = await asyncio.to_thread(lambda: [ProcessGroup(group_id).memory_bytes() for group_id in groups])
     if sizes and None not in sizes:
-        model.residence.measured_bytes = sum(filter(None, sizes))
+        model.residence.measure(sum(filter(None, sizes)))
 
 
 def _is_movable(model: Model) -> bool:

@@ -10,6 +10,7 @@ from servers.engines.kind import Site
 from servers.gateway.routes import openai
 from servers.models.instance import Instance
 from servers.models.model import Model
+from servers.models.size_record import SizeRecord
 
 
 class ModelFactory:
@@ -33,12 +34,14 @@ class ModelFactory:
         ]
         engine = instances[0].engine
         assert engine is not None
-        return Model(name, model_settings, engine, instances)
+        model = Model(name, model_settings, engine, instances)
+        model.residence.record = SizeRecord(settings.server.cache_dir / "sizes.json", name, model_settings)
+        return model
 
 
 def _instance(settings: LitportSettings, name: str, socket_path: Path, number: int, address: str | None) -> Instance:
     model_settings = settings.models[name]
-    site = Site(settings, socket_path, openai.PATHS, address)
+    site = Site(settings, socket_path, openai.PATHS, address, number)
     engine = registry.kind_of(model_settings).make(name, model_settings, site)
     suffix = f".{number + 1}" if number else ""
     log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}{suffix}.log"

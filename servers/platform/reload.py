@@ -28,7 +28,7 @@ class Reload:
         try:
             settings = self._load_again().settings
             keyring = self._keyring.read_again(settings.auth)
-            if problems := keyring.unknown_models(self._platform.models):
+            if problems := keyring.unknown_models({*self._platform.models, *settings.granted_names}):
                 raise SettingsError(tuple(problems))
             if keyring.empty and not self._keyring.empty:
                 raise UserError(

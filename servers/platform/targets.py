@@ -4,6 +4,7 @@
 """
 
 import ast
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from configs.errors import SettingsError, UserError
 from configs.loading import LoadedSettings
 from configs.loading import load as load_settings
-from configs.settings import LitportSettings
+from configs.settings import LitportSettings, ModelSettings
 from servers.apis import registry as apis
 from servers.engines import registry
 from servers.gateway.address import is_public
@@ -32,7 +33,24 @@ def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
             if name in models:
                 raise UserError(f"two models would be called {name!r}; give one of them a name of its own in a recipe")
             models[name] = model
-    return load_settings(recipes, overrides, models)
+    return _derive(load_settings(recipes, overrides, models))
+
+
+def _derive(loaded: LoadedSettings) -> LoadedSettings:
+    """Add the models that the settings of others stand for, such as a merged adapter; each setting keeps its origin."""
+    models: dict[str, ModelSettings] = {}
+    origins = dict(loaded.origins)
+    for base_name, base in loaded.settings.models.items():
+        models[base_name] = base
+        base_origins = {path: origin for path, origin in loaded.origins.items() if path[:2] == ("models", base_name)}
+        for name, model in registry.kind_of(base).derive(base).items():
+            models[name] = model
+            for path, origin in base_origins.items():
+                origins["models", name, *path[2:]] = origin
+            for origin in [origin for path, origin in base_origins.items() if name in path[2:]]:
+                origins["models", name, "source"] = origin
+    settings = loaded.settings.model_copy(update={"models": models})
+    return dataclasses.replace(loaded, settings=settings, origins=origins)
 
 
 def register_installed() -> None:
@@ -89,6 +107,8 @@ def _name_of(source: sources.Source) -> str:
             return source.path.stem
         case sources.HubSource():
             return source.repo_id
+        case sources.MergedSource():
+            return _name_of(source.adapter)
         case _:
             return source.name
 
@@ -133,7 +153,7 @@ def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:
         keyring = Keyring(settings.auth)
     except SettingsError as error:
         return None, error.problems
-    problems = keyring.unknown_models(settings.models)
+    problems = keyring.unknown_models(settings.granted_names)
     host = settings.server.host
     if keyring.empty and not settings.auth.open_to_network and is_public(host):
         problems.append(

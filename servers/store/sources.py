@@ -14,6 +14,7 @@ from configs.errors import UserError
 from servers.store.catalog import CATALOG
 
 _HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(\S+))?", re.ASCII)
+_MERGED, _AND = "merged:", " + "
 _WHEEL = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!+-]+)", re.ASCII)
 
 
@@ -97,9 +98,26 @@ class GgufSource:
 
 
 StoredSource = CatalogSource | HubSource | WheelSource | GgufSource
-"""The sources whose models get a folder in the store."""
+"""The sources whose models are fetched into a folder in the store."""
 
-Source = StoredSource | FolderSource
+
+@dataclass(frozen=True)
+class MergedSource:
+    """A model with a LoRA adapter in its weights; the store keeps the copy."""
+
+    base: StoredSource | FolderSource
+    adapter: HubSource | FolderSource
+
+    def __str__(self) -> str:
+        return f"{_MERGED}{self.base}{_AND}{self.adapter}"
+
+
+Source = StoredSource | FolderSource | MergedSource
+
+
+def merged(base: str, adapter: str) -> str:
+    """The text of the source that is `base` with the LoRA adapter `adapter`."""
+    return f"{_MERGED}{base}{_AND}{adapter}"
 
 
 def file_of(text: str) -> Path:
@@ -111,6 +129,14 @@ def parse(text: str) -> Source:
     """Parse a source. Raises UserError with the text, the expected forms and the nearest name."""
     if text in CATALOG:
         return CatalogSource(text)
+    if text.startswith(_MERGED):
+        base, _, adapter = (part.strip() for part in text.removeprefix(_MERGED).partition(_AND))
+        base_source, adapter_source = parse(base), parse(adapter)
+        if isinstance(base_source, MergedSource) or not isinstance(adapter_source, HubSource | FolderSource):
+            raise UserError(
+                f"model source {text!r}: expected merged:MODEL + ADAPTER, the adapter of the hub or a folder"
+            )
+        return MergedSource(base_source, adapter_source)
     if text.startswith("pypi:"):
         if wheel := _WHEEL.fullmatch(text.removeprefix("pypi:")):
             return WheelSource(re.sub(r"[-_.]+", "-", wheel[1]).lower(), wheel[2])

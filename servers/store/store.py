@@ -8,19 +8,21 @@ model; for a newer one, remove the model or name a revision.
 import builtins
 import dataclasses
 import errno
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
-from servers.store import damage, disk, manifest
+from servers.store import damage, disk, manifest, merge
 from servers.store.errors import SourceError
 from servers.store.fetch import fetch
 from servers.store.manifest import StoredModel
 from servers.store.progress import Progress, Report
-from servers.store.sources import FolderSource, GgufSource, HubSource, Source, StoredSource, parse
+from servers.store.sources import FolderSource, GgufSource, HubSource, MergedSource, Source, StoredSource, parse
 
 
 class Store:
@@ -39,8 +41,8 @@ class Store:
         if isinstance(parsed_source, FolderSource):
             return None if damage.in_folder(parsed_source.path) else parsed_source.path
         try:
-            model = manifest.read(self._root / parsed_source.slug)
-        except OSError:  # the GGUF file does not exist, or may not be read
+            model = manifest.read(self._root / self._slug(parsed_source))
+        except OSError:  # the GGUF file, or the adapter, does not exist or may not be read
             return None
         return model.path if model and not damage.in_stored(model.path, model.files) else None
 
@@ -73,7 +75,7 @@ class Store:
             if isinstance(parsed_source, FolderSource):
                 raise UserError(f"{source} is a folder of your own, not of the store; remove it yourself")
             names = {model.name for model in self.list() if str(parsed_source) == model.source}
-            if not isinstance(parsed_source, GgufSource):
+            if not isinstance(parsed_source, GgufSource | MergedSource):
                 names.add(parsed_source.slug)
         freed_bytes = sum(self._remove(name) for name in names)
         if not freed_bytes:
@@ -94,7 +96,9 @@ class Store:
         if isinstance(source, FolderSource):
             _check_folder(source.path)
             return source.path
-        slug = source.slug
+        if isinstance(source, MergedSource):
+            base_dir, adapter_dir = (self._pull(part, report, mend=mend) for part in (source.base, source.adapter))
+        slug = self._slug(source)
         path = self._root / slug
         if self._is_whole(path, source, mend=mend):
             return path
@@ -103,7 +107,10 @@ class Store:
                 return path
             work_dir = self._partial / slug
             work_dir.mkdir(exist_ok=True)
-            model = fetch(_pin(source, manifest.read(path)), work_dir, report)
+            if isinstance(source, MergedSource):
+                model = merge.fetch(source, base_dir, adapter_dir, work_dir, report)
+            else:
+                model = fetch(_pin(source, manifest.read(path)), work_dir, report)
             manifest.write(model, str(source))
             disk.sync(model.folder)
             if path.exists():  # damaged, or without a manifest and so no model
@@ -113,12 +120,34 @@ class Store:
             shutil.rmtree(work_dir)
         return path
 
-    def _is_whole(self, path: Path, source: StoredSource, *, mend: bool) -> bool:
+    def _slug(self, source: StoredSource | MergedSource) -> str:
+        """The name of its folder. Raises OSError where it depends on files that are not here."""
+        if not isinstance(source, MergedSource):
+            return source.slug
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "-", str(source.adapter)).strip("-.")[-40:]
+        identity = "\n".join(self._identity(part) for part in (source.base, source.adapter))
+        return f"merged--{stem}--{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+    def _identity(self, source: StoredSource | FolderSource) -> str:
+        """The source and its content: hashes of a stored model, sizes and dates of the files in a folder."""
+        if isinstance(source, FolderSource):
+            stats = [(path.name, path.stat()) for path in sorted(source.path.iterdir()) if path.is_file()]
+            content = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+        else:
+            model = manifest.read(self._root / source.slug)
+            if model is None:
+                raise FileNotFoundError(errno.ENOENT, "not pulled", str(source))
+            content = [f"{name} {file.sha256}" for name, file in model.files.items()]
+        return "\n".join((str(source), *content))
+
+    def _is_whole(self, path: Path, source: StoredSource | MergedSource, *, mend: bool) -> bool:
         """Whether the model is in the store without damage. Raises UserError for damage, unless with `mend`."""
         model = manifest.read(path)
         if model is None:
             return False
         problem = damage.in_content(path, model.files) if mend else damage.in_stored(path, model.files)
+        if problem and isinstance(source, MergedSource):
+            return False  # both parts are here to make it anew
         if problem and not mend:
             raise UserError(f"{source}: {problem} (in {path}); to pull it again, run: litport models pull {source}")
         return not problem

@@ -30,7 +30,6 @@ NAMES = ("one", "two", "three")
 SOAK_S, KILL_EVERY_S = 15, 4
 FIT = 2
 MIB = 2**20
-CHAT = "smollm2-135m-instruct"
 
 
 @pytest.mark.long
@@ -65,31 +64,6 @@ def test_three_models_of_which_two_fit_are_all_served_also_while_processes_are_k
             assert loads <= FIT * SOAK_S / HOLDS["min_resident_s"] + FIT + killed
         for name in NAMES:
             wait_until(partial(_answers, platform, name))
-
-
-@pytest.mark.long
-def test_an_llm_is_loaded_by_a_chat_unloaded_when_idle_and_loaded_again(tmp_path: Path, model_cache: Path) -> None:
-    settings = {
-        "engine": "vllm",
-        "source": CHAT,
-        "load": "on_demand",
-        "idle_unload_s": 1,
-        "min_resident_s": 0,
-        "args": {"dtype": "float32", "max-model-len": 512},
-    }
-    question = {"role": "user", "content": "What is the capital of France?"}
-    body = {"model": "chat", "messages": [question], "max_tokens": 8, "temperature": 0}
-    cache = ("--server.cache_dir", str(model_cache))
-    with _serving(tmp_path, {"chat": settings}, *cache) as platform:
-        assert platform.status()["chat"]["state"] == "unloaded"
-        for loads in (1, 2):
-            answer = platform.http.post("/v1/chat/completions", json=body, timeout=120)
-            assert answer.json()["choices"][0]["message"]["content"] == "The capital of France is Paris."
-            status = platform.wait_for("chat", state="unloaded")
-            residence: Any = status["residence"]
-            assert (residence["loads"], residence["unloads"]["idle"]) == (loads, loads)
-            assert (status["process_count"], status["group_id"]) == (None, None)
-            print(f"start {residence['load_s']} s, answered after {answer.elapsed.total_seconds():.2f} s")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from servers.engines.litserve.engine import LitServeEngine
 
 
 def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
+    if isinstance(settings.devices, list) and isinstance(settings.devices[0], list):
+        settings = settings.model_copy(update={"devices": settings.devices[site.number]})
     card_file = site.socket.with_suffix(".card.json")
     return LitServeEngine(
         name,

@@ -6,13 +6,14 @@ on a GPU vLLM's own defaults apply.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
 from configs.settings import VllmModel
+from configs.shape import TreePath
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
@@ -44,13 +45,16 @@ _OVERHEAD_BYTES = 3 * _GIB
 class VllmEngine:
     """vLLM for the model `name`; `siblings` is the number of vLLM servers that share the machine's memory.
 
-    `paths` are those of vLLM's paths that clients may reach; it has others, which change or reveal the server.
+    `paths` are those of vLLM's paths that clients may reach; it has others, which change or reveal the server. The
+    store is below `cache_dir`. `number` is that of the replica.
     """
 
     name: str
     settings: VllmModel
     siblings: int = 1
     paths: frozenset[str] = frozenset()
+    cache_dir: Path = Path()
+    number: int = 0
     kind: str = "vllm"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -65,11 +69,15 @@ class VllmEngine:
             options["enable-scale-out"] = True  # has the route that counts the prompt of /v1/responses
         if self._is_traced():
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
+        if not on_cpu():
+            options |= adapters.options(self.settings, self.cache_dir)
         options |= self.settings.args  # in vLLM's spelling
         environ = {**_CLEARED, "VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
             options = cpu.options(self.settings, model_dir, self.siblings) | options
             environ |= cpu.environ(self.settings)
+        if self.settings.devices is not None:
+            environ |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.settings.devices[self.number]))}
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
         argv += ["--served-model-name", self.name, *self.settings.aliases]
         argv += ["--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
@@ -145,7 +153,15 @@ def on_cpu() -> bool:
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
     siblings = sum(model.replicas for model in site.settings.models.values() if model.engine == settings.engine)
-    return VllmEngine(name, settings, siblings, site.paths)
+    return VllmEngine(name, settings, siblings, site.paths, site.settings.server.cache_dir, site.number)
+
+
+def _derive(settings: VllmModel) -> Mapping[str, VllmModel]:
+    return adapters.merged_models(settings) if on_cpu() else {}
+
+
+def _check_all(models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[TreePath, str]) -> Sequence[str]:
+    return check_cached(models, cache_dir, origins) + adapters.problems(models, cache_dir, origins)
 
 
 def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
@@ -156,7 +172,7 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
         yield (
             "args.enable-lora",
             "vLLM's CPU build computes requests to the base model with the weights of an adapter that is in the same "
-            "batch; merge the adapter into the weights, or serve it on a GPU",
+            "batch; name it under adapters, and it is merged into a model of its own",
         )
     elif settings.args.get("lora-modules") and (folder := Path(settings.source).expanduser()).is_dir():
         try:
@@ -166,4 +182,4 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
             yield field, text
 
 
-VLLM = EngineKind(VllmModel, _make, _check_model, check_cached, harness="benchmarks.rungs.vllm:HARNESS")
+VLLM = EngineKind(VllmModel, _make, _check_model, _check_all, derive=_derive, harness="benchmarks.rungs.vllm:HARNESS")

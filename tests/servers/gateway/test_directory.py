@@ -16,9 +16,11 @@ def test_a_model_that_is_not_up_is_listed_and_found_by_each_of_its_names() -> No
         engine=SimpleNamespace(kind="vllm"),
         state=State.STARTING,
         choose=lambda: SimpleNamespace(since=1.5),
+        granted_name=lambda name: name if name == "tuned" else "chat",
     )
     assert [(entry["id"], entry["state"]) for entry in entries(model)] == [
         ("chat", "starting"),
         ("gpt-4o-mini", "starting"),
     ]
     assert Directory({"chat": model}).find("gpt-4o-mini") is model
+    assert Directory({"chat": model}).find("tuned") is model, "its adapter"

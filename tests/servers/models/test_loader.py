@@ -46,6 +46,10 @@ def test_an_idle_model_is_unloaded_and_wakes_for_the_next_request(tmp_path: Path
         listing = door.client.get("/v1/models").json()["data"]
         assert [(entry["id"], entry["state"]) for entry in listing] == [("one", "unloaded")]
         assert door.client.get("/ready").status_code == 200
+    with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND) as door:
+        assert ask(door, "one").status_code == 200
+        estimate_bytes = door.supervisor.models["one"].residence.estimate_bytes
+        assert estimate_bytes == pytest.approx(status["residence"]["measured_bytes"], rel=0.02), "as it was measured"
 
 
 def test_what_a_model_offers_is_judged_after_its_first_load_and_remembered(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from configs.settings import LitportSettings, VllmModel
 from servers.engines import registry
 from servers.engines.connection import Reply
 from servers.engines.kind import Site
+from servers.engines.litserve.engine import LitServeEngine
 from servers.engines.vllm import cpu
 from servers.engines.vllm import engine as vllm
 from servers.engines.vllm.child import queue_sleep
@@ -39,6 +41,24 @@ def test_on_a_gpu_nothing_is_chosen_for_vllm(monkeypatch: pytest.MonkeyPatch) ->
     words = " ".join(_argv(monkeypatch, on_cpu=False))
     assert "--enforce-eager" not in words
     assert "--kv-cache" not in words
+
+
+def test_each_replica_gets_the_gpus_that_the_settings_give_it() -> None:
+    models = {
+        "chat": {"engine": "vllm", "source": "org/name", "replicas": 2, "devices": [[0], [2, 3]]},
+        "api": {"engine": "litserve", "api": "echo", "replicas": 2, "devices": [[1], [2, 3]]},
+    }
+    settings = LitportSettings.from_layers([{"models": models}])
+    sites = [Site(settings, Path("socket"), frozenset(), number=number) for number in range(2)]
+    engines = [registry.kind_of(model).make(name, model, sites[1]) for name, model in settings.models.items()]
+    command = engines[0].command(Path("/models/x"), Path("socket"))
+    assert command is not None
+    assert command.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    engine = engines[1]
+    assert isinstance(engine, LitServeEngine)
+    assert engine.settings.devices == [2, 3]
+    with pytest.raises(ValidationError, match="expected a list of devices for each replica, that is 2, got 1"):
+        VllmModel(engine="vllm", source="org/name", replicas=2, devices=[[0]])
 
 
 def test_no_media_are_fetched_unless_domains_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

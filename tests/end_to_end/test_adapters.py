@@ -1,0 +1,116 @@
+"""Adapters that peft makes for the catalog's model, merged and served on demand: they answer as peft's own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers.store import Store, sources
+from tests.conftest import serving
+from tests.servers.gateway.keyrings import keys_file
+
+BASE = "smollm2-135m-instruct"
+PROMPTS = ("The capital of France is", "Once upon a time", "2 + 2 =")
+TOKENS = 16
+CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "one": {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
+    "two": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "use_rslora": True, "rank_pattern": {"k_proj": 2}},
+}
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """A store with the base, the folders of the adapters, and peft's own merged weights and greedy tokens."""
+
+    cache_dir: Path
+    folders: Mapping[str, Path]
+    weights: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, list[list[int]]]
+
+
+@pytest.fixture(scope="module")
+def adapters(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Adapters:
+    peft = pytest.importorskip("peft", reason="makes the adapters: pip install --no-deps peft")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("adapters")
+    base = Store(model_cache).pull(BASE)
+    (folder / "models").mkdir()
+    (folder / "models" / BASE).symlink_to(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    folders, weights = {}, {}
+    answers: dict[str, list[list[int]]] = {}
+    for seed, (name, fields) in enumerate(CONFIGS.items()):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+        config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **fields)
+        adapted = peft.get_peft_model(model, config)
+        for parameter_name, parameter in adapted.named_parameters():
+            if "lora_" in parameter_name:
+                parameter.data *= 0.3  # so that it changes what the model says and does not destroy it
+        folders[name] = folder / name
+        adapted.save_pretrained(folders[name])
+        merged = adapted.merge_and_unload()
+        weights[name] = {key: value.clone() for key, value in merged.state_dict().items()}
+        merged = merged.float()
+        answers[name] = []
+        for prompt in PROMPTS:
+            encoded = tokenizer(prompt, return_tensors="pt")
+            output = merged.generate(**encoded, max_new_tokens=TOKENS, do_sample=False)
+            answers[name].append(output[0, encoded["input_ids"].shape[1] :].tolist())
+    assert answers["one"] != answers["two"]
+    return Adapters(folder, folders, weights, answers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_merged_weights_equal_pefts_to_the_bit(adapters: Adapters, name: str) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = Store(adapters.cache_dir).pull(sources.merged(BASE, str(adapters.folders[name])))
+    merged = load_file(folder / "model.safetensors")
+    assert merged
+    assert all(torch.equal(tensor, adapters.weights[name][key]) for key, tensor in merged.items())
+
+
+@pytest.mark.long
+def test_each_is_loaded_by_a_request_answers_as_pefts_own_and_is_unloaded_when_idle(
+    adapters: Adapters, tmp_path: Path
+) -> None:
+    base = {
+        "engine": "vllm",
+        "source": BASE,
+        "load": "on_demand",
+        "idle_unload_s": 1,
+        "min_resident_s": 0,
+        "adapters": {name: {"source": str(folder)} for name, folder in adapters.folders.items()},
+        "args": {"dtype": "float32", "max-model-len": 256, "kv-cache-memory-bytes": 2**28},
+    }
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"models": {"base": base}}))
+    key = "the-key-of-alice-only"
+    keys = keys_file(tmp_path, json.dumps({"alice": {"key": key, "models": list(CONFIGS)}}))
+    arguments = ("--server.cache_dir", str(adapters.cache_dir), "--auth.keys_file", str(keys))
+    with serving(tmp_path, str(recipe), *arguments) as platform:
+        platform.http.headers["authorization"] = f"Bearer {key}"
+        assert {entry["id"] for entry in platform.http.get("/v1/models").json()["data"]} == {"base", *CONFIGS}
+        body = {"max_tokens": TOKENS, "temperature": 0, "return_token_ids": True}
+        for name in CONFIGS:
+            answers = [
+                platform.http.post("/v1/completions", json={"model": name, "prompt": prompt, **body}, timeout=120)
+                for prompt in PROMPTS
+            ]
+            tokens = [answer.json()["choices"][0]["token_ids"] for answer in answers]
+            assert tokens == adapters.answers[name]
+            status = platform.wait_for(name, state="unloaded")
+            residence: Any = status["residence"]
+            assert (residence["loads"], residence["unloads"]["idle"]) == (1, 1)
+            assert (status["process_count"], status["group_id"]) == (None, None)
+            print(f"start {residence['load_s']} s, answered after {answers[0].elapsed.total_seconds():.2f} s")
+        refusal = platform.http.post("/v1/completions", json={"model": "base", "prompt": "x", **body})
+        assert refusal.status_code == 403, "its key is for the adapters"
