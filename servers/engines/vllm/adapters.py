@@ -44,7 +44,8 @@ def problems(
         for name, item in settings.adapters.items():
             path = ("models", model_name, "adapters", name, "source")
             try:
-                _check(settings, item.source, Store(cache_dir))
+                store = Store(cache_dir)
+                _check(settings, item.source, store, store.find(settings.source))
             except UserError as problem:
                 lines.append(f"{'.'.join(path)}: {problem} (from {(origins or {}).get(path, 'command line')})")
     return lines
@@ -65,11 +66,19 @@ def merged_models(settings: VllmModel) -> dict[str, VllmModel]:
     }
 
 
-def options(settings: VllmModel, cache_dir: Path) -> dict[str, Any]:
-    """vLLM's options for the adapters, in its own spelling; an adapter that is not in the store is pulled by vLLM."""
+def options(settings: VllmModel, cache_dir: Path, model_dir: Path | None) -> dict[str, Any]:
+    """vLLM's options for the adapters, in its own spelling; an adapter that is not in the store is pulled by vLLM.
+
+    Raises UserError for the first one that does not fit the model's folder.
+    """
     if not settings.adapters:
         return {}
     store = Store(cache_dir)
+    for name, item in settings.adapters.items():
+        try:
+            _check(settings, item.source, store, model_dir)
+        except UserError as problem:
+            raise UserError(f"adapters.{name}.source: {problem}") from None
     folders = {name: store.find(item.source) for name, item in settings.adapters.items()}
     ranks = [int(adapter.read_config(folder)["r"]) for folder in folders.values() if folder is not None]
     max_rank = next((rank for rank in _MAX_RANKS if rank >= max(ranks, default=0)), adapter.MAX_RANK)
@@ -81,7 +90,7 @@ def options(settings: VllmModel, cache_dir: Path) -> dict[str, Any]:
     }
 
 
-def _check(settings: VllmModel, text: str, store: Store) -> None:
+def _check(settings: VllmModel, text: str, store: Store, model_dir: Path | None) -> None:
     base, source = sources.parse(settings.source), sources.parse(text)
     if not isinstance(source, sources.HubSource | sources.FolderSource):
         raise UserError(f"expected an adapter of the hub or a folder, got {text!r}")
@@ -91,7 +100,7 @@ def _check(settings: VllmModel, text: str, store: Store) -> None:
     max_rank = int(str(settings.args.get("max-lora-rank") or adapter.MAX_RANK))
     if folder is not None:
         try:
-            adapter.check(folder, store.find(settings.source), base, max_rank)
+            adapter.check(folder, model_dir, base, max_rank)
         except UserError as problem:
             raise UserError(f"{problem} (in {folder})") from None
 

@@ -70,7 +70,7 @@ class VllmEngine:
         if self._is_traced():
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
         if not on_cpu():
-            options |= adapters.options(self.settings, self.cache_dir)
+            options |= adapters.options(self.settings, self.cache_dir, model_dir)
         options |= self.settings.args  # in vLLM's spelling
         environ = {**_CLEARED, "VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import SettingsError
+from configs.errors import SettingsError, UserError
 from configs.loading import LoadedSettings
 from configs.settings import VllmModel
 from servers.engines.vllm import adapters
@@ -61,6 +61,9 @@ def test_on_a_gpu_vllm_gets_its_own_options_for_them(
     assert words[-2:] == ["--max-loras=2", "--max-lora-rank=512"], "the rank of one is not known"
     loaded = _load(tmp_path, base, "--models.chat.args.max-lora-rank", "32", tuned=str(lora))
     assert _words(loaded, base)[-1] == "--max-lora-rank=32"
+    loaded = _load(tmp_path, base, tuned=str(write_adapter(tmp_path / "wide", width=5)))
+    with pytest.raises(UserError, match=r"adapters\.tuned\.source: adapter_model\.safetensors: .* has \[2, 5\]"):
+        _words(loaded, base)
 
 
 def test_an_adapter_in_the_models_own_process_has_a_name_of_its_own_in_keys_and_metrics(
