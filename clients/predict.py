@@ -19,18 +19,20 @@ def run(url: str, key: str | None, model: str, text: str) -> int:
         print(problem, file=sys.stderr)
         return 2
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    has_begun = False
     try:
         timeout = httpx.Timeout(10, read=None)
         with httpx.stream("POST", f"{url}/predict/{model}", headers=headers, timeout=timeout, **request) as response:
+            has_begun = True
             if response.status_code != 200:
                 response.read()
                 return rejection.report(response.status_code, response.text)
             for piece in response.iter_text():
                 print(piece, end="", flush=True)
             print()
-    except httpx.ConnectError:
-        return unreachable.report(url)
     except httpx.TransportError as problem:
+        if not has_begun:
+            return unreachable.report(url)
         print(f"\nthe answer broke off: {problem}", file=sys.stderr)
         return 1
     return 0

@@ -40,6 +40,8 @@ def translate(status: int, body: bytes, exchange: Exchange, rules: Rules | None 
         message, param = str(error.get("message", error)), error.get("param")
     else:
         message, param = _message_and_param(document)
+        if is_form and status == 422 and param is None:  # an API that takes JSON only
+            message += f"; the body came as {exchange.request.content_type.partition(';')[0]}"
     if status == 501:  # vLLM has routes that are for other models than this one
         return ApiError(400, message, code="unsupported_route", param="model")
     return ApiError(status, message, code=_CODES.get(status, "model_error"), param=param)

@@ -54,6 +54,12 @@ def test_an_api_written_for_plain_litserve_runs_unchanged_from_its_file(platform
     assert answer.json() == {"output": 49}
 
 
+def test_a_form_for_an_api_that_takes_json_is_called_one(platform: Platform) -> None:
+    answer = platform.http.post("/predict/squares", data={"input": "7"}, timeout=60)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].endswith("; the body came as application/x-www-form-urlencoded")
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b""])
 def test_a_body_that_is_no_json_is_the_clients_mistake(platform: Platform, body: bytes) -> None:
     headers = {"content-type": "application/json"}

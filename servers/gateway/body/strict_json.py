@@ -48,7 +48,7 @@ def parse(body: bytes, max_depth: int, *, only_object: bool) -> Any:
             if _SURROGATE.search(body):
                 _check_encodable(document)
     except json.JSONDecodeError as problem:
-        raise _invalid(f"{problem.msg} at character {problem.pos}") from None
+        raise _invalid(f"{problem.msg} at character {problem.pos}{_hint(text, problem.pos)}") from None
     except msgspec.DecodeError as problem:
         raise _invalid(str(problem)) from None
     except RecursionError:  # the depth was checked: only where that limit is close to Python's own
@@ -130,6 +130,18 @@ def _check_encodable(document: Any) -> None:
 def _as_param(key: str) -> str | None:
     # Another key may be one that cannot be encoded.
     return shorten(key) if key.isascii() and key.isprintable() and key else None
+
+
+def _hint(text: str, position: int) -> str:
+    """What people most often do wrong where Python's parser stops."""
+    character = text[position : position + 1]
+    if not text.strip():
+        return "; the body is empty"
+    if character == "'":
+        return "; names and texts stand in double quotes"
+    if character in ("}", "]") and text[:position].rstrip().endswith(","):
+        return "; a comma stands before the closing bracket"
+    return ""
 
 
 def _invalid(problem: str, param: str | None = None) -> ApiError:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from clients import unreachable
 from configs.errors import UserError
 from tests.services import certificate
 from tests.services.front_door import open_door
@@ -155,6 +156,16 @@ def test_with_a_certificate_the_port_speaks_https_only(tmp_path: Path) -> None:
         assert error_of(door.client.get("/nowhere", headers={"x": "y" * 40_000}), 431)["code"] == "headers_too_large"
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://127.0.0.1:{door.port}/health", timeout=5)
+        address = f"127.0.0.1:{door.port}"
+        assert unreachable.describe(f"http://{address}").endswith(f"the port speaks HTTPS; expected https://{address}")
+        assert "its certificate is not trusted (self-signed certificate)" in unreachable.describe(f"https://{address}")
+
+
+def test_clients_say_that_a_port_does_not_speak_https(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one")) as door:
+        address = f"127.0.0.1:{door.port}"
+        words = f"https://{address}: the port does not speak HTTPS; expected http://{address}"
+        assert unreachable.describe(f"https://{address}") == words
 
 
 def test_a_certificate_that_does_not_fit_is_told_before_anything_is_served(tmp_path: Path) -> None:

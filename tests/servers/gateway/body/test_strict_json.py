@@ -13,15 +13,15 @@ from servers.errors import ApiError
 from servers.gateway.body.content import BodyKind, Content
 from tests.servers.gateway.body.bodies import JSON, LIMITS, MIB, asking, nested, read, refusal, with_raw
 
-_TRAILING_COMMA = "trailing comma" if sys.version_info >= (3, 13) else "property name"
+_TRAILING_COMMA = "trailing comma" if sys.version_info >= (3, 13) else "a comma stands before the closing bracket"
 
 
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [
-        pytest.param(b"", "Expecting value", None, id="an empty body"),
+        pytest.param(b"", "the body is empty", None, id="an empty body"),
         pytest.param(b"hello", "Expecting value", None, id="a word"),
-        pytest.param(b"{'a': 1}", "property name", None, id="single quotes"),
+        pytest.param(b"{'a': 1}", "double quotes", None, id="single quotes"),
         pytest.param(b'{"a": 1,}', _TRAILING_COMMA, None, id="a comma too many"),
         pytest.param(asking()[:-1], "delimiter", None, id="a body that is cut off"),
         pytest.param(asking() + b" x", "Extra data", None, id="something behind the document"),
