@@ -64,7 +64,7 @@ SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/server
 
 test-long: dev-setup runtimes ## the tests that are long by nature: kills, overload, soaks, images; fifteen minutes and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
-	.venv/bin/pytest -m "alone and long" $(ARGS) || status=$$?; \
+	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
 	.venv/bin/pytest -m "not alone and long" --ignore=tests/clients --ignore=tests/docker --ignore=tests/end_to_end \
 		$(ARGS) >$$log 2>&1 & half=$$!; \
 	.venv/bin/pytest -m "not alone and long" tests/clients tests/docker tests/end_to_end $(ARGS) || status=$$?; \
