@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `litport ... | head`
         return 1
     except KeyboardInterrupt:
+        print("litport: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

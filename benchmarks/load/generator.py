@@ -9,6 +9,7 @@ processes of its own because Locust patches the whole process.
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,7 @@ def _finish(child: "subprocess.Popen[str]", result: Path) -> Result:
 
 def main() -> int:
     """Load the plan, wait for the start, make the load, write the result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C comes here, too; the harness ends this process
     from locust.env import Environment
 
     from clients.users import USERS, PlannedCalls

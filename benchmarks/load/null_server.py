@@ -9,6 +9,7 @@ more of a request than its length.
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,4 +94,5 @@ def running(read_as: str, events: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C comes here, too; the harness ends this process
     uvloop.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -28,6 +28,8 @@ from servers.processes.reaper import Reaper
 _log = logging.getLogger("litport.supervisor")
 
 _END_GRACE_S = 10.0
+# Nothing is in flight in one that loads, and vLLM does not hear SIGTERM while it does.
+_LOADING_GRACE_S = 2.0
 # An instance that was ready for this long starts a new series of restarts.
 _STABLE_S = 60.0
 
@@ -275,7 +277,8 @@ async def _complete(step: Coroutine[Any, Any, None]) -> None:
 async def _clear(instance: Instance, process: ModelProcess) -> None:
     """End the processes and close the connection to them."""
     instance.card = None
-    await process.end(_END_GRACE_S if not process.broken.is_set() else 0)
+    grace_s = _END_GRACE_S if process.watched else _LOADING_GRACE_S
+    await process.end(0 if process.broken.is_set() else grace_s)
     instance.group_id = None
     if instance.connection is not None:
         await instance.connection.close()

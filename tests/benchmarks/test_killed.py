@@ -1,9 +1,11 @@
 """However the harness ends, nothing that it started is left."""
 
+import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,16 +33,23 @@ def test_nothing_outlives_the_harness(tmp_path: Path, number: signal.Signals) ->
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     words = [*LITPORT, "bench", "run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]
     words += ["--server.cache_dir", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as harness:
+    output: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, start_new_session=True, **output) as harness:
         assert harness.stderr is not None
         assert any("measuring" in line for line in harness.stderr)
         # The reaper, litport and its own, LitServe's, the generator.
         started = wait_for_descendants(harness.pid, 5)
-        harness.send_signal(number)
+        if number is signal.SIGINT:
+            os.killpg(harness.pid, number)  # as Ctrl-C on a terminal
+        else:
+            harness.send_signal(number)
         harness.wait(timeout=30)
+        last = harness.stderr.read()
     gone, alive = psutil.wait_procs(started, timeout=15)
     assert [process.cmdline() for process in alive] == []
     assert len(gone) == len(started)
+    if number is signal.SIGINT:
+        assert (harness.returncode, last) == (128 + number, "litport: interrupted\n")
 
 
 def wait_for_descendants(pid: int, least: int) -> list[psutil.Process]:

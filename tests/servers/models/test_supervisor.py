@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.models import supervisor as supervisor_module
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.processes.group import Member, ProcessGroup
@@ -95,6 +96,21 @@ def test_a_start_that_takes_too_long_fails_with_the_setting_to_change(tmp_path: 
             return supervisor.models["one"]
 
     assert "not ready within 0.3 s (start_timeout_s)" in asyncio.run(run()).choose().detail
+
+
+def test_a_model_that_loads_and_does_not_hear_sigterm_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_LOADING_GRACE_S", 0.2)
+    deaf = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1] + '.up', 'w'); time.sleep(60)"
+
+    async def run() -> float:
+        async with supervising(tmp_path, TinyEngine("one", argv=["-c", deaf])):
+            await wait_until_async((tmp_path / "run" / "0.sock.up").exists)
+            begin_s = time.monotonic()
+        return time.monotonic() - begin_s
+
+    assert asyncio.run(run()) < 5
 
 
 def test_when_the_supervisor_is_killed_the_reaper_leaves_nothing(tmp_path: Path) -> None:
