@@ -109,7 +109,7 @@ def test_a_request_that_only_waited_when_the_model_ended_is_no_suspect(faulty: P
         fatal = []
         for number in range(2):
             fatal.append(pool.submit(ask, input="out of memory", number=number))
-            time.sleep(0.1)
+            time.sleep(0.03)  # they come in this order, and all before the next worker is up
         waiting = pool.submit(ask, input=1)
         assert [answer.result().status_code for answer in fatal] == [503, 503]
         assert waiting.result().status_code == 503
