@@ -5,9 +5,17 @@ import asyncio
 import pytest
 
 from servers.errors import ApiError, BystanderError
+from servers.models import quarantine as quarantine_module
 from servers.models.quarantine import Quarantine
 
 DIED = ApiError(503, "it died", code="model_died")
+SAME_DEATH_S = 0.05
+
+
+@pytest.fixture(autouse=True)
+def quick_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is up again soon, so that the next death is another one."""
+    monkeypatch.setattr(quarantine_module, "_SAME_DEATH_S", SAME_DEATH_S)
 
 
 def quarantine_of_one() -> Quarantine:
@@ -43,7 +51,7 @@ def test_a_request_that_was_alone_at_two_deaths_is_refused_from_then_on(caplog: 
     async def run() -> None:
         quarantine = quarantine_of_one()
         assert await dies(quarantine, b"killer") == ["model_died"]
-        await asyncio.sleep(1.1)  # until the process is up again
+        await asyncio.sleep(2 * SAME_DEATH_S)  # until the process is up again
         assert await dies(quarantine, b"killer") == ["model_died"]
         with pytest.raises(ApiError) as refused:
             await send(quarantine, b"killer")
@@ -61,7 +69,7 @@ def test_a_request_that_no_process_had_taken_is_no_suspect() -> None:
         for _ in range(3):
             with pytest.raises(BystanderError):
                 await send(quarantine, b"queued", error=BystanderError(503, "it died", code="model_died"), deaths=1)
-            await asyncio.sleep(1.1)  # until the process is up again
+            await asyncio.sleep(2 * SAME_DEATH_S)  # until the process is up again
         await send(quarantine, b"queued")
 
     asyncio.run(run())
@@ -83,7 +91,7 @@ def test_neighbours_of_a_killer_are_not_taken_for_it() -> None:
         everybody = [b"killer", *(b"innocent %d" % number for number in range(5))]
         for _ in range(2):
             assert await dies(quarantine, *everybody) == ["model_died"] * 6
-            await asyncio.sleep(1.1)
+            await asyncio.sleep(2 * SAME_DEATH_S)
         # From now on they are let in one at a time: whoever is alone at the next death it was.
         answered = [asyncio.create_task(send(quarantine, body)) for body in everybody[1:]]
         killing = asyncio.create_task(send(quarantine, b"killer", error=DIED))
@@ -111,7 +119,7 @@ def test_the_same_request_twice_at_a_time_is_no_company() -> None:
     async def run() -> None:
         quarantine = quarantine_of_one()
         await dies(quarantine, b"killer", b"killer")
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(2 * SAME_DEATH_S)
         await dies(quarantine, b"killer", b"killer")
         with pytest.raises(ApiError, match="not retried"):
             await send(quarantine, b"killer")
