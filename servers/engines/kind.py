@@ -44,7 +44,7 @@ class EngineKind:
     import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
     are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
     none for one that is: such an engine has no command, and its `connect` leads to the address of its site. `derive`
-    are further models that the settings of one stand for, by name.
+    are the models that the settings of one stand for, by name: itself, and maybe further ones.
     """
 
     settings: type[ModelSettings]
@@ -54,7 +54,7 @@ class EngineKind:
     describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
     addresses: Callable[[Any], Sequence[str]] = lambda _: ()
-    derive: Callable[[Any], Mapping[str, ModelSettings]] = lambda _: {}
+    derive: Callable[[str, Any], Mapping[str, ModelSettings]] = lambda name, settings: {name: settings}
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:

@@ -5,7 +5,7 @@
 
 import ast
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from configs.errors import SettingsError, UserError
 from configs.loading import LoadedSettings
 from configs.loading import load as load_settings
 from configs.settings import LitportSettings, ModelSettings
+from configs.shape import TreePath
 from servers.apis import registry as apis
 from servers.engines import registry
 from servers.gateway.address import is_public
@@ -37,20 +38,30 @@ def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
 
 
 def _derive(loaded: LoadedSettings) -> LoadedSettings:
-    """Add the models that the settings of others stand for, such as a merged adapter; each setting keeps its origin."""
+    """Put the models in the place of settings that stand for several, such as those with adapters."""
     models: dict[str, ModelSettings] = {}
     origins = dict(loaded.origins)
     for base_name, base in loaded.settings.models.items():
-        models[base_name] = base
-        base_origins = {path: origin for path, origin in loaded.origins.items() if path[:2] == ("models", base_name)}
-        for name, model in registry.kind_of(base).derive(base).items():
-            models[name] = model
-            for path, origin in base_origins.items():
-                origins["models", name, *path[2:]] = origin
-            for origin in [origin for path, origin in base_origins.items() if name in path[2:]]:
-                origins["models", name, "source"] = origin
+        derived = registry.kind_of(base).derive(base_name, base)
+        models |= derived
+        for name in derived.keys() - {base_name}:
+            origins |= _derived_origins(loaded.origins, ("models", base_name), name, derived)
     settings = loaded.settings.model_copy(update={"models": models})
     return dataclasses.replace(loaded, settings=settings, origins=origins)
+
+
+def _derived_origins(
+    origins: Mapping[TreePath, str], base: TreePath, name: str, derived: Container[str]
+) -> Mapping[TreePath, str]:
+    """The origins of a derived model's settings: those of its base, and its source is where the base names it."""
+    fields = {path[2:]: origin for path, origin in origins.items() if path[:2] == base}
+    own: dict[TreePath, str] = {}
+    for path, origin in fields.items():
+        if not any(part in derived for part in path):
+            own.setdefault(("models", name, *path), origin)
+        elif name in path:
+            own["models", name, "source"] = origin
+    return own
 
 
 def register_installed() -> None:

@@ -120,6 +120,14 @@ def merged(base: str, adapter: str) -> str:
     return f"{_MERGED}{base}{_AND}{adapter}"
 
 
+def merged_parts(text: str) -> tuple[str, str] | None:
+    """The texts of the base and of the adapter of a source that `merged` wrote; None for any other source."""
+    if not text.startswith(_MERGED):
+        return None
+    base, _, adapter = text.removeprefix(_MERGED).partition(_AND)
+    return base.strip(), adapter.strip()
+
+
 def file_of(text: str) -> Path:
     """The path of a source that is a file or folder here."""
     return Path(text).expanduser().resolve()
@@ -129,9 +137,8 @@ def parse(text: str) -> Source:
     """Parse a source. Raises UserError with the text, the expected forms and the nearest name."""
     if text in CATALOG:
         return CatalogSource(text)
-    if text.startswith(_MERGED):
-        base, _, adapter = (part.strip() for part in text.removeprefix(_MERGED).partition(_AND))
-        base_source, adapter_source = parse(base), parse(adapter)
+    if parts := merged_parts(text):
+        base_source, adapter_source = map(parse, parts)
         if isinstance(base_source, MergedSource) or not isinstance(adapter_source, HubSource | FolderSource):
             raise UserError(
                 f"model source {text!r}: expected merged:MODEL + ADAPTER, the adapter of the hub or a folder"

@@ -38,32 +38,27 @@ def check(settings: VllmModel, model_dir: Path) -> None:
 def problems(
     models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[TreePath, str] | None = None
 ) -> list[str]:
-    """One line for each adapter of `adapters` that is no plain LoRA, or does not fit its model where that is here."""
-    lines = []
-    for model_name, settings in models.items():
-        for name, item in settings.adapters.items():
-            path = ("models", model_name, "adapters", name, "source")
-            try:
-                store = Store(cache_dir)
-                _check(settings, item.source, store, store.find(settings.source))
-            except UserError as problem:
-                lines.append(f"{'.'.join(path)}: {problem} (from {(origins or {}).get(path, 'command line')})")
+    """One line for each adapter that is no plain LoRA, or does not fit its model where that is here."""
+    lines, origins, store = [], origins or {}, Store(cache_dir)
+    for path, settings, source in _adapters(models, origins):
+        try:
+            _check(settings, source, store, store.find(settings.source))
+        except UserError as problem:
+            lines.append(f"{'.'.join(path)}: {problem} (from {origins.get(path, 'command line')})")
     return lines
 
 
-def merged_models(settings: VllmModel) -> dict[str, VllmModel]:
-    """A model for each adapter, with the base's settings: on a CPU, where vLLM cannot tell them apart."""
-    return {
-        name: settings.model_copy(
-            update={
-                "source": sources.merged(settings.source, item.source),
-                "adapters": {},
-                "aliases": [],
-                "fallback": None,
-            }
-        )
-        for name, item in settings.adapters.items()
-    }
+def merged_models(name: str, settings: VllmModel) -> dict[str, VllmModel]:
+    """The model alone, and one for each adapter with the same settings: on a CPU, where vLLM mixes them up.
+
+    So the base stays the same model when adapters come and go.
+    """
+    base = settings.model_copy(update={"adapters": {}})
+    models = {name: base}
+    for adapter_name, item in settings.adapters.items():
+        source = sources.merged(settings.source, item.source)
+        models[adapter_name] = base.model_copy(update={"source": source, "aliases": [], "fallback": None})
+    return models
 
 
 def options(settings: VllmModel, cache_dir: Path, model_dir: Path | None) -> dict[str, Any]:
@@ -88,6 +83,19 @@ def options(settings: VllmModel, cache_dir: Path, model_dir: Path | None) -> dic
         "max-loras": len(settings.adapters),
         "max-lora-rank": max_rank if None not in folders.values() else adapter.MAX_RANK,
     }
+
+
+def _adapters(
+    models: Mapping[str, VllmModel], origins: Mapping[TreePath, str]
+) -> Iterator[tuple[TreePath, VllmModel, str]]:
+    """Path, model and source of each adapter, also of those that are merged models by now."""
+    paths = {path[3]: path for path in origins if len(path) == 5 and path[2] == "adapters"}
+    for name, settings in models.items():
+        for adapter_name, item in settings.adapters.items():
+            yield ("models", name, "adapters", adapter_name, "source"), settings, item.source
+        if parts := sources.merged_parts(settings.source):
+            path = paths.get(name, ("models", name, "source"))
+            yield path, settings.model_copy(update={"source": parts[0]}), parts[1]
 
 
 def _check(settings: VllmModel, text: str, store: Store, model_dir: Path | None) -> None:

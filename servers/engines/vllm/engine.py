@@ -156,8 +156,8 @@ def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
     return VllmEngine(name, settings, siblings, site.paths, site.settings.server.cache_dir, site.number)
 
 
-def _derive(settings: VllmModel) -> Mapping[str, VllmModel]:
-    return adapters.merged_models(settings) if on_cpu() else {}
+def _derive(name: str, settings: VllmModel) -> Mapping[str, VllmModel]:
+    return adapters.merged_models(name, settings) if on_cpu() else {name: settings}
 
 
 def _check_all(models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[TreePath, str]) -> Sequence[str]:

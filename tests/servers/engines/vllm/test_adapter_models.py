@@ -39,6 +39,9 @@ def test_on_a_cpu_each_is_a_model_with_the_settings_of_its_base(tmp_path: Path, 
     tuned = loaded.settings.models["tuned"]
     assert tuned.source == f"merged:{base} + {tmp_path / 'lora'}", "the path starts at the recipe"
     assert (tuned.max_waiting, tuned.aliases) == (7, [])
+    alone = _load(tmp_path, base)
+    assert alone.settings.models == {"chat": loaded.settings.models["chat"]}, "the base is the same model without them"
+    loaded = _load(tmp_path, base, "--models.chat.adapters.org/b.c.source", "org/b", tuned="./lora")
     assert loaded.origins["models", "tuned", "source"] == f"{tmp_path / 'recipe.yaml'}:12"
     assert loaded.origins["models", "tuned", "max_waiting"] == f"{tmp_path / 'recipe.yaml'}:9"
     targets.check(loaded)
@@ -107,9 +110,8 @@ def test_one_that_does_not_fit_is_refused_before_anything_starts(
 ) -> None:
     lora = write_adapter(tmp_path / "lora", **wrong)
     loaded = _load(tmp_path, base, *overrides, tuned=str(lora))
-    settings = loaded.settings.models["chat"]
-    assert isinstance(settings, VllmModel)
-    [line] = adapters.problems({"chat": settings}, tmp_path / "cache", loaded.origins)
+    models = {name: model for name, model in loaded.settings.models.items() if isinstance(model, VllmModel)}
+    [line] = adapters.problems(models, tmp_path / "cache", loaded.origins)
     assert line.startswith(f"models.chat.adapters.tuned.source: {problem}")
     assert line.endswith(f"(from {loaded.origins['models', 'chat', 'adapters', 'tuned', 'source']})")
 
