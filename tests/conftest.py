@@ -154,7 +154,8 @@ def starting_platform(
     folder = tmp_path_factory.mktemp("platform")
     served = ("configs/recipes/demo.yaml", "tests/services/strangers/squares.py:SquaresAPI")
     left_over = {"VLLM_API_KEY": "left-over", "VLLM_HOST_IP": "192.0.2.1", "LIT_SERVER_API_KEY": "left-over"}
-    environ = {**collector.environ, **two_gpus.environ, **left_over}
+    no_compiler = {"CXX": "/nonexistent"}  # for torch's inductor, which must not run within a request
+    environ = {**collector.environ, **two_gpus.environ, **left_over, **no_compiler}
     arguments = ("--server.cache_dir", str(model_cache), "--telemetry.audit_file", str(folder / "audit.jsonl"))
     counts_responses = "--models.smollm2-135m-instruct.args.enable-scale-out=true"  # as `on_overflow: refuse` does
     with starting(folder, *served, *arguments, counts_responses, environ=environ) as platform:
