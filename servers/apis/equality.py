@@ -32,7 +32,7 @@ class Variant:
     """How a model should compute; `cosine` and `top1` are the least that the proof accepts, both from 0 to 1.
 
     With `falls_back` a variant below them is replaced by the eager float32 model. `exports` is the folder that keeps
-    the exports for other runtimes (`runtimes.load`).
+    the exports for other runtimes (`exports`).
     """
 
     precision: str = EAGER

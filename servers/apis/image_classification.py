@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +106,9 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
         def load(variant: Variant) -> _Classifier:
             return _load(self._model_dir, device, variant)
 
-        self._classifier, self.equality = select(self.variant, "top1", load, _answer_proof, self.max_batch_size)
+        self._classifier, self.equality = select(
+            self.variant, "top1", load, partial(_answer_proof, []), self.max_batch_size
+        )
 
     def decode_tensors(self, tensors: Mapping[str, Any], parameters: Mapping[str, Any]) -> PictureBatch:
         """The encoded pictures of a request with tensors. Raises HTTPException."""
@@ -255,13 +258,14 @@ def _forward(
     return lambda pixels: logits(pixels.to(device, dtype, memory_format=torch.channels_last))
 
 
-def _answer_proof(classifier: _Classifier, size: int | None) -> "Tensor":
-    """The logits of the pictures of the proof, or of so many of them at once."""
+def _answer_proof(rows: "list[Tensor]", classifier: _Classifier, size: int | None) -> "Tensor":
+    """The logits of the pictures of the proof, or of so many of them at once. `rows` keeps what is prepared."""
     import torch
 
+    rows += [classifier.prepare(picture) for picture in equality.make_pictures()] if not rows else []
     with torch.inference_mode():
-        rows = torch.stack([classifier.prepare(picture) for picture in equality.make_pictures()])
         if size is not None:
-            return classifier.classify(rows.repeat(math.ceil(size / len(rows)), 1, 1, 1)[:size])
-        batches = [rows[:1], *rows[1:].chunk(len(rows) // _PROOF_BATCH)]
+            return classifier.classify(torch.stack((rows * math.ceil(size / len(rows)))[:size]))
+        pixels = torch.stack(rows)
+        batches = [pixels[:1], *pixels[1:].chunk(len(rows) // _PROOF_BATCH)]
         return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])

@@ -133,9 +133,10 @@ def answer_proof(encoder: SentenceEncoder, size: int | None) -> Tensor:
 
     With a `size`, of so many texts of middling length at once.
     """
-    sequences = [ids[: encoder.max_tokens] for ids in encoder.tokenize(equality.TEXTS)]
+    texts = equality.TEXTS if size is None else (equality.TEXTS[5:9] * size)[:size]
+    sequences = [ids[: encoder.max_tokens] for ids in encoder.tokenize(texts)]
     if size is not None:
-        return encoder.embed((sequences[5:9] * size)[:size])
+        return encoder.embed(sequences)
     return torch.cat([encoder.embed(sequences[:1]), encoder.embed(sequences[1:])])
 
 
