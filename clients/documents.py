@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from clients.residence import Residence
+from clients.version import OtherVersion
 
 # A platform and a client understand each other while this number is the same. Adding a field does not change it;
 # removing or renaming one, or changing its type, does.
@@ -117,6 +118,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
     `instances` are all of its instances, and `detail`, `phases_s`, `socket` and what else is of one are those of the
     one that the next request goes to. `equality` is null for a model that no proof compared with eager float32.
+    `version` is the one that serves, and `others` are those that have processes beside it.
     """
 
     name: str
@@ -143,6 +145,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     cpu_cores: float | None = None
     residence: Residence | None = None
     recent: Recent | None = None
+    version: str | None = None
+    others: list[OtherVersion] = []
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

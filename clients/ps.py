@@ -6,7 +6,7 @@ import httpx
 from rich.console import Console
 
 from clients import rejection, status, unreachable
-from clients.documents import read_status
+from clients.documents import ModelStatus, read_status
 from clients.figures import gib, span
 from clients.model_table import Column, fit
 from clients.residence import Residence
@@ -25,6 +25,15 @@ def show(url: str, key: str | None) -> int:
     return 0
 
 
+def _version(model: ModelStatus) -> str:
+    """The version that serves, and those beside it."""
+    others = [
+        f"{other.version} {other.percent} %" if other.percent is not None else f"{other.version} {other.role}"
+        for other in model.others
+    ]
+    return (model.version or "-") + (f" ({', '.join(others)})" if others else "")
+
+
 def _of_residence(heading: str, text: Callable[[Residence], str], priority: int) -> Column:
     # An earlier platform has none.
     return Column(heading, lambda model: text(model.residence) if model.residence else "", priority)
@@ -33,6 +42,7 @@ def _of_residence(heading: str, text: Callable[[Residence], str], priority: int)
 _COLUMNS = (
     Column("model", lambda model: model.name, 9, "left"),
     Column("state", lambda model: model.state, 9, "left"),
+    Column("version", _version, 2, "left"),
     Column("for", lambda model: span(model.in_state_s), 2),
     Column("GiB", lambda model: gib(model.memory_bytes), 7),
     _of_residence("idle", lambda residence: "-" if residence.idle_s is None else span(residence.idle_s), 8),

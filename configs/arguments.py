@@ -22,6 +22,9 @@ EXAMPLES = {
     "ps": "litport ps",
     "load": "litport load smollm2-135m-instruct",
     "unload": "litport unload smollm2-135m-instruct --port 18080",
+    "swap": "litport swap chat --source ./chat-2 --compare 100 --steps 5,25,100 --every 60s",
+    "rollback": "litport rollback chat",
+    "scale": "litport scale embed 2",
     "logs": "litport logs smollm2-135m-instruct --follow",
     "chat": 'litport chat smollm2-135m-instruct "What is the capital of France?"',
     "predict": "litport predict efficientnet-lite0 docs/cat.jpg",
@@ -119,6 +122,6 @@ def sub_commands(parser: argparse.ArgumentParser) -> dict[str, Any]:
 def seconds(text: str) -> float:
     """A duration for an option. Raises argparse.ArgumentTypeError."""
     with contextlib.suppress(ValueError):
-        if 0.1 <= (duration_s := float(text)) <= 86400:
+        if 0.1 <= (duration_s := float(text.removesuffix("s"))) <= 86400:
             return duration_s
     raise argparse.ArgumentTypeError(f"expected seconds from 0.1 to 86400, got {text!r}")

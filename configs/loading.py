@@ -5,6 +5,7 @@ Settings are loaded once and passed on as values. Loading collects all problems 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,26 @@ def load(
         raise SettingsError(tuple(problem.replace("\n", "\\n") for problem in problems))
     notes = [note for layer in recipe_layers for note in layer.notes]
     return LoadedSettings(settings, {path: value.origin for path, value in values.items()}, notes)
+
+
+def revise(settings: LitportSettings, model: str, changes: Mapping[str, Any]) -> LitportSettings:
+    """The settings with other values of one model, by their names below it, such as `args.max-model-len`.
+
+    Raises SettingsError with one line for each problem.
+    """
+    engine_by_model: dict[str, str | None] = {name: other.engine for name, other in settings.models.items()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in changes.items()}
+    layer = sources.read_command_line(
+        [f"--models.{model}.{name}={text}" for name, text in texts.items()], engine_by_model
+    )
+    problems = list(layer.problems)
+    try:
+        revision = LitportSettings.from_layers([layer.to_mapping(), settings.model_dump(exclude_unset=True)])
+    except ValidationError as error:
+        problems += describe(error, layer.values, layer.models, skip_missing=bool(problems))
+    if problems:
+        raise SettingsError(tuple(problem.replace("\n", "\\n") for problem in problems))
+    return revision
 
 
 def _overlap(a: TreePath, b: TreePath) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,47 @@ SHORTEST_KEY = 16
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _existing_file(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_file():
+        raise ValueError("expected a file that exists")
+    return path
+
+
+_File = Annotated[Path, AfterValidator(_existing_file)]
+
+
+class Check(Section):
+    """A request that a model must answer rightly at each start, and what must hold of the answer."""
+
+    path: Annotated[str, Field(pattern="^/")] | None = Field(
+        None, description="The route that is asked, such as `/v1/chat/completions`; null for the one that predicts."
+    )
+    body: JsonValue = Field({}, description="The JSON body; a route under `/v1` gets the model's name in it.")
+    file: _File | None = Field(None, description="In place of the body, a file to upload as the field `file`.")
+    status: Annotated[int, Field(ge=100, le=599)] = Field(200, description="The status of the answer.")
+    contains: Text | None = Field(None, description="Text that is in the answer.")
+    equals: dict[Text, JsonValue] = Field(
+        {},
+        description="Values in the JSON of the answer, each by its path, such as `predictions.0.label: tabby`; numbers "
+        "are equal up to a millionth.",
+    )
+    reference: _File | None = Field(
+        None, description="JSON file with vectors, such as an answer that was stored; those of the answer must be near."
+    )
+    cosine: Annotated[float, Field(ge=-1, le=1)] = Field(
+        0.99, description="Least cosine between a vector of the answer and its `reference`."
+    )
+    within_s: Seconds | None = Field(None, description="How long the answer may take, in seconds; null for any time.")
+
+    @field_validator("file")
+    @classmethod
+    def _is_alone(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is not None and info.data.get("body"):
+            raise ValueError("expected a body or a file, got both")
+        return file
 
 
 class ModelSettings(Section):
@@ -124,6 +166,22 @@ class ModelSettings(Section):
     )
     canary_timeout_s: Seconds = Field(
         8, description="How long a model may give no answer before it counts as stuck and is restarted, in seconds."
+    )
+    checks: dict[Text, Check] = Field(
+        {},
+        description="Requests, each under a name, that the model must answer rightly at each start before it is ready: "
+        "a new version with a wrong answer gets no traffic.",
+    )
+    rollback_s: float = Field(
+        300,
+        ge=0,
+        description="How long the version before a swap stays in memory, so that a rollback to it is instant; it is "
+        "the first to make room.",
+    )
+    recorded_requests: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0,
+        description="How many of the last requests are kept in memory for `litport swap --compare`, each of at most "
+        "64 KiB; they are never written anywhere.",
     )
     embeds_token_ids: bool = Field(
         False,

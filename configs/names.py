@@ -48,10 +48,8 @@ class Notation:
         tail = name
         while tail:
             if isinstance(shape, Table) and isinstance(shape.value, Group) and not shape.value.variants:
-                key, _, field = tail.rpartition(self.separator)  # a free key may hold the separator, and a field not
-                if not key:
-                    raise UnknownNameError(path, shape.value, field)
-                path, shape, tail = (*path, self.free(key)), shape.value, field
+                key, tail = self._split_entry(tail, shape.value)
+                path, shape = (*path, self.free(key)), shape.value
             elif isinstance(shape, Table) and isinstance(shape.value, Group):
                 model = self._leading_model(tail, models)
                 if model is None:
@@ -128,6 +126,13 @@ class Notation:
     def _split(self, name: str) -> tuple[str, str]:
         key, _, tail = name.partition(self.separator)
         return key, tail
+
+    def _split_entry(self, name: str, entry: Group) -> tuple[str, str]:
+        """The free key that begins the name, which may hold the separator, and the tail from a field of the entry."""
+        parts = name.split(self.separator)
+        ends = (end for end in range(1, len(parts)) if self.fold(parts[end]) in entry.fields)
+        end = next(ends, 1)
+        return self.separator.join(parts[:end]), self.separator.join(parts[end:])
 
     def _leading_model(self, tail: str, models: Models) -> str | None:
         """Return the model whose name begins `tail`: the longest, because names may hold the separator."""

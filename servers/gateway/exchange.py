@@ -17,6 +17,7 @@ from servers.gateway.directory import Directory
 from servers.gateway.keys import Key
 from servers.gateway.request import Request
 from servers.gateway.response import Response
+from servers.gateway.revisions import Revisions
 from servers.gateway.usage import NO_USAGE, Usage
 from servers.models.model import Model
 
@@ -35,6 +36,11 @@ class Gateway(Protocol):
     @property
     def changes(self) -> Changes:
         """What loads and unloads models at a command."""
+        ...
+
+    @property
+    def revisions(self) -> Revisions:
+        """What changes versions and replicas of models at a command."""
         ...
 
     @property

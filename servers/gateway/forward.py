@@ -30,10 +30,12 @@ _DROPPED_HEADERS = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"x-litport-version",
         b"x-request-id",
     }
 )
 
+_VERSION = b"x-litport-version"
 _ERROR_HEADERS = (b"content-length", b"content-type")
 # vLLM's server outlives its engine by less than this.
 _DYING_S = 0.5
@@ -105,6 +107,8 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
     instance.answered_at_s = time.monotonic()
     response = exchange.response
     headers = [pair for pair in reply.headers if pair[0].lower() not in _DROPPED_HEADERS]
+    if exchange.model is not None:
+        headers.append((_VERSION, exchange.model.version.encode()))
     if reply.status >= 400:
         body = await reply.read()
         headers = [pair for pair in headers if pair[0].lower() not in _ERROR_HEADERS]

@@ -15,7 +15,7 @@ from configs.settings import LitportSettings
 from servers.engines.model_field import name_model
 from servers.errors import ApiError, UnservedError
 from servers.gateway import cycle
-from servers.gateway.body.content import BodyKind, Content, read_content
+from servers.gateway.body.content import BodyKind, read_content
 from servers.gateway.changes import Changes
 from servers.gateway.deadline import Deadline
 from servers.gateway.directory import Directory, UnknownOfferError, ready_card
@@ -26,6 +26,8 @@ from servers.gateway.ledger import Ledger
 from servers.gateway.openapi.merge import Document
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
 from servers.gateway.response import Response
+from servers.gateway.review import review
+from servers.gateway.revisions import Revisions
 from servers.gateway.routes import registry
 from servers.gateway.routes.table import Match, RouteTable
 from servers.gateway.status import About, status
@@ -61,6 +63,7 @@ class FrontDoor:
         self._table = RouteTable(routes, self.directory.offers)
         self._ledger = Ledger(settings.telemetry.audit_file)
         self.changes = Changes(self.directory, loader, self._ledger.change)
+        self.revisions = Revisions(self.directory, self._ledger.change)
         self._document = Document(about.version, routes)
         self._about = about
         self._sampler = sampler
@@ -133,7 +136,7 @@ class FrontDoor:
         assert key is not None, "a route that reaches a model needs a key"
         exchange.model = model
         key.check_model(model.granted_name(exchange.content.model))
-        _review(exchange, model, path)
+        review(exchange, model, path)
         deadline = self._deadline(exchange, model)
         key.enter(tokens)
         try:
@@ -173,7 +176,7 @@ class FrontDoor:
         exchange.response.notes = [(_SERVED_BY, following.name.encode())]
         if path is not None:
             exchange.body = name_model(exchange.body, exchange.request.content_type, following.name)
-            _review(exchange, following, path)
+            review(exchange, following, path)
         return following
 
     async def _load(self, exchange: Exchange, model: Model) -> None:
@@ -189,10 +192,23 @@ class FrontDoor:
             self._request_ended.set()
 
     async def _run(self, exchange: Exchange, model: Model, path: str | None) -> None:
-        """Wait for a turn, then send the request to the model's process and its answer to the client."""
-        assert exchange.key is not None
+        """Let the version of the model answer whose turn it is; where that cannot, the one which the name leads to."""
         if model.is_leaving:  # it was replaced since the request found it
             model = exchange.model = self.directory.models.get(model.name, model)
+        if model.recording is not None:
+            model.recording.note(path, exchange.body, exchange.request.headers.get("content-type"))
+        if model.trial is not None and model.trial.take():
+            exchange.model = model.trial.version
+            try:
+                await self._answer_by(exchange, model.trial.version, path)
+                return
+            except UnservedError:
+                exchange.model = model
+        await self._answer_by(exchange, model, path)
+
+    async def _answer_by(self, exchange: Exchange, model: Model, path: str | None) -> None:
+        """Wait for a turn, then send the request to the model's process and its answer to the client."""
+        assert exchange.key is not None
         if not model.residence.is_open:
             self._loader.demand(model)
         card = ready_card(model)
@@ -240,6 +256,7 @@ class FrontDoor:
             samples=self._sampler.fresh if self._sampler else (),
             nvml_error=self._sampler.nvml_error if self._sampler else None,
             next_out=self._loader.room.next_out(),
+            beside=self._supervisor.beside,
         )
 
     def openapi(self) -> bytes:
@@ -266,22 +283,6 @@ class FrontDoor:
 async def _await_turn(turn: AbstractAsyncContextManager[None]) -> None:
     async with turn:
         pass
-
-
-def _review(exchange: Exchange, model: Model, path: str | None) -> None:
-    """Let the engine's rules refuse the body, or note what the engine ignores of it.
-
-    The parsed body is not kept, unless it may go to another model, whose engine has other rules.
-    """
-    card, content = model.card, exchange.content
-    if content.document is None or path is None:
-        return
-    if card is not None and card.rules is not None:
-        refuse_unknown = exchange.limits.unknown_fields == "refuse"
-        notes = card.rules.review(path, content.document, refuse_unknown=refuse_unknown)
-        exchange.response.notes += [(name.encode(), value.encode()) for name, value in notes.items()]
-    if model.settings.fallback is None:
-        exchange.content = Content(content.model, content.tokens)
 
 
 def _count_tokens(exchange: Exchange) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from clients import documents
 from clients.residence import Residence
+from clients.version import OtherVersion
 from servers.gateway.directory import paths_of
 from servers.models.instance import Instance, State
 from servers.models.model import Model
@@ -42,10 +43,11 @@ def status(
     samples: Sequence[Sample],
     nvml_error: str | None,
     next_out: Model | None = None,
+    beside: Iterable[Model] = (),
 ) -> documents.Status:
     """`GET /status`. `hardware` and `cpu_cores` come from the last of the `samples`.
 
-    `next_out` is the model that would be unloaded next.
+    `next_out` is the model that would be unloaded next, `beside` are versions that no name leads to.
     """
     cores = cpu_cores(samples)
     return documents.Status(
@@ -55,7 +57,10 @@ def status(
         uptime_s=round(time.time() - about.started_at, 1),
         in_flight=in_flight,
         hardware=hardware(samples, nvml_error),
-        models=[_model_status(model, cores.get(model.name), model is next_out) for model in models],
+        models=[
+            _model_status(model, cores.get(model.name), model is next_out, _other_versions(model, beside))
+            for model in models
+        ],
     )
 
 
@@ -93,7 +98,9 @@ def cpu_cores(samples: Sequence[Sample]) -> dict[str, float]:
     return cores
 
 
-def _model_status(model: Model, cores: float | None, is_next_out: bool) -> documents.ModelStatus:
+def _model_status(
+    model: Model, cores: float | None, is_next_out: bool, others: list[OtherVersion]
+) -> documents.ModelStatus:
     instance = model.choose()
     groups = [ProcessGroup(item.group_id) for item in model.instances if item.group_id]
     members = [member for group in groups for member in group.members()]
@@ -122,7 +129,25 @@ def _model_status(model: Model, cores: float | None, is_next_out: bool) -> docum
         cpu_cores=cores,
         residence=_residence(model, is_next_out),
         recent=msgspec.convert(model.recent.summary(time.monotonic()), documents.Recent),
+        version=model.version,
+        others=others,
     )
+
+
+def _other_versions(model: Model, beside: Iterable[Model]) -> list[OtherVersion]:
+    others = []
+    for version in beside:
+        if version.name == model.name:
+            is_on_trial = model.trial is not None and model.trial.version is version
+            others.append(
+                OtherVersion(
+                    version=version.version,
+                    role="trial" if is_on_trial else "previous" if version.is_leaving else "starting",
+                    state=version.state.value,
+                    percent=model.trial.percent if model.trial is not None and is_on_trial else None,
+                )
+            )
+    return others
 
 
 def _instance_status(instance: Instance) -> documents.InstanceStatus:

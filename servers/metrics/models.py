@@ -9,6 +9,7 @@ from servers.metrics.families import family
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.residence import UNLOAD_REASONS
+from servers.models.trial import SWAP_RESULTS
 
 
 class ModelCollector(Collector):
@@ -69,6 +70,12 @@ class ModelCollector(Collector):
             "model_unloads",
             "Unloads, by what they were for",
             [({**label, "reason": why}, m.residence.unloads[why]) for label, m in models for why in UNLOAD_REASONS],
+        )
+        yield family(
+            "counter",
+            "swaps",
+            "New versions of the model, by what became of them",
+            [({**label, "result": end}, model.swaps[end]) for label, model in models for end in SWAP_RESULTS],
         )
         yield family(
             "gauge",

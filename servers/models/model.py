@@ -7,10 +7,12 @@ from configs.settings import ModelSettings
 from servers.engines.base import Card, Engine
 from servers.models import affinity
 from servers.models.admission import Admission
+from servers.models.comparison import Recording
 from servers.models.instance import Instance, State
 from servers.models.quarantine import Quarantine
 from servers.models.recent import Recent
 from servers.models.residence import Residence
+from servers.models.trial import SwapResult, Trial
 
 # The order in which instances are chosen.
 _PREFERENCE = (
@@ -29,6 +31,10 @@ class Model:
 
     `state` is that of the instance that `choose` returns; counts are sums over all instances. A model that
     `is_leaving` answers the requests that it has and takes no new ones.
+
+    An object is one `version` of the model, `v1` at the start of the platform. While a new one is on `trial`, a share
+    of the requests goes there. `swaps` counts how swaps of the model ended, and `recording` has its last requests where
+    the settings ask for them; both pass from version to version. `previous` is the version before, as the way back.
     """
 
     def __init__(self, name: str, settings: ModelSettings, engine: Engine, instances: Sequence[Instance]) -> None:
@@ -41,6 +47,11 @@ class Model:
         self.quarantine = Quarantine(name)
         self.recent = Recent()
         self.is_leaving = False
+        self.version = "v1"
+        self.trial: Trial[Model] | None = None
+        self.previous: Model | None = None
+        self.swaps: Counter[SwapResult] = Counter()
+        self.recording = Recording(settings.recorded_requests) if settings.recorded_requests else None
 
     def choose(self, beginning: bytes | None = None) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests.
@@ -59,6 +70,16 @@ class Model:
     def has_prefix_caches(self) -> bool:
         """Whether it matters which of its instances gets a prompt."""
         return len(self.instances) > 1 and self.settings.caches_prefixes
+
+    @property
+    def has_way_back(self) -> bool:
+        """Whether the version before is in memory still, and can take over at once."""
+        return self.previous is not None and self.previous.state is State.READY
+
+    @property
+    def label(self) -> str:
+        """Its name, and its version where that is not the first."""
+        return self.name if self.version == "v1" else f"{self.name} {self.version}"
 
     def engine_of(self, instance: Instance) -> Engine:
         """The engine that starts and asks this instance."""

@@ -22,17 +22,21 @@ class Residence:
     """What is known of the loads of one model.
 
     A model that is `on_demand` is loaded by a request; so is any model that was unloaded once. While it is not
-    `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `estimate_bytes` what it took
-    in an earlier platform by the `record`, else what its engine expects to take, and `measured_bytes` what its
-    processes took at the last look, shared pages by their share. `card` is what it offered when it was last loaded.
-    `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded again after failures, are times of
-    `time.monotonic()`. `lock` is held by the one load or unload that goes on.
+    `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `needs_bytes` what its engine
+    expects to take, `estimate_bytes` what it took in an earlier platform by the `record`, else that times the
+    `correction`, and `measured_bytes` what its processes took at the last look, shared pages by their share. `card` is
+    what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded
+    again after failures, are times of `time.monotonic()`. `lock` is held by the one load or unload that goes on. While
+    a new version `is_beside` the old one, it starts only where there is room for both; its correction is the old one's.
     """
 
     on_demand: bool
     record: SizeRecord | None = None
     is_open: bool = False
+    is_beside: bool = False
+    correction: float = 1.0
     has_room: bool = False
+    needs_bytes: int = 0
     estimate_bytes: int = 0
     measured_bytes: int | None = None
     card: Card | None = None
@@ -52,10 +56,16 @@ class Residence:
         """What the model takes: as measured, else as estimated."""
         return self.estimate_bytes if self.measured_bytes is None else self.measured_bytes
 
-    def expect(self, estimate_bytes: int) -> None:
+    @property
+    def measured_correction(self) -> float:
+        """What the model took as a multiple of its engine's estimate; 1 where that is not known."""
+        return self.measured_bytes / self.needs_bytes if self.measured_bytes and self.needs_bytes else 1.0
+
+    def expect(self, needs_bytes: int) -> None:
         """The model is about to take memory, by its engine's estimate."""
+        self.needs_bytes = needs_bytes
         recorded_bytes = self.record.read() if self.record is not None else None
-        self.estimate_bytes = estimate_bytes if recorded_bytes is None else recorded_bytes
+        self.estimate_bytes = round(needs_bytes * self.correction) if recorded_bytes is None else recorded_bytes
 
     def measure(self, size_bytes: int) -> None:
         """Note what its processes take."""
@@ -66,6 +76,10 @@ class Residence:
     def settle(self) -> None:
         """A load has succeeded: requests may run."""
         self.is_open = True
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Forget that loads have failed: the next one is tried at once."""
         self.failure, self._failures, self.retry_at_s = "", 0, -math.inf
 
     def fail(self, reason: str) -> None:

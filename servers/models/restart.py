@@ -3,7 +3,7 @@
 from servers.engines import environment
 from servers.models.instance import Instance
 from servers.models.model import Model
-from servers.models.start import NotWantedError, StartError
+from servers.models.start import NoRoomError, NotWantedError, StartError, WrongAnswerError
 
 _FIRST_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 30.0
@@ -18,8 +18,10 @@ def outcome(
     The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
     where somebody waits for it in vain at the start.
     """
-    if isinstance(problem, NotWantedError):
+    if isinstance(problem, NotWantedError | NoRoomError):
         return problem
+    if isinstance(problem, WrongAnswerError) and not has_been_ready:
+        return problem  # nothing in the environment explains it
     if instance.address is not None:
         is_awaited = not has_been_ready and (model.settings.required or model.residence.on_demand)
         is_late = is_awaited and elapsed_s > model.settings.start_timeout_s

@@ -6,13 +6,13 @@ look. The models that want room stand in a row, so that none of them starves.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from servers.engines.base import Needs
 from servers.models.instance import State
 from servers.models.model import Model
-from servers.models.start import NotWantedError, StartError
+from servers.models.start import NoRoomError, NotWantedError, StartError
 from servers.processes.group import ProcessGroup
 from servers.telemetry.memory import memory
 
@@ -53,16 +53,30 @@ class Room:
         """Wait until there is room for the model, unload others for it, and count it from then on.
 
         A model that is loaded at the start, or is restarted, gets its room at once; so does one of unknown size that
-        would be alone. Raises StartError for one that can never fit, NotWantedError where nobody waits for it any more.
+        would be alone. Raises StartError for one that can never fit, NotWantedError where nobody waits for it any more,
+        NoRoomError for a new version that does not fit beside the old one.
         """
         residence = model.residence
         residence.expect(needs.memory_bytes * len(model.instances))
         if residence.on_demand and not residence.has_room:
             async with self._row:
                 if not residence.has_room:  # another of its instances may have made it
-                    await self._wait(model)
+                    await (self.fit(model, residence.size_bytes) if residence.is_beside else self._wait(model))
                 residence.has_room = True
         residence.has_room = True
+
+    async def fit(self, model: Model, size_bytes: int) -> None:
+        """Make room for so much more of the model by what is idle. Raises NoRoomError where that is not enough."""
+        for tenant in self._others(None):
+            await measure(tenant)
+        while (missing_bytes := self._missing_bytes(size_bytes)) > 0:
+            idle = [
+                tenant for tenant in self._due() if tenant.is_idle and (tenant.is_leaving or tenant.name != model.name)
+            ]
+            if not idle:
+                free_bytes = max(0, size_bytes - missing_bytes)
+                raise NoRoomError(f"it takes {_mib(size_bytes)} more, and {_mib(free_bytes)} are free")
+            await self._unload(_least_missed(idle))
 
     def next_out(self) -> Model | None:
         """The model that would be unloaded next: the one that is idle for the longest time."""
@@ -73,7 +87,7 @@ class Room:
         for other in self._others(model):
             await measure(other)
         self._check_fits(model)
-        while self._missing_bytes(model) > 0:
+        while self._missing_bytes(model.residence.size_bytes) > 0:
             if model.admission.waiting == 0 and model not in self._insisted:
                 raise NotWantedError("nobody waits for it any more")
             if victim := self._victim():
@@ -90,12 +104,13 @@ class Room:
             if other is not model and other.residence.has_room and other.state is not State.FAILED
         ]
 
-    def _missing_bytes(self, model: Model) -> int:
-        others = self._others(model)
+    def _missing_bytes(self, size_bytes: int) -> int:
+        """By how much so much more exceeds what there is."""
+        others = self._others(None)
         if self.budget_bytes is not None:
-            return sum(other.residence.size_bytes for other in (model, *others)) - self.budget_bytes
+            return size_bytes + sum(other.residence.size_bytes for other in others) - self.budget_bytes
         unseen = [other.residence.size_bytes for other in others if other.state is not State.READY]
-        return model.residence.size_bytes + sum(unseen) - memory().available_bytes
+        return size_bytes + sum(unseen) - memory().available_bytes
 
     def _check_fits(self, model: Model) -> None:
         """Raises StartError for a model of known size that does not fit beside those that stay."""
@@ -117,19 +132,23 @@ class Room:
         The requests that a busy one has in hand end before it goes, and new ones wait in its row: without that, two
         models with steady traffic would keep a third one out for ever.
         """
+        due = self._due()
+        idle = [model for model in due if model.is_idle]
+        if idle:
+            return _least_missed(idle)
+        return min(due, key=lambda model: model.residence.loaded_at_s, default=None)
+
+    def _due(self) -> list[Model]:
+        """The models that may be unloaded now."""
         now_s = time.monotonic()
-        due = [
+        return [
             model
             for model in self._others(None)
             if _is_movable(model)
             and model.residence.is_open
             and model.state is State.READY
-            and now_s - model.residence.loaded_at_s >= model.settings.min_resident_s
+            and (model.is_leaving or now_s - model.residence.loaded_at_s >= model.settings.min_resident_s)
         ]
-        idle = [model for model in due if model.is_idle]
-        if idle:
-            return min(idle, key=lambda model: model.idle_since_s)
-        return min(due, key=lambda model: model.residence.loaded_at_s, default=None)
 
 
 async def measure(model: Model) -> None:
@@ -141,8 +160,15 @@ async def measure(model: Model) -> None:
         model.residence.measure(sum(filter(None, sizes)))
 
 
+def _least_missed(models: Iterable[Model]) -> Model:
+    """The version that was kept for a rollback, if there is one, else the model that is idle for the longest time."""
+    return min(models, key=lambda model: (not model.is_leaving, model.idle_since_s))
+
+
 def _is_movable(model: Model) -> bool:
     """Whether the model may be unloaded to make room."""
+    if model.is_leaving or model.residence.is_beside:
+        return model.is_leaving
     settings = model.settings
     return not settings.pin and (settings.load == "on_demand" or settings.idle_unload_s is not None)
 

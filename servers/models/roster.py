@@ -1,11 +1,16 @@
 """The roster: which models there are. It adds, removes and replaces models while the others serve.
 
 A model object is one version of a model. Requests belong to the version that the model's name led to when they came:
-those that the old one has are answered by it, later ones wait in the row of the new one until that is ready.
+those that the old one has are answered by it, later ones by the new one. Where the new one cannot start beside it, they
+wait in its row.
 """
 
+from servers.models.instance import State
 from servers.models.loader import Loader
 from servers.models.model import Model
+from servers.models.replicas import until_settled
+from servers.models.room import measure
+from servers.models.start import NoRoomError, StartError
 from servers.models.supervisor import Supervisor
 
 
@@ -15,6 +20,7 @@ class Roster:
     def __init__(self, supervisor: Supervisor, loader: Loader) -> None:
         self._supervisor = supervisor
         self._loader = loader
+        self._numbers: dict[str, int] = {}
 
     async def add(self, model: Model) -> None:
         """Offer a new model, and return once it is ready, or at once where it is loaded on demand.
@@ -38,12 +44,75 @@ class Roster:
             for file in instance.socket.parent.glob(f"{instance.socket.stem}.*"):
                 file.unlink(missing_ok=True)
 
-    async def replace(self, old: Model, new: Model) -> None:
-        """Let a new version take the place of a model; it may have another name. Returns once it is ready.
+    def number(self, model: Model) -> None:
+        """Give a new version of a model its number; each is given once."""
+        self._numbers[model.name] = self._numbers.get(model.name, 1) + 1
+        model.version = f"v{self._numbers[model.name]}"
 
-        The new one starts when the old one has ended, as the memory may not hold both. Requests that come meanwhile
-        wait in its row. Raises StartError as `add` does.
+    async def replace(self, old: Model, new: Model) -> None:
+        """Let a new version take the place of a model; it may have another name. Returns once the old one has ended.
+
+        The new one starts beside the old one; where the memory does not hold both, the old one ends first. Raises
+        StartError; the old one then goes on.
         """
+        self.number(new)
+        if new.settings.load == "on_demand" and old.state is not State.READY:
+            await self.replace_in_turn(old, new)  # nothing serves, and nothing is asked for
+            return
+        try:
+            await self.start_beside(old, new)
+        except NoRoomError:
+            await self.replace_in_turn(old, new)
+            return
+        except StartError:
+            await self.remove(new)
+            raise
+        self.take_over(old, new)
+        await self.remove(old)
+
+    async def start_beside(self, old: Model, new: Model) -> None:
+        """Start a version beside the one that serves; no request reaches it. Raises StartError, NoRoomError."""
+        await measure(old)
+        residence = new.residence
+        residence.close()
+        residence.is_beside = True
+        if old.engine.kind == new.engine.kind:
+            residence.correction = old.residence.measured_correction
+        new.is_leaving = False
+        self._supervisor.rest(new)
+        self._supervisor.beside.add(new)
+        await self._loader.load(new)
+        await until_settled(new.instances)
+        if failures := [instance.detail for instance in new.instances if instance.state is not State.READY]:
+            raise StartError(f"one of its replicas did not start: {failures[0]}")
+        residence.on_demand = new.settings.load == "on_demand"
+
+    def take_over(self, old: Model, new: Model) -> None:
+        """Let the new version have all requests from now on; the old one answers those that it has."""
+        new.is_leaving = new.residence.is_beside = False
+        new.swaps = old.swaps
+        if new.recording is not None and old.recording is not None:
+            new.recording.extend(old.recording)
+        self._supervisor.install(new)
+        old.is_leaving, old.trial = True, None
+        self._loader.review()
+
+    async def replace_in_turn(self, old: Model, new: Model) -> None:
+        """End the old version, and start the new one; requests wait meanwhile, in its row.
+
+        Raises StartError; the old one starts again then, and those that waited are refused.
+        """
+        try:
+            await self._exchange(old, new)
+        except StartError:
+            old.is_leaving = False
+            await self._exchange(new, old)
+            raise
+        new.swaps = old.swaps
+
+    async def _exchange(self, old: Model, new: Model) -> None:
+        new.residence.is_beside = False
+        new.residence.forgive()
         async with new.residence.lock:  # a request begins its load, which waits for this
             self._enter(new)
             await self.remove(old)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from configs.errors import UserError
 from servers.engines.base import CanaryError, Card, get
 from servers.engines.connection import CONNECTION_LOST, Connection, NotTakenError
+from servers.models.inspection import CheckError, inspect
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
@@ -28,6 +29,14 @@ _Result = TypeVar("_Result")
 
 class StartError(Exception):
     """An instance did not become ready; the message is the cause in one line."""
+
+
+class NoRoomError(StartError):
+    """An instance was not started, since the memory does not hold it beside the others."""
+
+
+class WrongAnswerError(StartError):
+    """An instance did not pass a check of its model."""
 
 
 class NotWantedError(StartError):
@@ -82,6 +91,11 @@ async def start(
         members = ProcessGroup(process.group_id).members()
         process.watch(member.pid for member in members if model.engine_of(instance).is_vital(member, process.group_id))
     instance.phases_s["warm"] = time.perf_counter() - begin_s
+    if checks := model.settings.checks:
+        begin_s = time.perf_counter()
+        report(State.STARTING, "checking")
+        await _unless_broken(process, inspect(model.name, checks, instance))
+        instance.phases_s["check"] = time.perf_counter() - begin_s
 
 
 async def _start_child(model: Model, instance: Instance, process: ModelProcess, model_dir: Path | None) -> None:
@@ -122,6 +136,8 @@ async def _unless_broken(process: ModelProcess, step: Awaitable[_Result]) -> _Re
         return work.result()
     except NotTakenError as problem:
         raise StartError(str(problem)) from None
+    except CheckError as problem:
+        raise WrongAnswerError(str(problem)) from None
     except (CanaryError, *CONNECTION_LOST) as problem:
         raise StartError(f"its first answer was wrong: {problem}") from None
     finally:

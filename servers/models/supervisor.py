@@ -9,7 +9,7 @@ would fail in the same way; one that was ready is, with backoff. Which models ar
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _log = logging.getLogger("litport.supervisor")
 _END_GRACE_S = 10.0
 # Nothing is in flight in one that loads, and vLLM does not hear SIGTERM while it does.
 _LOADING_GRACE_S = 2.0
+_START_PHASES = ("load", "warm", "check")
 # An instance that was ready for this long starts a new series of restarts.
 _STABLE_S = 60.0
 
@@ -78,7 +79,7 @@ class Supervisor:
             if model.residence.on_demand:
                 self.rest(model)
             else:
-                self._begin(model)
+                self.begin(model)
 
     def rest(self, model: Model) -> None:
         """The model has no processes until it is brought up."""
@@ -109,21 +110,31 @@ class Supervisor:
         It is for one caller at a time. Cancelling it does not stop the start.
         """
         self._outcomes[model] = outcome = asyncio.get_running_loop().create_future()
-        self._begin(model)
+        self.begin(model)
         try:
             await outcome
         finally:
             del self._outcomes[model]
 
-    async def end(self, model: Model, state: State) -> None:
-        """End the processes of a model, and wait until they are gone; its instances are in this state then."""
-        tasks = [task for instance in model.instances if (task := self._tasks.get(instance))]
+    def begin(self, model: Model) -> None:
+        """Begin to start the instances of a model that do not run; returns at once."""
+        for instance in model.instances:
+            if instance not in self._tasks:
+                self._tasks[instance] = asyncio.create_task(self._supervise(model, instance))
+
+    async def end(self, model: Model, state: State, instances: Sequence[Instance] | None = None) -> None:
+        """End the processes of a model, or of these instances, and wait until they are gone.
+
+        The instances are in this state then.
+        """
+        instances = model.instances if instances is None else instances
+        tasks = [task for instance in instances if (task := self._tasks.get(instance))]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for instance in model.instances:
+        for instance in instances:
             self._tasks.pop(instance, None)  # a task that was cancelled before its first step has not done it
-        for instance in model.instances:
+        for instance in instances:
             self._move(model, instance, state)
 
     def drain(self, only: Model | None = None) -> None:
@@ -150,11 +161,6 @@ class Supervisor:
 
     def _instances(self) -> Iterator[tuple[Model, Instance]]:
         return ((model, instance) for model in self.all_models for instance in model.instances)
-
-    def _begin(self, model: Model) -> None:
-        for instance in model.instances:
-            if instance not in self._tasks:
-                self._tasks[instance] = asyncio.create_task(self._supervise(model, instance))
 
     async def _supervise(self, model: Model, instance: Instance) -> None:
         try:
@@ -220,7 +226,7 @@ class Supervisor:
 
     def _welcome(self, model: Model, instance: Instance) -> None:
         """The instance is ready."""
-        instance.start_s = instance.phases_s["load"] + instance.phases_s["warm"]
+        instance.start_s = sum(duration_s for phase, duration_s in instance.phases_s.items() if phase in _START_PHASES)
         model.residence.loaded_at_s = time.monotonic()
         self._move(model, instance, State.READY, instance.card.note if instance.card else "")
         outcome = self._outcomes.get(model)
@@ -238,7 +244,8 @@ class Supervisor:
         else:
             others = (other for other in model.instances if other is not instance)
             is_alone = all(other.state is State.FAILED for other in others)
-            if model.settings.required and not model.residence.on_demand and is_alone:
+            is_needed = model.settings.required and not model.residence.on_demand and not model.has_way_back
+            if is_needed and is_alone:
                 self.fatal.set()  # first, so that whoever hears of the step knows that it is the end
             self._move(model, instance, State.FAILED, str(problem))
         outcome = self._outcomes.get(model)

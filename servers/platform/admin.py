@@ -1,12 +1,15 @@
-"""What the owner of a running platform may change: load and unload models, through a Unix socket of this user's own.
+"""What the owner of a running platform may change: load, unload, swap and scale models, through a Unix socket.
 
     POST /load    {"model": NAME}    -> {"model": NAME, "before": STATE, "state": STATE}
     POST /unload  {"model": NAME}    -> the same
+    POST /swap, /rollback, /scale ?name=NAME, with the order -> a line of JSON for each step, then the change
     GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH}
 
-An error is {"error": TEXT}. Each change is a line of the audit log.
+An error is {"error": TEXT}. The socket is this user's own. Each change is a line of the audit log.
 """
 
+import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -18,6 +21,7 @@ from aiohttp import web
 from servers.errors import ApiError
 from servers.gateway.changes import Action, Changes
 from servers.gateway.directory import Directory
+from servers.gateway.revisions import Revisions
 from servers.platform import admin_socket
 
 _log = logging.getLogger("litport.platform")
@@ -29,14 +33,17 @@ class Admin:
     Where no socket can be made, the platform runs without.
     """
 
-    def __init__(self, port: int, directory: Directory, changes: Changes) -> None:
+    def __init__(self, port: int, directory: Directory, changes: Changes, revisions: Revisions) -> None:
         self._port = port
         self._directory = directory
         self._changes = changes
+        self._revisions = revisions
         self._path: Path | None = None
         app = web.Application()
         app.router.add_post("/load", self._make)
         app.router.add_post("/unload", self._make)
+        for action in ("swap", "rollback", "scale"):
+            app.router.add_post(f"/{action}", self._revise)
         app.router.add_get("/model", self._show)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
@@ -64,6 +71,31 @@ class Admin:
         except (ValueError, KeyError, TypeError):
             return _error('expected {"model": NAME}')
         return web.json_response(msgspec.to_builtins(change))
+
+    async def _revise(self, request: web.Request) -> web.StreamResponse:
+        """Each step as it comes; the work goes on where the command is ended meanwhile."""
+        answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await answer.prepare(request)
+        lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        body, name, who = await request.read(), request.query.get("name", ""), _caller(request)
+
+        async def work() -> None:
+            try:
+                change = await self._revisions.make(
+                    request.path[1:], name, body, who, lambda step: lines.put_nowait(msgspec.json.encode(step))
+                )
+                lines.put_nowait(msgspec.json.encode(change))
+            except ApiError as problem:
+                lines.put_nowait(msgspec.json.encode({"error": problem.message}))
+            finally:
+                lines.put_nowait(None)
+
+        task = asyncio.create_task(work())
+        with contextlib.suppress(ConnectionError):
+            while (line := await lines.get()) is not None:
+                await answer.write(line + b"\n")
+        await task
+        return answer
 
     async def _show(self, request: web.Request) -> web.Response:
         try:

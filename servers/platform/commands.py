@@ -1,10 +1,18 @@
-"""The commands that change a running platform of this user: load, unload, logs. They speak to its admin socket."""
+"""The commands that change a running platform of this user, such as load, swap and logs, through its admin socket."""
 
 import argparse
+import contextlib
+import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from configs.arguments import seconds
+
+if TYPE_CHECKING:
+    import httpx
 
 _POLL_S = 0.2
 
@@ -15,12 +23,91 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     unload = commands.add_parser(
         "unload", aliases=["stop"], help="unload a model once its requests have ended; the next request loads it"
     )
+    swap = commands.add_parser("swap", help="let a new version of a model take over, without a failed request")
+    rollback = commands.add_parser("rollback", help="let the version before the last swap take over again")
+    scale = commands.add_parser("scale", help="serve a model by another number of replicas")
     logs = commands.add_parser("logs", help="print what a model's processes have written")
-    for parser, run in ((load, _load), (unload, _unload), (logs, _logs)):
+    pairs = ((load, _load), (unload, _unload), (swap, _swap), (rollback, _rollback), (scale, _scale), (logs, _logs))
+    for parser, run in pairs:
         parser.add_argument("model", metavar="MODEL")
         parser.add_argument("--port", type=int, help="the platform's port on this machine (default: server.port)")
         parser.set_defaults(run=run)
+    scale.add_argument("replicas", metavar="N", type=int)
+    _add_swap_options(swap)
     logs.add_argument("-f", "--follow", action="store_true", help="go on as they write")
+
+
+def _add_swap_options(swap: argparse.ArgumentParser) -> None:
+    swap.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings of the model that change"
+    )
+    swap.add_argument("--source", help="short for --set source=SOURCE")
+    swap.add_argument("--allow-gap", action="store_true", help="end the old version first where both do not fit")
+    swap.add_argument("--compare", type=int, default=0, metavar="N", help="first ask both versions N requests")
+    swap.add_argument("--min-equal", type=float, default=0.9, metavar="SHARE", help="of these answers (0.9)")
+    swap.add_argument("--steps", default="100", help="percentages of the requests, such as 5,25,100 (100: at once)")
+    swap.add_argument("--every", type=seconds, default=60.0, metavar="SECONDS", help="how long each step takes (60s)")
+    swap.add_argument(
+        "--max-errors", type=float, default=0.01, metavar="SHARE", help="how many more may fail than before (0.01)"
+    )
+    swap.add_argument(
+        "--max-slowdown", type=float, default=1.5, metavar="FACTOR", help="how much longer answers may take (1.5)"
+    )
+
+
+def _swap(arguments: argparse.Namespace) -> None:
+    from configs.errors import UserError
+
+    changes = dict(pair.partition("=")[::2] for pair in arguments.set)
+    if wrong := [pair for pair in arguments.set if "=" not in pair]:
+        raise UserError(f"--set: expected KEY=VALUE, got {wrong[0]!r}")
+    if arguments.source is not None:
+        changes["source"] = _absolute(arguments.source)
+    if not changes:
+        raise UserError("expected a change, as --set KEY=VALUE or --source SOURCE, got none")
+    try:
+        steps = [int(step) for step in arguments.steps.split(",")]
+    except ValueError:
+        raise UserError(f"--steps: expected numbers such as 5,25,100, got {arguments.steps!r}") from None
+    order = {
+        "set": changes,
+        "allow_gap": arguments.allow_gap,
+        "compare": arguments.compare,
+        "steps": steps,
+        "every_s": arguments.every,
+        "min_equal": arguments.min_equal,
+        "max_errors": arguments.max_errors,
+        "max_slowdown": arguments.max_slowdown,
+    }
+    _revise(arguments, "/swap", order)
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    _revise(arguments, "/rollback", {})
+
+
+def _scale(arguments: argparse.Namespace) -> None:
+    _revise(arguments, "/scale", {"replicas": arguments.replicas})
+
+
+def _revise(arguments: argparse.Namespace, path: str, order: dict[str, Any]) -> None:
+    """Print each step as it comes."""
+    from configs.errors import UserError
+
+    with _answering(arguments, "POST", path, params={"name": arguments.model}, json=order) as answer:
+        for line in answer.iter_lines():
+            document = json.loads(line)
+            if "error" in document:
+                raise UserError(str(document["error"]))
+            if "step" in document:
+                sys.stdout.write(f"{document['step']}: {document['detail']}\n")
+                sys.stdout.flush()
+
+
+def _absolute(source: str) -> str:
+    """A source that is a path here as one that the platform finds, too, wherever it runs."""
+    is_path = source.startswith((".", "~")) or source.endswith(".gguf")
+    return str(Path(source).expanduser().absolute()) if is_path else source
 
 
 def _load(arguments: argparse.Namespace) -> None:
@@ -69,6 +156,19 @@ def _print(file: Path, follows: bool) -> None:
 
 def _ask(arguments: argparse.Namespace, method: str, path: str, **content: Any) -> dict[str, Any]:
     """What the platform answers. Raises UserError, also where there is none."""
+    from configs.errors import UserError
+
+    with _answering(arguments, method, path, **content) as answer:
+        answer.read()
+    document: dict[str, Any] = answer.json()
+    if answer.status_code != 200:
+        raise UserError(str(document["error"]))
+    return document
+
+
+@contextlib.contextmanager
+def _answering(arguments: argparse.Namespace, method: str, path: str, **content: Any) -> "Iterator[httpx.Response]":
+    """The answer of the platform, as it comes. Raises UserError where there is none."""
     import httpx
 
     from configs.errors import UserError
@@ -80,11 +180,11 @@ def _ask(arguments: argparse.Namespace, method: str, path: str, **content: Any) 
     if socket_path is None:
         raise UserError(f"no platform of this user answers on port {port} of this machine; --port names another")
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_path)), timeout=None) as client:  # noqa: S113 # a load takes minutes
-            answer = client.request(method, f"http://litport{path}", **content)
+        transport = httpx.HTTPTransport(uds=str(socket_path))
+        with (
+            httpx.Client(transport=transport, timeout=None) as client,  # noqa: S113 # a load takes minutes
+            client.stream(method, f"http://litport{path}", **content) as answer,
+        ):
+            yield answer
     except httpx.TransportError as problem:
         raise UserError(f"the platform on port {port} ended before it answered: {problem}") from None
-    document: dict[str, Any] = answer.json()
-    if answer.status_code != 200:
-        raise UserError(str(document["error"]))
-    return document

@@ -17,10 +17,13 @@ from servers.metrics.models import ModelCollector
 from servers.metrics.page import Page
 from servers.models.loader import Loader
 from servers.models.model import Model
+from servers.models.replicas import Replicas
 from servers.models.roster import Roster
 from servers.models.supervisor import Supervisor
+from servers.models.versions import Versions
 from servers.platform.admin import Admin
 from servers.platform.factory import ModelFactory
+from servers.platform.workshop import Workshop
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.platform")
@@ -63,12 +66,16 @@ class Platform:
         self.supervisor = Supervisor(self.models, settings.server.cache_dir, reaper, on_change)
         self.loader = Loader(self.supervisor, settings.server.memory_budget_bytes)
         self.roster = Roster(self.supervisor, self.loader)
+        self.versions = Versions(self.loader, self.roster)
         self._sampler = make_sampler(settings.telemetry, self._groups)
         self.front_door = FrontDoor(self.supervisor, self.loader, settings, keyring, about, self._sampler)
         self.front_door.metrics.register(ModelCollector(self.models, about.version))
         if self._sampler is not None:
             self.front_door.metrics.register(HardwareCollector(self._sampler))
         self._server = Server(self.front_door, settings)
+        self.front_door.revisions.workshop = Workshop(
+            self._in_force, self.factory, self.versions, Replicas(self.supervisor, self.loader)
+        )
 
     @property
     def failed(self) -> bool:
@@ -83,8 +90,8 @@ class Platform:
             await self._stack.enter_async_context(Page(metrics_listener, self.front_door.metrics, self.models))
             _log.info("metrics at %s", self._about.metrics_address)
         self._serving = asyncio.create_task(self._server.serve([listener]))
-        port = listener.getsockname()[1]
-        await self._stack.enter_async_context(Admin(port, self.front_door.directory, self.front_door.changes))
+        door, port = self.front_door, listener.getsockname()[1]
+        await self._stack.enter_async_context(Admin(port, door.directory, door.changes, door.revisions))
         self.supervisor.start()
         self.loader.start()
 
@@ -113,6 +120,7 @@ class Platform:
 
     async def stop(self) -> None:
         """End the models, then the server."""
+        await self.versions.stop()
         await self.loader.stop()
         await self.supervisor.stop()
         self._server.stop()
@@ -130,13 +138,19 @@ class Platform:
                 model.settings = _with_limits(model.settings, settings.models[name])
         self.loader.review()
 
+    def _in_force(self) -> LitportSettings:
+        """The settings, with those of the versions that serve."""
+        models = {name: model.settings for name, model in self.models.items()}
+        return self._settings.model_copy(update={"models": models})
+
     def _groups(self) -> dict[str, tuple[int, ...]]:
         """The process groups of each model that has some."""
-        groups = {
-            name: tuple(instance.group_id for instance in model.instances if instance.group_id is not None)
-            for name, model in list(self.models.items())  # the sampler's thread asks
-        }
-        return {name: ids for name, ids in groups.items() if ids}
+        groups: dict[str, tuple[int, ...]] = {}
+        for model in self.supervisor.all_models:  # the sampler's thread asks
+            ids = tuple(instance.group_id for instance in model.instances if instance.group_id is not None)
+            if ids:
+                groups[model.name] = (*groups.get(model.name, ()), *ids)
+        return groups
 
 
 def _with_limits(current: ModelSettings, update: ModelSettings) -> ModelSettings:

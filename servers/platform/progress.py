@@ -60,10 +60,10 @@ class Progress:
     def _log(self, model: Model) -> None:
         instance = model.choose()
         step = (instance.state, re.sub(r"\d+ MB", "", instance.detail))  # the bytes of a pull change all the time
-        if self._last_steps.get(model.name) == step:
+        if self._last_steps.get(model.label) == step:
             return
-        self._last_steps[model.name] = step
-        line = f"{model.name}: {instance.state.value} {instance.detail}".rstrip()
+        self._last_steps[model.label] = step
+        line = f"{model.label}: {instance.state.value} {instance.detail}".rstrip()
         if instance.state is State.READY:
             line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"
         level = logging.ERROR if instance.state is State.FAILED else logging.INFO
@@ -92,7 +92,7 @@ class Progress:
             step_s = f"{time.time() - instance.since:.0f} s"
             if instance.state is State.READY:
                 step_s = f"{sum(instance.phases_s.values()):.1f} s"
-            table.add_row(model.name, f"[{colour}]{instance.state.value}[/]", step_s, instance.detail)
+            table.add_row(model.label, f"[{colour}]{instance.state.value}[/]", step_s, instance.detail)
         return table
 
     def _end_table(self) -> None:

@@ -33,7 +33,7 @@ def address(door: Door) -> str:
 
 
 def test_ps_leaves_details_out_of_a_narrow_terminal_and_shortens_no_state(door: Door) -> None:
-    heads = {"140": "model state for GiB idle loads start s", "50": "model state GiB idle"}
+    heads = {"140": "model state version for GiB idle loads start s", "50": "model state GiB idle"}
     for columns, headings in heads.items():
         lines = litport("ps", "--url", address(door), environ={"COLUMNS": columns}).stdout.splitlines()
         assert lines[0].split() == headings.split()

@@ -23,11 +23,10 @@ def test_the_schema_is_up_to_date() -> None:
 def test_every_setting_is_described_and_on_the_page() -> None:
     page = reference.page()
     for path, leaf in walk(tree()):
-        name = path[-1] if path[-1] != "<name>" else path[-2]
         assert leaf.description.endswith("."), path
-        is_nested = path[0] == "models" and path[-1] != "<name>"
-        section = ".".join(path[1:-1] if path[0] == "bench" else path[2:-1] if is_nested else ())
-        assert f"| `{f'{section}.{name}'.lstrip('.')}` |" in page, path
+        parts = path[:-1] if path[-1] == "<name>" else path
+        depth = 2 if path[0] == "models" else 1 if path[0] == "bench" else len(parts) - 1
+        assert f"| `{'.'.join(parts[depth:])}` |" in page, path
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

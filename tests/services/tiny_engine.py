@@ -1,6 +1,7 @@
 """The engine of `tiny_server`: lets the real supervisor and the real front door be tested without a model."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from servers.processes.group import Member
 
 @dataclass
 class TinyEngine:
-    """Starts `argv` (by default the tiny server). `routes` go onto the card.
+    """Starts `argv` (by default the tiny server) with the variables `environ`. `routes` go onto the card.
 
     The server holds `memory_bytes` beside its own.
     """
@@ -23,9 +24,11 @@ class TinyEngine:
     argv: list[str] = field(default_factory=lambda: ["-m", "tests.services.tiny_server"])
     kind: str = "tiny"
     memory_bytes: int = 0
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
-        return Command([sys.executable, *self.argv, str(socket)], {"TINY_BYTES": str(self.memory_bytes)})
+        environ = {"TINY_BYTES": str(self.memory_bytes), **self.environ}
+        return Command([sys.executable, *self.argv, str(socket)], environ)
 
     def connect(self, socket: Path) -> Connection:
         return HttpConnection(socket)

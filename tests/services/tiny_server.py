@@ -1,7 +1,8 @@
 """A stand-in for an engine's server, for tests only: a few routes on a Unix socket, with a worker process beside it.
 
 It streams numbered events, answers slowly or after some work, errs, or dies, as the request asks, and writes down in
-the folder of its socket when a client left.
+the folder of its socket when a client left. By the variable TINY_ANSWER its answers have that text (to `plain` requests
+nothing else), by TINY_WAIT_S they take longer, and by TINY_FAIL_PLAIN those to `plain` requests are errors.
 
     python -m tests.services.tiny_server SOCKET
 """
@@ -33,12 +34,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(send, 200, {})
     elif scope["path"] == "/metrics":
         await _tell(send)
+    elif asked.get("plain") and "TINY_FAIL_PLAIN" in os.environ:
+        await _answer(send, 500, {})
     elif asked.get("fail"):
         await _answer(send, asked["fail"], asked["with"])
     elif asked.get("events"):
         await _stream(asked, receive, send)
     else:
-        await asyncio.sleep(asked.get("wait_s", 0))
+        await asyncio.sleep(asked.get("wait_s", 0) + float(os.environ.get("TINY_WAIT_S", "0")))
         end_s = time.process_time() + asked.get("burn_s", 0)
         while time.process_time() < end_s:
             pass
@@ -47,7 +50,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             subprocess.run([sys.executable, "-S", "-c", code], check=True)  # noqa: ASYNC221 # it is to be silent
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         seen = {"pid": os.getpid(), "path": scope["path"], "query": scope["query_string"].decode(), "headers": headers}
-        await _answer(send, 200, {**seen, "bytes": len(body)})
+        answer = {"answer": os.environ.get("TINY_ANSWER", "one")}
+        await _answer(send, 200, answer if asked.get("plain") else {**seen, "bytes": len(body), **answer})
 
 
 async def _stream(asked: dict[str, Any], receive: Receive, send: Send) -> None:

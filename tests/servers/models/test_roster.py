@@ -46,10 +46,10 @@ def test_models_come_go_and_are_replaced_and_no_request_fails(door: Door, tmp_pa
 def test_requests_in_hand_are_answered_by_the_version_that_got_them(door: Door, tmp_path: Path) -> None:
     one, following = door.supervisor.models["one"], make(tmp_path, "uno", aliases=["one"])
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(ask, door, "one", wait_s=0.5)
+        slow = pool.submit(ask, door, "one", wait_s=1.0)
         wait_until(lambda: one.admission.running)
         change = pool.submit(run, door, door.platform.roster.replace(one, following))
-        wait_until(lambda: one.state is State.DRAINING)
+        wait_until(lambda: one.is_leaving)
         later = pool.submit(ask, door, "one")  # the name is an alias of the new one's by now
         assert slow.result().status_code == later.result().status_code == 200
         assert slow.result().json()["pid"] != later.result().json()["pid"]
@@ -61,9 +61,10 @@ def test_a_version_that_does_not_start_ends_nothing_and_can_be_replaced_again(do
     broken = make(tmp_path, "one", argv=["-c", "raise ValueError('no such weights')"])
     with pytest.raises(StartError, match="no such weights"):
         run(door, door.platform.roster.replace(door.supervisor.models["one"], broken))
-    assert (broken.state, door.platform.failed) == (State.UNLOADED, False)
-    run(door, door.platform.roster.replace(broken, make(tmp_path, "one", number=11)))
-    assert ask(door, "one").status_code == 200
+    assert (broken.state, door.platform.failed) == (State.STOPPED, False)
+    assert ask(door, "one").headers["x-litport-version"] == "v1", "the old one goes on"
+    run(door, door.platform.roster.replace(door.supervisor.models["one"], make(tmp_path, "one", number=11)))
+    assert ask(door, "one").headers["x-litport-version"] == "v3"
 
 
 def make(folder: Path, name: str, argv: list[str] | None = None, number: int = 10, **settings: Any) -> Model:

@@ -1,0 +1,226 @@
+"""A new version of a model takes over without a failed request; a bad one gets none, or is rolled back by itself."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import httpx
+import pytest
+
+from configs.settings import LitServeModel
+from litport import main
+from servers.engines import registry
+from servers.engines.kind import EngineKind
+from servers.models.instance import State
+from servers.models.model import Model
+from tests.services.front_door import Door, open_door
+from tests.services.polling import wait_until
+from tests.services.supervision import group_of
+from tests.services.tiny_engine import TinyEngine
+
+CHAT = "/v1/chat/completions"
+CHECKS = {"knows": {"path": CHAT, "body": {"question": 1}, "equals": {"answer": "one"}, "within_s": 2}}
+ROOT, GUEST = "r" * 20, "g" * 20
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A platform with one model, whose checks its new versions must pass."""
+    folder = tmp_path_factory.mktemp("versions")
+    keys = folder / "keys.yaml"
+    keys.write_text(json.dumps({"root": {"key": ROOT, "admin": True}, "guest": {"key": GUEST}}))
+    keys.chmod(0o600)
+    kind = EngineKind(LitServeModel, lambda name, settings, _: TinyEngine(name, environ=settings.env))
+    model = {"checks": CHECKS, "canary_interval_s": None, "recorded_requests": 8}
+    sections: dict[str, Any] = {
+        "auth": {"keys_file": str(keys)},
+        "telemetry": {"audit_file": str(folder / "audit.jsonl")},
+    }
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        mock.patch.dict(registry._KINDS, {"litserve": kind}),
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        with open_door(folder, TinyEngine("one"), model=model, **sections) as door:
+            door.client.headers["x-api-key"] = ROOT
+            yield door
+
+
+def test_a_swap_under_load_fails_no_request_and_a_rollback_is_instant(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = serving(door)
+    with traffic(door) as connections:
+        command(door, "swap", "one", "--set", "env.TINY_BYTES=1", "--compare", "4")
+        after = serving(door)
+        wait_until(lambda: all(answers[-1][1] == after.version for answers in connections))
+        command(door, "rollback", "one")
+        wait_until(lambda: all(answers[-1][1] == before.version for answers in connections))
+    for answers in connections:
+        assert {status for status, _ in answers} == {200}
+        versions = [version for _, version in answers]
+        changes = sum(one != other for one, other in itertools.pairwise(versions))
+        assert changes == 2, "there and back, each at one point"
+    out = capsys.readouterr().out
+    assert "compare: 4 of 4 answers equal (100%)" in out
+    assert serving(door) is before
+    [status] = door.client.get("/status").json()["models"]
+    kept = {"version": after.version, "role": "previous", "state": "ready", "percent": None}
+    assert (status["version"], status["others"]) == (before.version, [kept])
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "cause"),
+    [
+        (["env.TINY_ANSWER=two"], (), 'check \'knows\' failed: expected answer to be "one", got "two"'),
+        pytest.param(
+            ["env.TINY_WAIT_S=2", "checks.knows.within_s=0.5"],
+            (),
+            "no answer within 0.5 s (within_s)",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(["env.PYTHONHOME=/nowhere"], (), "its main process ended", marks=pytest.mark.long),
+        pytest.param(
+            ["env.TINY_ANSWER=two", 'checks={"knows": {"equals": {"answer": "two"}}}'],
+            ("--compare", "8"),
+            "0 of",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(["env.TINY_WAIT_S=0.1"], ("--compare", "8"), "--max-slowdown", marks=pytest.mark.long),
+        (["init={a: 1"], (), "expected YAML"),
+        (["nonsense=1"], (), "no such setting"),
+    ],
+    ids=["wrong", "late", "crashes", "other answers", "slower", "not YAML", "unknown"],
+)
+def test_a_bad_version_never_gets_a_request(
+    door: Door, capsys: pytest.CaptureFixture[str], changes: Sequence[str], options: Sequence[str], cause: str
+) -> None:
+    before = serving(door)
+    ask(door)
+    assert main(["swap", "one", "--set", *changes, *options, "--port", str(door.port)]) == 2
+    assert cause in capsys.readouterr().err
+    assert serving(door) is before
+    assert not [model for model in door.supervisor.beside if not model.is_leaving]
+    assert ask(door).status_code == 200
+
+
+@pytest.mark.long
+def test_a_version_that_fails_its_share_of_requests_is_rolled_back_by_itself(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, count = serving(door), serving(door).swaps["rolled_back"]
+    with traffic(door) as connections:
+        arguments = ("--set", "env.TINY_FAIL_PLAIN=1", "--steps", "10,100", "--every", "20")
+        assert main(["swap", "one", *arguments, "--port", str(door.port)]) == 2
+        assert "requests failed" in capsys.readouterr().err
+        lengths = [len(answers) for answers in connections]
+        wait_until(lambda: all(len(a) > length + 5 for a, length in zip(connections, lengths, strict=True)))
+    for answers, length in zip(connections, lengths, strict=True):
+        assert {status for status, _ in answers[length + 1 :]} == {200}
+    assert (serving(door), before.swaps["rolled_back"], before.trial) == (before, count + 1, None)
+
+
+@pytest.mark.long
+def test_a_version_that_fails_for_good_after_the_move_is_rolled_back_and_ends_nothing(door: Door) -> None:
+    before = serving(door)
+    command(door, "swap", "one", "--set", "max_restarts=0")
+    after = serving(door)
+    os.kill(group_of(after), signal.SIGKILL)
+    wait_until(lambda: serving(door) is before)
+    assert ask(door).headers["x-litport-version"] == before.version
+    assert (after.state, door.platform.failed) == (State.FAILED, False)
+
+
+@pytest.mark.long
+def test_steps_move_a_stated_share_of_the_requests_and_then_all(door: Door) -> None:
+    before = serving(door)
+    with traffic(door) as connections:
+        command(door, "swap", "one", "--set", "env.TINY_BYTES=2", "--steps", "25,100", "--every", "1s")
+    after = serving(door)
+    answers = [answer for answers in connections for answer in answers]
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers} == {before.version, after.version}
+    assert after is not before
+
+
+def test_without_room_for_both_a_swap_wants_to_be_allowed_a_gap(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    before = serving(door)
+    with mock.patch.object(door.platform.loader.room, "budget_bytes", 2**20):
+        arguments = ["swap", "one", "--set", "env.TINY_BYTES=3", "--port", str(door.port)]
+        assert main(arguments) == 2
+        assert "--allow-gap ends" in capsys.readouterr().err
+        assert (serving(door), before.state) == (before, State.READY)
+        with traffic(door) as connections:
+            command(door, "swap", "one", "--set", "env.TINY_BYTES=3", "--allow-gap")
+    assert {status for answers in connections for status, _ in answers} == {200}, "they waited"
+    assert serving(door) is not before
+
+
+def test_a_model_gets_more_replicas_and_fewer(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    model = serving(door)
+    with traffic(door) as connections:
+        command(door, "scale", "one", "2")
+        assert len(model.instances) == model.settings.replicas == 2
+        command(door, "scale", "one", "1")
+    assert {status for answers in connections for status, _ in answers} == {200}
+    assert len(model.instances) == 1
+    assert main(["scale", "one", "0", "--port", str(door.port)]) == 2
+    assert "replicas: expected a whole number from 1 to 64" in capsys.readouterr().err
+
+
+def test_over_http_it_takes_an_admin_key_and_each_step_is_audited(door: Door) -> None:
+    order: dict[str, Any] = {"set": {"checks.knows.status": 201}}
+    refused = door.client.post("/admin/swap/one", json=order, headers={"x-api-key": GUEST})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_admin")
+    for body, code in (({"set": {}, "steps": [50]}, "invalid_order"), ({"sets": {}}, "invalid_order")):
+        assert door.client.post("/admin/swap/one", json=body).json()["error"]["code"] == code
+    answer = door.client.post("/admin/swap/one", json=order)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_changed")
+    audit = Path(door.supervisor.models["one"].instances[0].log_file).parents[1] / "audit.jsonl"
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    change = [line for line in lines if line.get("change") == "swap"][-1]
+    assert (change["who"], change["from"], change["result"]) == ("key root", serving(door).version, "refused")
+    assert "expected status 201, got 200" in change["detail"]
+
+
+def serving(door: Door) -> Model:
+    return door.supervisor.models["one"]
+
+
+def command(door: Door, *arguments: str) -> None:
+    assert main([*arguments, "--port", str(door.port)]) in (0, None)
+
+
+def ask(door: Door, client: httpx.Client | None = None) -> httpx.Response:
+    return (client or door.client).post(CHAT, json={"model": "one", "plain": True, "wait_s": 0.01})
+
+
+@contextlib.contextmanager
+def traffic(door: Door) -> Iterator[list[list[tuple[int, str]]]]:
+    """Four connections that ask until the block ends; of each answer its status and version."""
+    connections: list[list[tuple[int, str]]] = [[] for _ in range(4)]
+    ended = threading.Event()
+
+    def keep_asking(answers: list[tuple[int, str]]) -> None:
+        with httpx.Client(base_url=door.client.base_url, headers=door.client.headers, timeout=20) as client:
+            while not ended.is_set():
+                answer = ask(door, client)
+                answers.append((answer.status_code, answer.headers.get("x-litport-version", "")))
+
+    with ThreadPoolExecutor() as pool:
+        users = [pool.submit(keep_asking, answers) for answers in connections]
+        wait_until(lambda: all(len(answers) > 2 for answers in connections))
+        try:
+            yield connections
+        finally:
+            ended.set()
+            for user in users:
+                user.result()
