@@ -31,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     try:
-        if arguments[:1] in (["serve"], ["run"]) or tuple(arguments[:2]) in _TAKE_SETTINGS:
+        if arguments[:1] in (["serve"], ["run"], ["replica"]) or tuple(arguments[:2]) in _TAKE_SETTINGS:
             from configs.sources import split_overrides
 
             arguments, overrides = split_overrides(arguments)
-            refuse_habits(arguments)
+            if arguments[:1] != ["replica"]:  # which has a --port of its own
+                refuse_habits(arguments)
         options = _parser().parse_args(arguments)
         options.overrides = overrides
         return int(options.run(options) or 0)
@@ -276,7 +277,7 @@ def _completion(arguments: argparse.Namespace) -> None:
 
     names, settings = [*CATALOG], setting_options()
     values = dict.fromkeys(("config check", "config show", "bench run", "bench load"), settings)
-    values |= {"serve": [*names, *BUILT_IN, *settings], "run": [*names, *settings]}
+    values |= {"serve": [*names, *BUILT_IN, *settings], "run": [*names, *settings], "replica": settings}
     values |= {f"models {action}": names for action in ("pull", "rm", "path")}
     print(script(_parser(), arguments.shell, values), end="")
 

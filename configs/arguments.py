@@ -18,6 +18,7 @@ EXAMPLES = {
     "": "litport run smollm2-135m-instruct",
     "serve": "litport serve configs/recipes/demo.yaml ./my_api.py --server.port 18080",
     "run": "litport run smollm2-135m-instruct",
+    "replica": "litport replica configs/recipes/demo.yaml all-minilm-l6-v2 --host 0.0.0.0 --port 8100",
     "status": "litport status --watch",
     "ps": "litport ps",
     "load": "litport load smollm2-135m-instruct",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
@@ -51,6 +52,26 @@ def _one_for_each_replica(devices: Any, info: ValidationInfo) -> Any:
 Devices = list[Annotated[int, Field(ge=0)]]
 OneForEachReplica = AfterValidator(_one_for_each_replica)
 """Marks `devices`: a list of lists has one for each replica."""
+
+
+def _replica_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        is_whole = False
+    rest = parts.path.rstrip("/") + parts.query + parts.fragment if is_whole else ""
+    if not is_whole or rest or "@" in parts.netloc or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("expected scheme, host and port alone, such as http://10.0.0.7:8100")
+    return text.rstrip("/")
+
+
+def different(addresses: list[str]) -> list[str]:
+    """The addresses, each there once. Raises ValueError."""
+    if len(set(addresses)) < len(addresses):
+        raise ValueError("expected different addresses")
+    return addresses
+
 
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
@@ -129,6 +150,11 @@ class ModelSettings(Section):
         1,
         description="Process trees that serve it side by side, each with weights of its own; a request goes to the one "
         "with the fewest, or with vLLM to the one whose prefix cache likely has its prompt.",
+    )
+    instances: Annotated[list[Annotated[str, AfterValidator(_replica_address)]], AfterValidator(different)] = Field(
+        [],
+        description="Addresses of replicas of the model (`litport replica`), such as `http://10.0.0.7:8100`; with any, "
+        "no process serves it here.",
     )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     load: Literal["at_start", "on_demand"] = Field(

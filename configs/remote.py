@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from configs.model import ModelSettings, Seconds, Text
+from configs.model import ModelSettings, Seconds, Text, different
 
 
 def _sent_key(key: SecretStr) -> SecretStr:
@@ -39,14 +39,14 @@ class RemoteModel(ModelSettings):
     engine: Literal["remote"] = Field(description="What runs the model.")
     url: Address | None = Field(
         None,
+        validate_default=True,
         description="The server's address, `http://box:8000` or with the path before its routes; a `/v1` behind it is "
         "left out.",
     )
-    instances: list[Address] = Field(
+    instances: Annotated[list[Address], AfterValidator(different)] = Field(
         [],
-        validate_default=True,
-        description="In its place, the addresses of several servers of the model; a prompt goes to the one whose "
-        "prefix cache likely has it, any other request to the one with the fewest.",
+        description="In the place of `url`, the addresses of several servers of the model; a prompt goes to the one "
+        "whose prefix cache likely has it, any other request to the one with the fewest.",
     )
     model: Text | None = Field(None, description="The model's name there; null for the same name.")
     api_key: Annotated[SecretStr, AfterValidator(_sent_key)] | None = Field(
@@ -64,15 +64,13 @@ class RemoteModel(ModelSettings):
         30, description="How long the server may give no answer before its connections are closed, in seconds."
     )
 
-    @field_validator("instances")
+    @field_validator("url")
     @classmethod
-    def _has_addresses(cls, instances: list[str], info: ValidationInfo) -> list[str]:
-        if "url" in info.data and (info.data["url"] is None) == (not instances):
-            actual = "both" if instances else "neither"
+    def _has_addresses(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if "instances" in info.data and (url is None) == (not info.data["instances"]):
+            actual = "neither" if url is None else "both"
             raise ValueError(f"expected url, or instances with an address or more, got {actual}")
-        if len(set(instances)) < len(instances):
-            raise ValueError("expected different addresses")
-        return instances
+        return url
 
     @property
     def addresses(self) -> tuple[str, ...]:

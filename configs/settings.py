@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
+from configs.cluster import Cluster
 from configs.litserve import LitServeModel
 from configs.llamacpp import LlamaCppModel
 from configs.model import SHORTEST_KEY, ModelName, ModelSettings, Seconds, Section
@@ -27,6 +28,7 @@ from configs.vllm import VllmModel
 __all__ = [
     "Auth",
     "Bench",
+    "Cluster",
     "Limits",
     "LitServeModel",
     "LitportSettings",
@@ -199,6 +201,7 @@ class LitportSettings(BaseSettings):
     models: dict[ModelName, Model] = Field({}, description="The models, each under the name that requests call it by.")
     limits: Limits = Field(default_factory=Limits, description=str(Limits.__doc__))
     auth: Auth = Field(default_factory=Auth, description=str(Auth.__doc__))
+    cluster: Cluster = Field(default_factory=Cluster, description=str(Cluster.__doc__))
     telemetry: Telemetry = Field(default_factory=Telemetry, description=str(Telemetry.__doc__))
     bench: Bench = Field(default_factory=Bench, description=str(Bench.__doc__))
 

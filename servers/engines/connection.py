@@ -12,6 +12,10 @@ class NotTakenError(ConnectionResetError):
     """No process has taken the request, and none will."""
 
 
+class ProcessDiedError(ConnectionResetError):
+    """The process elsewhere ended that had the request; its replica says so, and lives."""
+
+
 class AnswerBrokenError(Exception):
     """An answer that has begun breaks off although the process lives; the message says why."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.settings import LitportSettings, ModelSettings
 from configs.shape import TreePath
-from servers.engines.base import Engine
+from servers.engines.base import Card, Engine, Rules
 from servers.store import damage, sources, weights
 
 
@@ -44,7 +44,8 @@ class EngineKind:
     import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
     are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
     none for one that is: such an engine has no command, and its `connect` leads to the address of its site. `derive`
-    are the models that the settings of one stand for, by name: itself, and maybe further ones.
+    are the models that the settings of one stand for, by name: itself, and maybe further ones. `rules` makes the rules
+    for the card of a model that a replica serves, from its name, its settings and the card.
     """
 
     settings: type[ModelSettings]
@@ -55,6 +56,7 @@ class EngineKind:
     harness: str | None = None
     addresses: Callable[[Any], Sequence[str]] = lambda _: ()
     derive: Callable[[str, Any], Mapping[str, ModelSettings]] = lambda name, settings: {name: settings}
+    rules: Callable[[str, Any, Card], Rules | None] = lambda *_: None
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:

@@ -1,15 +1,20 @@
 """The registry of engines: from the name in the settings to the kind of engine."""
 
 import typing
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points
 
 from configs import engines
+from configs.cluster import read_secret
 from configs.errors import UserError
 from configs.settings import ModelSettings
-from servers.engines.kind import EngineKind
+from servers.engines.base import Engine
+from servers.engines.kind import EngineKind, Site
 from servers.engines.litserve.kind import LITSERVE
 from servers.engines.llamacpp.engine import LLAMACPP
 from servers.engines.remote.engine import REMOTE
+from servers.engines.replica.engine import ReplicaEngine
 from servers.engines.vllm.engine import VLLM
 
 ENTRY_POINT_GROUP = "litport.engines"
@@ -39,6 +44,25 @@ def register_installed() -> None:
 def kind_of(settings: ModelSettings) -> EngineKind:
     """The kind of engine that these settings of a model name."""
     return _KINDS[settings.engine]
+
+
+def addresses_of(settings: ModelSettings) -> Sequence[str]:
+    """Where the instances of a model are that is not started here; none for one that is."""
+    return kind_of(settings).addresses(settings) or settings.instances
+
+
+def has_replicas(settings: ModelSettings) -> bool:
+    """Whether replicas of Litport serve the model, and no process here or server of another kind."""
+    return bool(settings.instances) and not kind_of(settings).addresses(settings)
+
+
+def make_engine(name: str, settings: ModelSettings, site: Site) -> Engine:
+    """The engine of one instance. Raises UserError where a replica needs a secret and there is none."""
+    kind = kind_of(settings)
+    if site.address is None or not has_replicas(settings):
+        return kind.make(name, settings, site)
+    rules = partial(kind.rules, name, settings)
+    return ReplicaEngine(name, settings.engine, site.address, read_secret(site.settings.cluster), rules)
 
 
 def kinds() -> tuple[EngineKind, ...]:

@@ -30,7 +30,7 @@ class Editor(Protocol):
         ...
 
     def rest(self) -> bytes:
-        """What was held back, at the end."""
+        """What was held back, at the end. What it raises is raised to the reader in the place of the end."""
         ...
 
 
@@ -98,9 +98,11 @@ class Stream:
     def edit(self, editor: Editor) -> None:
         """Pass on what the editor makes of the chunks: of those that are there, and of those that come."""
         self._editor = editor
-        if self._chunks:
-            chunk = editor.edit(b"".join(self._chunks)) + (editor.rest() if self._is_over else b"")
-            self._chunks = deque([chunk] if chunk else [])
+        chunk = editor.edit(b"".join(self._chunks)) if self._chunks else b""
+        if self._is_over and self._error is None:
+            self._error, end = _end_of(editor)
+            chunk += end
+        self._chunks = deque([chunk] if chunk else [])
 
     def push(self, chunk: bytes) -> None:
         """A chunk has come; an empty one tells nothing."""
@@ -128,7 +130,8 @@ class Stream:
         """The body is whole, or breaks off."""
         if not self._is_over:
             if self._editor is not None and error is None:
-                self._push(self._editor.rest())
+                error, chunk = _end_of(self._editor)
+                self._push(chunk)
             self._is_over, self._error = True, error
             self._wake()
 
@@ -155,3 +158,11 @@ class Stream:
     def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
+
+
+def _end_of(editor: Editor) -> tuple[Exception | None, bytes]:
+    """What the editor held back, or the error in the place of an end."""
+    try:
+        return None, editor.rest()
+    except Exception as problem:  # the reader gets it
+        return problem, b""

@@ -3,7 +3,7 @@
 An ASGI application gets the cycle from its scope (`take`), whatever middleware stands between. The bytes are uvicorn's.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
@@ -16,7 +16,10 @@ _LARGE_BYTES = 64 * 1024
 
 
 class Cycle(RequestResponseCycle):
-    """See uvicorn's. A start message with a true `is_whole` is held back until the body comes: one write for both."""
+    """See uvicorn's. A start message with a true `is_whole` is held back until the body comes: one write for both.
+
+    The last message of a body without a length may have `trailers`, fields behind its end.
+    """
 
     _held_head = b""
     _on_leave: Callable[[], None] | None = None
@@ -60,7 +63,8 @@ class Cycle(RequestResponseCycle):
             self._start(message)
         elif not self.response_complete:
             _expect("http.response.body", kind)
-            self._write(message.get("body", b""), is_last=not message.get("more_body", False))
+            is_last = not message.get("more_body", False)
+            self._write(message.get("body", b""), is_last=is_last, trailers=message.get("trailers", ()))
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
 
@@ -112,13 +116,13 @@ class Cycle(RequestResponseCycle):
         else:
             self.transport.write(head)
 
-    def _write(self, body: bytes, *, is_last: bool) -> None:
+    def _write(self, body: bytes, *, is_last: bool, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         head, self._held_head = self._held_head, b""
         if self.scope["method"] == "HEAD":
             self.expected_content_length = 0
             data = head
         elif self.chunked_encoding:
-            end = b"0\r\n\r\n" if is_last else b""
+            end = b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailers]) if is_last else b""
             data = b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end) if body else head + end
         else:
             if len(body) > self.expected_content_length:

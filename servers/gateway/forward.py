@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
+from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, ProcessDiedError, Reply
 from servers.engines.stream import Stream
 from servers.errors import ApiError, BystanderError, UnservedError
 from servers.gateway.body import prompt
@@ -18,8 +18,7 @@ from servers.gateway.response import Response
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 
-# Headers that belong to one connection (RFC 9110, 7.6.1), and those that the front door sets itself.
-_DROPPED_HEADERS = frozenset(
+DROPPED_HEADERS = frozenset(
     {
         b"connection",
         b"date",
@@ -34,6 +33,7 @@ _DROPPED_HEADERS = frozenset(
         b"x-request-id",
     }
 )
+"""Headers that belong to one connection (RFC 9110, 7.6.1), and those that the front door sets itself."""
 
 _VERSION = b"x-litport-version"
 _ERROR_HEADERS = (b"content-length", b"content-type")
@@ -63,13 +63,21 @@ async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[st
                 raise _model_died(model, UnservedError) from None
 
 
+async def is_dying(instance: Instance, deaths: int) -> bool:
+    """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
+    deadline_s = time.monotonic() + _DYING_S
+    while instance.deaths == deaths and time.monotonic() < deadline_s:  # noqa: ASYNC110 # rare, and short
+        await asyncio.sleep(0.02)
+    return instance.deaths != deaths
+
+
 async def _forward_to(
     instance: Instance, exchange: Exchange, model: Model, path: str, trace: Mapping[str, str] | None
 ) -> None:
     """See `forward`. Raises NotTakenError where another instance may have the request."""
     request = exchange.request
     if instance.connection is None:
-        raise _model_died(model)
+        raise _model_died(model, ApiError if instance.address is None else UnservedError)
     query = request.query.decode("latin-1")
     instance.in_flight += 1
     deaths = instance.deaths
@@ -79,22 +87,20 @@ async def _forward_to(
         )
         exchange.tokens = reply.tokens
         try:
-            if (
-                reply.status == 429
-                and instance.address is not None
-                and (model.settings.fallback or exchange.fallback_for)
-            ):
+            may_turn = instance.has_own_queue and (model.settings.fallback or exchange.fallback_for)
+            if reply.status == 429 and may_turn:
                 raise _full(model, reply)
-            if reply.status == 500 and instance.address is None and await _is_dying(instance, deaths):
+            if reply.status == 500 and instance.address is None and await is_dying(instance, deaths):
                 raise _model_died(model)
             await _send_back(reply, exchange, instance)
         finally:
             reply.close()
     except NotTakenError:
         raise
-    except CONNECTION_LOST:
+    except CONNECTION_LOST as problem:
         # A server elsewhere has a quarantine of its own, and networks fail without a request's help.
-        raise _model_died(model, ApiError if instance.address is None else BystanderError) from None
+        is_suspect = instance.address is None or isinstance(problem, ProcessDiedError)
+        raise _model_died(model, ApiError if is_suspect else BystanderError) from None
     except AnswerBrokenError as problem:
         message = f"the answer of model '{model.name}' broke off: {problem}"
         raise ApiError(500, message, code="answer_broken") from None
@@ -106,7 +112,7 @@ async def _forward_to(
 async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> None:
     instance.answered_at_s = time.monotonic()
     response = exchange.response
-    headers = [pair for pair in reply.headers if pair[0].lower() not in _DROPPED_HEADERS]
+    headers = [pair for pair in reply.headers if pair[0].lower() not in DROPPED_HEADERS]
     if exchange.model is not None:
         headers.append((_VERSION, exchange.model.version.encode()))
     if reply.status >= 400:
@@ -148,14 +154,6 @@ class _Passing:
         return self._response.write_now(chunk, now_s)
 
 
-async def _is_dying(instance: Instance, deaths: int) -> bool:
-    """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
-    deadline_s = time.monotonic() + _DYING_S
-    while instance.deaths == deaths and time.monotonic() < deadline_s:  # noqa: ASYNC110 # rare, and short
-        await asyncio.sleep(0.02)
-    return instance.deaths != deaths
-
-
 def _full(model: Model, reply: Reply) -> ApiError:
     """The server elsewhere has no room; in the words of the front door, as another model may have."""
     waits = [value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"]
@@ -167,6 +165,6 @@ def _model_died(model: Model, kind: type[ApiError] = ApiError) -> ApiError:
     instance = model.choose()
     moment = "before" if kind is UnservedError else "while"
     message = f"the process of model '{model.name}' ended {moment} it had this request; it is being restarted"
-    if instance.address is not None:
+    if instance.address is not None and kind is not ApiError:
         message = f"the server of model '{model.name}' could not be reached, or left before its answer was whole"
     return kind(503, message, code="model_died", headers={"retry-after": str(instance.ready_in_s)})

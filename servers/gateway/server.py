@@ -9,14 +9,29 @@ import contextlib
 import ssl
 from collections.abc import Iterator
 from typing import Any
+from typing import Protocol as Interface
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
 from configs.errors import UserError
 from configs.settings import Limits, LitportSettings
-from servers.gateway.front_door import FrontDoor
 from servers.gateway.protocol import Protocol
+from servers.gateway.request import Receive, Scope, Send
+from servers.processes.pause import PauseClock
+
+
+class Application(Interface):
+    """An ASGI application whose `clock` the server ticks."""
+
+    @property
+    def clock(self) -> PauseClock:
+        """When this process last came out of a pause."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None:
+        """Answer one request."""
+        ...
 
 
 class Server(uvicorn.Server):
@@ -25,15 +40,15 @@ class Server(uvicorn.Server):
     Raises UserError for a certificate or key that cannot be used.
     """
 
-    def __init__(self, front_door: FrontDoor, settings: LitportSettings) -> None:
+    def __init__(self, application: Application, settings: LitportSettings) -> None:
         cert_file, key_file = settings.server.tls_cert_file, settings.server.tls_key_file
         _check_tls(cert_file, key_file)
         self._stopping = asyncio.Event()
-        self._clock = front_door.clock
+        self._clock = application.clock
         self._protocol = type("Protocol", (Protocol,), {"limits": settings.limits})
         super().__init__(
             uvicorn.Config(
-                _with_cors(front_door, settings.server.cors_origins),
+                _with_cors(application, settings.server.cors_origins),
                 loop="none",
                 http=self._protocol,
                 ws="none",
@@ -74,11 +89,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def _with_cors(front_door: FrontDoor, origins: list[str]) -> Any:
+def _with_cors(application: Application, origins: list[str]) -> Any:
     if not origins:
-        return front_door
+        return application
     return CORSMiddleware(
-        front_door,
+        application,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],  # whatever a page asks for: official SDKs send headers of their own

@@ -4,7 +4,7 @@ Each request for our page reads theirs, so a process that has ended has no serie
 relabelled and not parsed into samples, as vLLM has a thousand lines. A series that has a label `model` already keeps it
 as `exported_model`, as in Prometheus. The series of every Python process (`python_`, `process_`) are left out, as a
 model has several processes; so are the creation times of series. Those of a model with several
-replicas have a label `replica`. A model that runs elsewhere has its page there.
+replicas have a label `replica`. A model on another server (`engine: remote`) has its page there.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ async def pages(models: Mapping[str, Model]) -> str:
         (_labels(name, number, model), instance)
         for name, model in models.items()
         for number, instance in enumerate(model.instances)
-        if instance.address is None
+        if instance.address is None or instance.is_replica
     ]
     texts = await asyncio.gather(*(_read(instance) for _, instance in instances))
     headers: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from servers.engines.base import Card, Engine
 from servers.engines.connection import Connection
+from servers.engines.replica.engine import ReplicaEngine
 from servers.errors import MAX_RETRY_AFTER_S
 
 # The estimate of a start that was never measured.
@@ -37,8 +38,8 @@ class State(StrEnum):
 class Instance:
     """One process tree that serves a model on the Unix socket `socket` and logs into `log_file`.
 
-    One with an `address` runs elsewhere: it has no process here, and nobody here can mend it. `failures` counts its
-    starts and deaths since it was stable.
+    One with an `address` runs elsewhere, at a replica or at another server: it has no process here, and nobody here can
+    mend it. `failures` counts its starts and deaths since it was stable.
 
     `engine` is made for this instance, where its model has several. `refused_at_s` is when nobody listened
     (`time.monotonic()`).
@@ -77,6 +78,16 @@ class Instance:
     def place(self) -> bytes:
         """Where it runs, which no other instance of the model has in common."""
         return (self.address or str(self.socket)).encode()
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether a replica of Litport has it, and does with requests what a process here would do."""
+        return isinstance(self.engine, ReplicaEngine)
+
+    @property
+    def has_own_queue(self) -> bool:
+        """Whether it is a server elsewhere, which says by itself when it is full."""
+        return self.address is not None and not self.is_replica
 
     @property
     def is_avoided(self) -> bool:

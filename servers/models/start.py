@@ -44,12 +44,12 @@ class NotWantedError(StartError):
 
 
 async def locate(model: Model, instance: Instance, cache_dir: Path, reaper: Reaper, report: Report) -> Path | None:
-    """The folder of the model's files, pulled if necessary; None for a model without files. Raises StartError.
+    """The folder of the model's files, pulled if necessary; None for a model without files here. Raises StartError.
 
     An engine that takes GGUF as it is gets the file.
     """
     source = model.settings.source
-    if source is None:
+    if source is None or instance.address is not None:
         return None
     if not model.settings.converts_gguf:
         return sources.file_of(source)

@@ -10,17 +10,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from servers.engines.base import Needs
 from servers.models import restart
-from servers.models.canary import until_stuck
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.models.start import NotWantedError, StartError, locate, start
 from servers.models.start_gate import StartGate
+from servers.models.watch import watch
 from servers.processes.group import ProcessGroup
 from servers.processes.pause import pausable_timeout
 from servers.processes.reaper import Reaper
@@ -184,7 +185,8 @@ class Supervisor:
                 ready_at_s = time.monotonic()
                 has_been_ready = True
                 self._welcome(model, instance)
-                await _until_broken(model, instance, process)
+                drain = partial(self._move, model, instance, State.DRAINING, "its replica is being stopped")
+                await _until_broken(process, watch(model, instance, process, drain))
                 instance.deaths += instance.address is None
                 problem = StartError(process.cause())
                 self._move(model, instance, State.STARTING, f"clearing up: {problem}")
@@ -261,14 +263,14 @@ async def _leave_alone(_: Model, __: Needs) -> None:
     """Make no room."""
 
 
-async def _until_broken(model: Model, instance: Instance, process: ModelProcess) -> None:
-    """Return once the process has ended by itself, or is stuck."""
-    watch = asyncio.create_task(until_stuck(model, instance, process))
+async def _until_broken(process: ModelProcess, questions: Coroutine[Any, Any, None]) -> None:
+    """Return once the process has ended by itself, or is given up."""
+    task = asyncio.create_task(questions)
     try:
         await process.broken.wait()
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _complete(step: Coroutine[Any, Any, None]) -> None:

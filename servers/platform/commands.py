@@ -1,4 +1,4 @@
-"""The commands that change a running platform of this user, such as load, swap and logs, through its admin socket."""
+"""Further commands: replica, and those that change a running platform of this user through its admin socket."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.arguments import seconds
+from configs.arguments import SETTINGS, TARGET, seconds
 
 if TYPE_CHECKING:
     import httpx
@@ -19,6 +19,15 @@ _POLL_S = 0.2
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands to the command line."""
+    replica = commands.add_parser(
+        "replica", help="serve one model of a recipe to the front doors of other machines", epilog=SETTINGS
+    )
+    replica.add_argument("target", metavar="RECIPE", help=TARGET)
+    replica.add_argument("model", metavar="MODEL", help="the model's name in the recipe")
+    replica.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    replica.add_argument("--port", type=int, required=True, help="the port to listen on; 0 for any free one")
+    replica.set_defaults(run=_replica)
+
     load = commands.add_parser("load", help="load a model of a running platform now, and wait until it is ready")
     unload = commands.add_parser(
         "unload", aliases=["stop"], help="unload a model once its requests have ended; the next request loads it"
@@ -35,6 +44,15 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     scale.add_argument("replicas", metavar="N", type=int)
     _add_swap_options(swap)
     logs.add_argument("-f", "--follow", action="store_true", help="go on as they write")
+
+
+def _replica(arguments: argparse.Namespace) -> int:
+    from servers.platform import logs, replica
+    from servers.platform.targets import load
+
+    loaded = load([arguments.target], arguments.overrides)
+    logs.configure(loaded.settings.telemetry)
+    return replica.serve_replica(loaded, arguments.model, arguments.host, arguments.port)
 
 
 def _add_swap_options(swap: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ class ModelFactory:
     def make(self, settings: LitportSettings, name: str) -> Model:
         """The model of this name in the settings, without processes yet."""
         model_settings = settings.models[name]
-        addresses = registry.kind_of(model_settings).addresses(model_settings)
+        addresses = registry.addresses_of(model_settings)
         places: Sequence[str | None] = addresses or [None] * model_settings.replicas
         model_number = next(self._numbers)
         stems = [f"{model_number}" if number == 0 else f"{model_number}-{number}" for number in range(len(places))]
@@ -42,7 +42,7 @@ class ModelFactory:
 def _instance(settings: LitportSettings, name: str, socket_path: Path, number: int, address: str | None) -> Instance:
     model_settings = settings.models[name]
     site = Site(settings, socket_path, openai.PATHS, address, number)
-    engine = registry.kind_of(model_settings).make(name, model_settings, site)
+    engine = registry.make_engine(name, model_settings, site)
     suffix = f".{number + 1}" if number else ""
     log_file = settings.server.cache_dir / "logs" / f"{name.replace('/', '--')}{suffix}.log"
     return Instance(socket_path, log_file, address, engine)

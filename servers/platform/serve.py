@@ -11,8 +11,8 @@ import resource
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 import uvloop
 
@@ -20,9 +20,9 @@ from configs.errors import UserError
 from configs.loading import LoadedSettings
 from configs.settings import LitportSettings
 from servers.gateway.address import address_of, bind
-from servers.gateway.keys import Keyring
 from servers.gateway.status import About
 from servers.models.instance import State
+from servers.models.supervisor import Supervisor
 from servers.platform.platform import Platform
 from servers.platform.progress import Progress
 from servers.platform.reload import Reload
@@ -46,44 +46,57 @@ def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], vers
     keyring = check(loaded)
     for note in loaded.notes:
         _log.warning("%s", note)
-    _raise_descriptor_limit(settings.limits.max_connections)
+    raise_descriptor_limit(settings.limits.max_connections)
     run_dir = make_run_dir()
     try:
         with Reaper(run_dir) as reaper, Progress(address) as progress:
 
-            def build() -> Platform:
-                return Platform(settings, keyring, about, run_dir, reaper, progress.changed)
+            async def run() -> int:
+                platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed)
+                reload = Reload(platform, keyring, load_again)
+                return await run_service(platform, platform.start(listener, metrics_listener), progress, reload)
 
-            status: int = uvloop.run(_run(build, progress, keyring, load_again, listener, metrics_listener))
+            status: int = uvloop.run(run())
             return status
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-async def _run(
-    build: Callable[[], Platform],
-    progress: Progress,
-    keyring: Keyring,
-    load_again: Callable[[], LoadedSettings],
-    listener: socket.socket,
-    metrics_listener: socket.socket | None,
-) -> int:
-    platform = build()
-    stopping = _on_signals(platform)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, Reload(platform, keyring, load_again))
-    progress.watch(platform.supervisor)
+class Service(Protocol):
+    """What `run_service` runs: a platform, or a replica."""
+
+    supervisor: Supervisor
+
+    async def wait(self) -> None:
+        """Return when a required model has failed for good, or the server has ended."""
+        ...
+
+    async def drain(self) -> None:
+        """Reject new requests and wait for those in flight, as long as the settings say."""
+        ...
+
+    async def stop(self) -> None:
+        """End the models, then the server."""
+        ...
+
+
+async def run_service(service: Service, start: Awaitable[None], progress: Progress, reload: Callable[[], None]) -> int:
+    """Start it, and drain it at a signal; `reload` is for SIGHUP. Returns the exit status, as `serve` does."""
+    stopping = _on_signals(service)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    progress.watch(service.supervisor)
     try:
-        await platform.start(listener, metrics_listener)
+        await start
         _quieten_collector()
-        await _first_of(stopping.wait(), platform.wait())
-        await platform.drain()
+        await _first_of(stopping.wait(), service.wait())
+        await service.drain()
     finally:
-        await platform.stop()
-    for model in platform.models.values():
+        await service.stop()
+    for model in service.supervisor.models.values():
         if model.state is State.FAILED and model.settings.required:
             advice = f"models.{model.name}.required=false keeps the rest"
             _log.error("ending: %s is required and failed: %s; %s", model.name, model.choose().detail, advice)
-    return 1 if platform.failed else 0
+    return 1 if service.supervisor.fatal.is_set() else 0
 
 
 def _listeners(settings: LitportSettings) -> tuple[socket.socket, socket.socket | None]:
@@ -106,7 +119,7 @@ def _listeners(settings: LitportSettings) -> tuple[socket.socket, socket.socket 
     return listener, metrics_listener
 
 
-def _raise_descriptor_limit(max_connections: int) -> None:
+def raise_descriptor_limit(max_connections: int) -> None:
     """Open as many files as the system allows: a request takes two descriptors, and the usual limit is 1024."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
@@ -115,13 +128,13 @@ def _raise_descriptor_limit(max_connections: int) -> None:
         _log.warning(message, hard_limit, max_connections)
 
 
-def _on_signals(platform: Platform) -> asyncio.Event:
+def _on_signals(service: Service) -> asyncio.Event:
     """An event that the first SIGTERM or SIGINT sets; the second one kills the models."""
     stopping = asyncio.Event()
 
     def handle() -> None:
         if stopping.is_set():
-            platform.supervisor.kill()
+            service.supervisor.kill()
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

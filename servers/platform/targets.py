@@ -5,10 +5,12 @@
 
 import ast
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from configs.cluster import read_secret
 from configs.errors import SettingsError, UserError
 from configs.loading import LoadedSettings
 from configs.loading import load as load_settings
@@ -136,26 +138,66 @@ def check(loaded: LoadedSettings) -> Keyring:
         problems.append(
             "models: expected one model or more, got none; a recipe has them under `models`, or `serve MODEL`"
         )
-    for name, model in settings.models.items():
-        for field, problem in registry.kind_of(model).check_model(model):
-            path = ("models", name, field)
-            problems.append(f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})")
     keyring, key_problems = _keys(settings)
-    problems += key_problems
-    for kind in registry.kinds():
-        models = {name: model for name, model in settings.models.items() if registry.kind_of(model) is kind}
-        problems += kind.check_all(models, settings.server.cache_dir, loaded.origins)
+    problems += [*_model_problems(loaded), *key_problems]
     if keyring is None or problems:
         raise SettingsError(tuple(problems))
     return keyring
 
 
+def check_replica(loaded: LoadedSettings) -> str:
+    """As `check`, for a replica of the only model, whose port needs a secret and no keys. Returns the secret."""
+    problems = [*_model_problems(loaded)]
+    try:
+        secret = read_secret(loaded.settings.cluster)
+    except UserError as problem:
+        problems.append(str(problem))
+    if problems:
+        raise SettingsError(tuple(problems))
+    return secret
+
+
 def describe(loaded: LoadedSettings) -> Sequence[str]:
     """The lines of `config check` for settings that were checked: the models, and what their engines say of them."""
     models = loaded.settings.models
-    notes = {name: registry.kind_of(model).describe_model(model) for name, model in models.items()}
+    notes = {name: _describe(model) for name, model in models.items()}
     valid = f"all settings are valid; models: {', '.join(models) or 'none'}"
     return [valid, *(f"{name}: {note}" for name, note in notes.items() if note), *loaded.notes]
+
+
+def _describe(model: ModelSettings) -> str:
+    if not registry.has_replicas(model):
+        return registry.kind_of(model).describe_model(model)
+    hosts = {parts.hostname or "" for url in model.instances if (parts := urlsplit(url)).scheme == "http"}
+    plain = sorted(host for host in hosts if is_public(host))
+    note = f"replicas at {', '.join(model.instances)}, which check the model's own settings"
+    return f"{note}; the secret and requests go to {', '.join(plain)} unencrypted; use https" if plain else note
+
+
+def _model_problems(loaded: LoadedSettings) -> Iterator[str]:
+    """The problems of each model, and of all models of an engine. A model with replicas is checked by these."""
+    settings = loaded.settings
+    has_replicas = False
+    for name, model in settings.models.items():
+        elsewhere = registry.has_replicas(model)
+        has_replicas = has_replicas or elsewhere
+        for field, problem in _replica_problems(model) if elsewhere else registry.kind_of(model).check_model(model):
+            path = ("models", name, field)
+            yield f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})"
+    if has_replicas:
+        try:
+            read_secret(settings.cluster)
+        except UserError as problem:
+            yield str(problem)
+    here = {name: model for name, model in settings.models.items() if not registry.has_replicas(model)}
+    for kind in registry.kinds():
+        models = {name: model for name, model in here.items() if registry.kind_of(model) is kind}
+        yield from kind.check_all(models, settings.server.cache_dir, loaded.origins)
+
+
+def _replica_problems(model: ModelSettings) -> Iterator[tuple[str, str]]:
+    if model.replicas != 1:
+        yield "replicas", "expected 1 beside instances: each address is one replica"
 
 
 def _keys(settings: LitportSettings) -> tuple[Keyring | None, Sequence[str]]:

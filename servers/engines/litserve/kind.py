@@ -13,6 +13,7 @@ from servers.apis.export_hook import HOOK
 from servers.apis.reference import MCP_TOOL
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
+from servers.engines.litserve.rules import SpecRules
 
 
 def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
@@ -24,7 +25,7 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         settings,
         card_file,
         site.settings.telemetry.log_level,
-        sum(model.replicas for model in site.settings.models.values()),
+        sum(model.replicas for model in site.settings.models.values() if not model.instances),
         exports=exports_dir(site.settings.server.cache_dir, name),
     )
 
@@ -116,5 +117,10 @@ def _has_gpu() -> bool:
 
 
 LITSERVE = EngineKind(
-    LitServeModel, _make, _check_model, describe_model=_describe, harness="benchmarks.rungs.litserve:HARNESS"
+    LitServeModel,
+    _make,
+    _check_model,
+    describe_model=_describe,
+    harness="benchmarks.rungs.litserve:HARNESS",
+    rules=lambda _, __, card: SpecRules(card.openapi) if card.routes else None,
 )

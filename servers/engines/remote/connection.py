@@ -32,11 +32,8 @@ class RemoteConnection(HttpConnection):
     """
 
     def __init__(self, url: str, model: str, key: str | None, setting: str) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        tls = _verifying() if parts.scheme == "https" else None
-        super().__init__(Address(parts.hostname, parts.port or _PORTS[parts.scheme], parts.netloc, tls))
-        self._prefix = parts.path
+        super().__init__(address_of(url))
+        self._prefix = urlsplit(url).path
         self._model = model
         self._own_headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._setting = setting
@@ -66,6 +63,14 @@ class RemoteConnection(HttpConnection):
         error = {"message": message, "type": "server_error", "param": None, "code": "remote_key_refused"}
         headers = [(b"content-type", b"application/json")]
         return Reply.whole(502, headers, json.dumps({"error": error}).encode())
+
+
+def address_of(url: str) -> Address:
+    """Where the server of a URL listens; with `https`, its certificate must be one that this machine trusts."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    tls = _verifying() if parts.scheme == "https" else None
+    return Address(parts.hostname, parts.port or _PORTS[parts.scheme], parts.netloc, tls)
 
 
 @cache

