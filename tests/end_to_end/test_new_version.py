@@ -14,6 +14,7 @@ from tests.conftest import Platform, litport
 from tests.services.polling import wait_until
 
 EMBED, CHAT = "all-minilm-l6-v2", "smollm2-135m-instruct"
+PAUSE_S = 0.4  # without pauses, users leave a starting vLLM no processor
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     EMBED: ("/v1/embeddings", {"model": EMBED, "input": "a cat"}),
@@ -52,7 +53,7 @@ def users(platform: Platform, model: str, count: int = 2) -> Iterator[list[list[
 
     def keep_asking(answers: list[tuple[str, str]]) -> None:
         with httpx.Client(base_url=platform.url, timeout=60) as client:
-            while not ended.wait(0.05):
+            while not ended.wait(PAUSE_S):
                 answer = client.post(path, json=body)
                 assert answer.status_code == 200, answer.text
                 answers.append((answer.headers["x-litport-version"], _content(answer.json())))
