@@ -92,7 +92,7 @@ def test_a_request_reaches_the_model_as_it_does_where_it_runs_here(pair: Pair) -
     assert (answer.status_code, seen["path"], seen["query"], seen["bytes"]) == (200, CHAT, "a=%20b", 15)
     assert (seen["headers"]["user-agent"], seen["headers"]["x-request-id"]) == ("someone", "abc")
     assert not {"authorization", "x-litport-secret"} & seen["headers"].keys()
-    assert [name for name in answer.headers if name.startswith("x-litport")] == []
+    assert [name for name in answer.headers if name.startswith("x-litport")] == ["x-litport-version"]
     refusal = pair.door.client.post(CHAT, json={"model": "one", "fail": 418, "with": {"error": {"message": "tea"}}})
     assert (refusal.status_code, refusal.json()) == (418, {"error": {"message": "tea"}})
 
