@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve recipes, models and APIs on one port", epilog=SETTINGS)
     serve.add_argument("targets", nargs="+", metavar="TARGET", help=TARGET)
+    serve.add_argument("--watch", action="store_true", help="apply the recipes when they, or files they name, change")
     serve.set_defaults(run=_serve)
 
     run = commands.add_parser("run", help="serve a model and talk to it, until the end of the talk", epilog=SETTINGS)
@@ -161,13 +162,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from configs.loading import LoadedSettings
     from servers.platform import logs
     from servers.platform import serve as platform
-    from servers.platform.targets import load
+    from servers.platform.targets import is_recipe, load
 
-    loaded = load(arguments.targets, arguments.overrides)
+    def read(recipes: Sequence[Path] = ()) -> LoadedSettings:
+        return load([str(recipe) for recipe in recipes] or arguments.targets, arguments.overrides)
+
+    loaded = read()
     logs.configure(loaded.settings.telemetry)
-    return platform.serve(loaded, lambda: load(arguments.targets, arguments.overrides), VERSION)
+    watched = [Path(target) for target in arguments.targets if is_recipe(target)] if arguments.watch else None
+    return platform.serve(loaded, read, VERSION, watched)
 
 
 def _run(arguments: argparse.Namespace) -> int:

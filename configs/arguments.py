@@ -21,6 +21,7 @@ EXAMPLES = {
     "replica": "litport replica configs/recipes/demo.yaml all-minilm-l6-v2 --host 0.0.0.0 --port 8100",
     "status": "litport status --watch",
     "ps": "litport ps",
+    "apply": "litport apply configs/recipes/demo.yaml",
     "load": "litport load smollm2-135m-instruct",
     "unload": "litport unload smollm2-135m-instruct --port 18080",
     "swap": "litport swap chat --source ./chat-2 --compare 100 --steps 5,25,100 --every 60s",
@@ -81,7 +82,7 @@ def refuse_habits(arguments: Sequence[str]) -> None:
     """Raises UserError for an option of `vllm serve` that is a setting here."""
     if arguments[:1] not in (["serve"], ["run"]):
         return
-    options = {"--help"} if arguments[0] == "serve" else {"--help", *_OPTIONS_OF_CHATS}
+    options = {"--help", "--watch"} if arguments[0] == "serve" else {"--help", *_OPTIONS_OF_CHATS}
     for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
         if name not in options:
             setting = _HABITS.get(name, f"--models.NAME.args.{name.removeprefix('--')}")

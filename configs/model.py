@@ -128,12 +128,30 @@ class ModelSettings(Section):
 
     `rungs` are the names that `bench.rungs` takes for a model of the engine, the baseline first. `converts_gguf` is
     whether the engine gets a GGUF file as the store's folder of safetensors, or as it is. `caches_prefixes` is whether
-    an instance answers a prompt faster when it had one with the same beginning before.
+    an instance answers a prompt faster when it had one with the same beginning before. `in_place` are the settings
+    that a running model takes over; a change of another one needs new processes.
     """
 
     rungs: ClassVar[tuple[str, ...]] = ("litport",)
     caches_prefixes: ClassVar[bool] = False
     converts_gguf: ClassVar[bool] = True
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {
+            "aliases",
+            "embeds_token_ids",
+            "fallback",
+            "idle_unload_s",
+            "load",
+            "max_running",
+            "max_waiting",
+            "min_resident_s",
+            "on_demand_wait",
+            "pin",
+            "request_timeout_s",
+            "required",
+            "rollback_s",
+        }
+    )
     engine: str = Field(description="What runs the model.")
     source: str | None = Field(None, description="The model's files.")
     aliases: list[ModelName] = Field(

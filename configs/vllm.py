@@ -41,6 +41,7 @@ class VllmModel(ModelSettings):
 
     rungs = ("transformers", "transformers-batched", "vllm-offline", "fastapi", "litserve", "vllm", "litport")
     caches_prefixes = True
+    in_place = ModelSettings.in_place | {"max_tokens_in_flight"}
     engine: Literal["vllm"] = Field(description="What runs the model.")
     source: Text = Field(description="The model's files: a catalog name, a hub name `org/name`, or a folder.")
     max_tokens_in_flight: Count | None = Field(

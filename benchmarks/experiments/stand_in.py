@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +127,7 @@ class StandInEngine(VllmEngine):
 def _run_platform(recipe: str, port: str) -> int:
     registry.register(EngineKind(StandInModel, lambda name, settings, _site: StandInEngine(name, settings)))
 
-    def read() -> LoadedSettings:
+    def read(_: Sequence[Path] = ()) -> LoadedSettings:
         return targets.load([recipe], ["--server.port", port])
 
     return serve.serve(read(), read, "experiment")

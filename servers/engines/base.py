@@ -66,6 +66,7 @@ class Card:
     engine serves it, where there are several ways, and `note` is what a person should know of that.
     `equality` is how near its answers are to those of eager float32, where that was measured. `tensors` are the
     `inputs` and `outputs` of inference requests at TENSOR_PATH, each with name, datatype and shape (None: not served).
+    `knows_aliases` is whether the process takes a request whose body calls the model by an alias.
     """
 
     routes: frozenset[str]
@@ -79,6 +80,7 @@ class Card:
     note: str = ""
     equality: Equality | None = None
     tensors: Mapping[str, Any] | None = None
+    knows_aliases: bool = True
 
 
 class CanaryError(Exception):

@@ -140,7 +140,9 @@ def entries(model: Model) -> list[dict[str, Any]]:
     """
     card = model.card
     plain = {"id": model.name, "object": "model", "created": int(model.choose().since), "owned_by": "litport"}
-    listing = card.listing if card else [{**plain, "id": name} for name in (model.name, *model.settings.aliases)]
+    listing = [*card.listing] if card else [plain]
+    ids = {entry["id"] for entry in listing}
+    listing += [{**(listing or [plain])[0], "id": alias} for alias in model.settings.aliases if alias not in ids]
     return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
 
 

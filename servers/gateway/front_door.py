@@ -61,15 +61,15 @@ class FrontDoor:
         self._limits = settings.limits
         self._keyring = keyring
         self._table = RouteTable(routes, self.directory.offers)
-        self._ledger = Ledger(settings.telemetry.audit_file)
-        self.changes = Changes(self.directory, loader, self._ledger.change)
-        self.revisions = Revisions(self.directory, self._ledger.change)
+        self.ledger = Ledger(settings.telemetry.audit_file)
+        self.changes = Changes(self.directory, loader, self.ledger.change)
+        self.revisions = Revisions(self.directory, self.ledger.change)
         self._document = Document(about.version, routes)
         self._about = about
         self._sampler = sampler
         self._is_draining = False
         self._request_ended = asyncio.Event()
-        self.metrics = self._ledger.metrics.registry
+        self.metrics = self.ledger.metrics.registry
         self.clock = PauseClock()
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -84,13 +84,13 @@ class FrontDoor:
             request, response, self, own_cycle, self._limits, route.label or route.template, match.parameters, begin_s
         )
         if route.is_recorded:
-            self._ledger.begin(exchange)
+            self.ledger.begin(exchange)
         error_status: int | None = None
         try:
             await self._answer(exchange, match)
         except ApiError as error:
             error_status = error.status
-            self._ledger.reject(exchange, error)
+            self.ledger.reject(exchange, error)
             await response.send_error(error)
         except ClientGone:
             _log.debug("%s %s: the client left", request.method, request.path, extra=exchange.log_fields())
@@ -99,7 +99,7 @@ class FrontDoor:
             _log.exception("%s %s failed", request.method, request.path, extra=exchange.log_fields())
             await response.send_error(ApiError(500, "the server failed; see its log", code="internal_error"))
         if route.is_recorded:
-            self._ledger.end(exchange, error_status)
+            self.ledger.end(exchange, error_status)
 
     async def _answer(self, exchange: Exchange, match: Match) -> None:
         """Check the key and the method, read the body, and let the route's handler answer."""
@@ -170,7 +170,7 @@ class FrontDoor:
         following = self.directory.fallback(model, path)
         if following is None:
             return None
-        self._ledger.fall_back(exchange, model, following)
+        self.ledger.fall_back(exchange, model, following)
         exchange.fallback_for = exchange.fallback_for or model
         exchange.model = following
         exchange.response.notes = [(_SERVED_BY, following.name.encode())]
@@ -212,12 +212,14 @@ class FrontDoor:
         if not model.residence.is_open:
             self._loader.demand(model)
         card = ready_card(model)
+        if not card.knows_aliases and path is not None and exchange.content.model in model.settings.aliases:
+            exchange.body = name_model(exchange.body, exchange.request.content_type, model.name)
         path = path or card.predict_path or ""
-        self._ledger.queue(exchange)
+        self.ledger.queue(exchange)
         async with model.admission.turn(exchange.key.name, exchange.content.tokens):
-            self._ledger.admit(exchange)
+            self.ledger.admit(exchange)
             async with model.quarantine.watch(path, exchange.body, exchange.request.id, lambda: exchange.deaths):
-                with self._ledger.upstream(exchange, path) as trace:
+                with self.ledger.upstream(exchange, path) as trace:
                     await forward(exchange, model, path, trace)
 
     def _deadline(self, exchange: Exchange, model: Model | None = None) -> Deadline:
@@ -277,7 +279,7 @@ class FrontDoor:
 
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
-        self._ledger.close()
+        self.ledger.close()
 
 
 async def _await_turn(turn: AbstractAsyncContextManager[None]) -> None:

@@ -46,6 +46,10 @@ class Histogram(Collector):
             self._models[model] = Times(self._bounds_s)
         return self._models[model]
 
+    def forget(self, model: str) -> None:
+        """Drop the observations of this model."""
+        self._models.pop(model, None)
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """For the page."""
         family = HistogramMetricFamily(self._name, self._description, labels=["model"])

@@ -190,6 +190,19 @@ class Keyring:
         keyring._anonymous = self._anonymous
         return keyring
 
+    def changes_to(self, update: "Keyring") -> dict[str, str]:
+        """What a later keyring has other than this one, by the name of each key."""
+        before, after = self._grants(), update._grants()
+        changes = {}
+        for name in dict.fromkeys((*before, *after)):
+            if before.get(name) == after.get(name):
+                continue
+            if name not in before or name not in after:
+                changes[name] = "added" if name in after else "removed"
+            else:
+                changes[name] = "another key" if before[name][0] != after[name][0] else "other rights or limits"
+        return changes
+
     def unknown_models(self, names: Collection[str]) -> list[str]:
         """One line for each model that a key names and that is not among these names."""
         lines = []
@@ -200,6 +213,12 @@ class Keyring:
                 origin = self._origins[key.name]
                 lines.append(f"{origin}: {key.name}.models: expected names of models, got {model!r}; {advice}")
         return lines
+
+    def _grants(self) -> dict[str, tuple[object, ...]]:
+        return {
+            key.name: (digest, key.models, key.max_in_flight, key.requests_per_minute, key.tokens_per_minute, key.admin)
+            for digest, key in self._keys.items()
+        }
 
     def _add(self, digest: bytes, key: Key, origin: str) -> None:
         self._keys[digest] = key

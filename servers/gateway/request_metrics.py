@@ -64,6 +64,14 @@ class RequestMetrics:
             self._times[model] = ModelTimes(self, model)
         return self._times[model]
 
+    def forget(self, model: str) -> None:
+        """Drop the series of this model."""
+        self._times.pop(model, None)
+        for counter in (self.requests, self.rejections, self.fallbacks, self.tokens, self.cut_answers):
+            counter.remove_by_labels({"model": model})
+        for histogram in (self.queue_s, self.request_s, self.upstream_s, self.first_token_s, self.inter_chunk_s):
+            histogram.forget(model)
+
     def count_tokens(self, model: str, key: str, usage: Usage) -> None:
         """Add the tokens that an answer names; those that it does not name are not counted."""
         for direction, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):

@@ -53,6 +53,13 @@ class Model:
         self.swaps: Counter[SwapResult] = Counter()
         self.recording = Recording(settings.recorded_requests) if settings.recorded_requests else None
 
+    def adopt(self, settings: ModelSettings) -> None:
+        """Take over settings that differ in what needs no new processes (`in_place`)."""
+        self.settings = settings
+        if settings.load == "on_demand":
+            self.residence.on_demand = True
+        self.admission.admit()
+
     def choose(self, beginning: bytes | None = None) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests.
 

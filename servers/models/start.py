@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from configs.errors import UserError
-from servers.engines.base import CanaryError, Card, get
+from servers.engines.base import CanaryError, get
 from servers.engines.connection import CONNECTION_LOST, Connection, NotTakenError
 from servers.models.inspection import CheckError, inspect
 from servers.models.instance import Instance, State
@@ -85,8 +84,7 @@ async def start(
         report(State.STARTING, "warming")
     elif not instance.failures:  # later the last failure is the better word
         report(State.STARTING, f"asking its server: {instance.address}")
-    card = await _unless_broken(process, model.engine_of(instance).warm(instance.connection))
-    instance.card = replace(card, listing=(*card.listing, *_alias_entries(card, model.settings.aliases)))
+    instance.card = await _unless_broken(process, model.engine_of(instance).warm(instance.connection))
     if instance.address is None:
         members = ProcessGroup(process.group_id).members()
         process.watch(member.pid for member in members if model.engine_of(instance).is_vital(member, process.group_id))
@@ -109,12 +107,6 @@ async def _start_child(model: Model, instance: Instance, process: ModelProcess, 
     except OSError as problem:  # a full disk, no more processes
         raise StartError(f"its process cannot be started: {problem.strerror} ({problem.filename})") from None
     instance.group_id = process.group_id
-
-
-def _alias_entries(card: Card, aliases: Iterable[str]) -> Iterable[Mapping[str, Any]]:
-    """An entry in the list of models for each alias that the process does not list itself."""
-    ids = {entry["id"] for entry in card.listing}
-    return [{**card.listing[0], "id": alias} for alias in aliases if card.listing and alias not in ids]
 
 
 async def _until_healthy(connection: Connection) -> None:

@@ -3,13 +3,17 @@
     POST /load    {"model": NAME}    -> {"model": NAME, "before": STATE, "state": STATE}
     POST /unload  {"model": NAME}    -> the same
     POST /swap, /rollback, /scale ?name=NAME, with the order -> a line of JSON for each step, then the change
+    POST /plan    {"recipes": [PATH, ...]}  -> {"plan": NUMBER, "is_empty": BOOL, "lines": [TEXT, ...]}
+    POST /apply   {"plan": NUMBER}          -> {"results": [TEXT, ...]}
     GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH}
 
-An error is {"error": TEXT}. The socket is this user's own. Each change is a line of the audit log.
+An error is {"error": TEXT}. Only the newest plan can be applied. The socket is this user's own. Each change is a line
+of the audit log.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import struct
@@ -18,11 +22,14 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from configs.errors import UserError
 from servers.errors import ApiError
 from servers.gateway.changes import Action, Changes
 from servers.gateway.directory import Directory
 from servers.gateway.revisions import Revisions
 from servers.platform import admin_socket
+from servers.platform.declaration import Declaration
+from servers.platform.plan import Plan
 
 _log = logging.getLogger("litport.platform")
 
@@ -33,17 +40,24 @@ class Admin:
     Where no socket can be made, the platform runs without.
     """
 
-    def __init__(self, port: int, directory: Directory, changes: Changes, revisions: Revisions) -> None:
+    def __init__(
+        self, port: int, directory: Directory, changes: Changes, revisions: Revisions, declaration: Declaration
+    ) -> None:
         self._port = port
         self._directory = directory
         self._changes = changes
         self._revisions = revisions
+        self._declaration = declaration
+        self._numbers = itertools.count(1)
+        self._plans: dict[int, Plan] = {}
         self._path: Path | None = None
         app = web.Application()
         app.router.add_post("/load", self._make)
         app.router.add_post("/unload", self._make)
         for action in ("swap", "rollback", "scale"):
             app.router.add_post(f"/{action}", self._revise)
+        app.router.add_post("/plan", self._plan)
+        app.router.add_post("/apply", self._apply)
         app.router.add_get("/model", self._show)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
@@ -96,6 +110,28 @@ class Admin:
                 await answer.write(line + b"\n")
         await task
         return answer
+
+    async def _plan(self, request: web.Request) -> web.Response:
+        try:
+            plan = await self._declaration.plan([Path(path) for path in (await request.json())["recipes"]])
+        except UserError as problem:
+            return _error(str(problem))
+        except (ValueError, KeyError, TypeError):
+            return _error('expected {"recipes": [PATH, ...]}')
+        number = next(self._numbers)
+        self._plans = {number: plan}
+        return web.json_response({"plan": number, "is_empty": plan.is_empty, "lines": plan.lines})
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        try:
+            plan = self._plans.pop((await request.json())["plan"])
+        except (ValueError, KeyError, TypeError):
+            return _error("expected the number of the newest plan; make it again")
+        try:
+            results = await self._declaration.apply(plan, _caller(request))
+        except UserError as problem:
+            return _error(str(problem))
+        return web.json_response({"results": results})
 
     async def _show(self, request: web.Request) -> web.Response:
         try:

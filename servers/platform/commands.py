@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,11 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     replica.add_argument("--port", type=int, required=True, help="the port to listen on; 0 for any free one")
     replica.set_defaults(run=_replica)
 
+    apply = commands.add_parser("apply", help="bring a running platform to what a recipe says, while it serves")
+    apply.add_argument("recipes", nargs="+", metavar="RECIPE")
+    apply.add_argument("--yes", action="store_true", help="do not ask")
+    apply.add_argument("--port", type=int, help="the platform's port on this machine (default: server.port)")
+    apply.set_defaults(run=_apply)
     load = commands.add_parser("load", help="load a model of a running platform now, and wait until it is ready")
     unload = commands.add_parser(
         "unload", aliases=["stop"], help="unload a model once its requests have ended; the next request loads it"
@@ -71,6 +76,34 @@ def _add_swap_options(swap: argparse.ArgumentParser) -> None:
     swap.add_argument(
         "--max-slowdown", type=float, default=1.5, metavar="FACTOR", help="how much longer answers may take (1.5)"
     )
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    from configs.errors import UserError
+
+    recipes = [Path(recipe).absolute() for recipe in arguments.recipes]
+    arguments.port = arguments.port if arguments.port is not None else _port_of(recipes)
+    plan = _ask(arguments, "POST", "/plan", json={"recipes": [str(recipe) for recipe in recipes]})
+    sys.stdout.write("".join(f"{line}\n" for line in plan["lines"]) or "nothing differs\n")
+    if plan["is_empty"]:
+        return
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise UserError("nothing was changed: expected --yes where nobody can be asked")
+        if input("do this? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError("nothing was changed")
+    sys.stdout.flush()
+    results = _ask(arguments, "POST", "/apply", json={"plan": plan["plan"]})["results"]
+    sys.stdout.write("".join(f"done: {line}\n" for line in results))
+
+
+def _port_of(recipes: Sequence[Path]) -> int | None:
+    """The port that the last of the recipes to name one has."""
+    from configs.sources import read_recipe
+
+    values = (read_recipe(recipe, {}).values.get(("server", "port")) for recipe in reversed(recipes))
+    text = next((str(value.value) for value in values if value is not None), "")
+    return int(text) if text.isdigit() else None
 
 
 def _swap(arguments: argparse.Namespace) -> None:

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from configs.settings import LitportSettings, ModelSettings
+from configs.errors import UserError
+from configs.loading import LoadedSettings
+from configs.settings import LitportSettings
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.server import Server
@@ -22,30 +25,19 @@ from servers.models.roster import Roster
 from servers.models.supervisor import Supervisor
 from servers.models.versions import Versions
 from servers.platform.admin import Admin
+from servers.platform.declaration import Declaration, Read
 from servers.platform.factory import ModelFactory
 from servers.platform.workshop import Workshop
 from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.platform")
 
-# Settings of a model that a reload applies while the model runs.
-_RELOADABLE = {
-    "request_timeout_s",
-    "max_running",
-    "max_waiting",
-    "max_tokens_in_flight",
-    "idle_unload_s",
-    "min_resident_s",
-    "pin",
-    "on_demand_wait",
-}
-
 
 class Platform:
     """All parts of one platform; `run_dir` holds the sockets of its instances, and `reaper` ends their processes.
 
-    `on_change` is called after each step of a model. Raises UserError for a certificate or an audit file that cannot
-    be used.
+    `on_change` is called after each step of a model, and `read` reads recipes while it runs. Raises UserError for a
+    certificate or an audit file that cannot be used.
     """
 
     def __init__(
@@ -56,6 +48,7 @@ class Platform:
         run_dir: Path,
         reaper: Reaper,
         on_change: Callable[[Model], None] = lambda _: None,
+        read: Read | None = None,
     ) -> None:
         self._settings = settings
         self._about = about
@@ -73,6 +66,7 @@ class Platform:
         if self._sampler is not None:
             self.front_door.metrics.register(HardwareCollector(self._sampler))
         self._server = Server(self.front_door, settings)
+        self.declaration = Declaration(self, settings, keyring, read or _read_nothing)
         self.front_door.revisions.workshop = Workshop(
             self._in_force, self.factory, self.versions, Replicas(self.supervisor, self.loader)
         )
@@ -91,7 +85,8 @@ class Platform:
             _log.info("metrics at %s", self._about.metrics_address)
         self._serving = asyncio.create_task(self._server.serve([listener]))
         door, port = self.front_door, listener.getsockname()[1]
-        await self._stack.enter_async_context(Admin(port, door.directory, door.changes, door.revisions))
+        admin = Admin(port, door.directory, door.changes, door.revisions, self.declaration)
+        await self._stack.enter_async_context(admin)
         self.supervisor.start()
         self.loader.start()
 
@@ -120,6 +115,7 @@ class Platform:
 
     async def stop(self) -> None:
         """End the models, then the server."""
+        await self.declaration.stop()
         await self.versions.stop()
         await self.loader.stop()
         await self.supervisor.stop()
@@ -130,13 +126,20 @@ class Platform:
         await self._stack.aclose()
 
     def reload(self, settings: LitportSettings, keyring: Keyring) -> None:
-        """Apply keys, limits, and each model's limits; requests in flight go on under the old ones."""
+        """Apply keys and limits to new requests, and what else is not about models; see `Declaration`."""
+        self._settings = settings
         self.front_door.reload(settings, keyring)
         self._server.reload(settings.limits)
-        for name, model in self.models.items():
-            if name in settings.models:
-                model.settings = _with_limits(model.settings, settings.models[name])
+        self.loader.room.budget_bytes = settings.server.memory_budget_bytes
         self.loader.review()
+
+    def audit(self, **fields: Any) -> None:
+        """Write a line of the audit log about a change."""
+        self.front_door.ledger.change(**fields)
+
+    def forget(self, name: str) -> None:
+        """Drop the series of a model that is gone."""
+        self.front_door.ledger.metrics.forget(name)
 
     def _in_force(self) -> LitportSettings:
         """The settings, with those of the versions that serve."""
@@ -153,5 +156,5 @@ class Platform:
         return groups
 
 
-def _with_limits(current: ModelSettings, update: ModelSettings) -> ModelSettings:
-    return current.model_copy(update=update.model_dump(include=_RELOADABLE & set(type(current).model_fields)))
+def _read_nothing(_: Sequence[Path]) -> LoadedSettings:
+    raise UserError("this platform was not started from recipes, and takes none")

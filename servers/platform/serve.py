@@ -5,13 +5,15 @@ requests are rejected, those in flight finish, then the models end; a second sig
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import resource
 import shutil
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvloop
@@ -23,9 +25,10 @@ from servers.gateway.address import address_of, bind
 from servers.gateway.status import About
 from servers.models.instance import State
 from servers.models.supervisor import Supervisor
+from servers.platform.declaration import Declaration, Read
+from servers.platform.files import watch
 from servers.platform.platform import Platform
 from servers.platform.progress import Progress
-from servers.platform.reload import Reload
 from servers.platform.targets import check
 from servers.processes.reaper import Reaper
 from servers.processes.run_dir import make_run_dir
@@ -33,10 +36,11 @@ from servers.processes.run_dir import make_run_dir
 _log = logging.getLogger("litport.platform")
 
 
-def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], version: str) -> int:
+def serve(loaded: LoadedSettings, read: Read, version: str, watched: Sequence[Path] | None = None) -> int:
     """Serve until a signal; the exit status is 0, or 1 when a required model failed for good.
 
-    `load_again` reads the settings anew, for SIGHUP. Raises UserError when the address is not available, SettingsError
+    `read` reads settings while it runs: anew at SIGHUP, and whenever one of the `watched` files, or one that the
+    settings name, has changed; None watches nothing. Raises UserError when the address is not available, SettingsError
     when the settings cannot be served.
     """
     settings = loaded.settings
@@ -52,9 +56,11 @@ def serve(loaded: LoadedSettings, load_again: Callable[[], LoadedSettings], vers
         with Reaper(run_dir) as reaper, Progress(address) as progress:
 
             async def run() -> int:
-                platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed)
-                reload = Reload(platform, keyring, load_again)
-                return await run_service(platform, platform.start(listener, metrics_listener), progress, reload)
+                platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed, read)
+                declaration = platform.declaration
+                start = platform.start(listener, metrics_listener)
+                async with _watching(declaration, watched):
+                    return await run_service(platform, start, progress, lambda: declaration.reload("SIGHUP"))
 
             status: int = uvloop.run(run())
             return status
@@ -80,7 +86,9 @@ class Service(Protocol):
         ...
 
 
-async def run_service(service: Service, start: Awaitable[None], progress: Progress, reload: Callable[[], None]) -> int:
+async def run_service(
+    service: Service, start: Awaitable[None], progress: Progress, reload: Callable[[], object]
+) -> int:
     """Start it, and drain it at a signal; `reload` is for SIGHUP. Returns the exit status, as `serve` does."""
     stopping = _on_signals(service)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
@@ -97,6 +105,19 @@ async def run_service(service: Service, start: Awaitable[None], progress: Progre
             advice = f"models.{model.name}.required=false keeps the rest"
             _log.error("ending: %s is required and failed: %s; %s", model.name, model.choose().detail, advice)
     return 1 if service.supervisor.fatal.is_set() else 0
+
+
+@contextlib.asynccontextmanager
+async def _watching(declaration: Declaration, watched: Sequence[Path] | None) -> AsyncIterator[None]:
+    """Within the block, apply the recipes when a file of theirs has changed; None watches nothing."""
+    if watched is None:
+        yield
+        return
+    task = asyncio.create_task(watch(lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch")))
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _listeners(settings: LitportSettings) -> tuple[socket.socket, socket.socket | None]:

@@ -28,10 +28,10 @@ from servers.store.catalog import CATALOG
 def load(targets: Sequence[str], overrides: Sequence[str]) -> LoadedSettings:
     """The settings that recipes, targets, environment and overrides add up to. Raises UserError."""
     register_installed()
-    recipes = [Path(target) for target in targets if _is_recipe(target)]
+    recipes = [Path(target) for target in targets if is_recipe(target)]
     models: dict[str, Mapping[str, Any]] = {}
     for target in targets:
-        if not _is_recipe(target):
+        if not is_recipe(target):
             name, model = _model(target)
             if name in models:
                 raise UserError(f"two models would be called {name!r}; give one of them a name of its own in a recipe")
@@ -72,7 +72,8 @@ def register_installed() -> None:
     routes.register_installed()
 
 
-def _is_recipe(target: str) -> bool:
+def is_recipe(target: str) -> bool:
+    """Whether a target is a recipe."""
     return target.endswith((".yaml", ".yml"))
 
 

@@ -100,7 +100,7 @@ def test_keys_and_limits_are_reloaded_with_no_request_lost(tmp_path: Path) -> No
             thread.join()
         log = platform.log.read_text()
     assert set(statuses) == {200}
-    assert log.count("reloaded: keys and limits") == 3
+    assert log.count("reloaded (SIGHUP): ") == 3
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
 from servers.gateway.status import About
 from servers.models.supervisor import Supervisor
+from servers.platform.declaration import Read
 from servers.platform.platform import Platform
 from servers.processes.reaper import Reaper
 from tests.services.polling import wait_until_async
@@ -54,11 +55,16 @@ class Door:
 
 @contextlib.contextmanager
 def open_door(
-    folder: Path, *engines: Engine, model: Mapping[str, Any] | None = None, port: int = 0, **settings: Any
+    folder: Path,
+    *engines: Engine,
+    model: Mapping[str, Any] | None = None,
+    port: int = 0,
+    read: Read | None = None,
+    **settings: Any,
 ) -> Iterator[Door]:
     """Serve these models until the block ends; `model` are settings of each, `settings` sections of the tree.
 
-    `port` 0 is any free one.
+    `port` 0 is any free one, and `read` reads the recipes that are applied.
     """
     engine_by_name = {engine.name: engine for engine in engines}
     kind = EngineKind(LitServeModel, lambda name, *_: engine_by_name[name])
@@ -73,7 +79,7 @@ def open_door(
     async def serve(reaper: Reaper, run_dir: Path) -> None:
         listener = bind("127.0.0.1", port)
         url = address_of(listener, tree.server.tls_cert_file is not None)
-        platform = Platform(tree, Keyring(tree.auth), About("test", url), run_dir, reaper)
+        platform = Platform(tree, Keyring(tree.auth), About("test", url), run_dir, reaper, read=read)
         await platform.start(listener)
         try:
             await wait_until_async(lambda: platform.supervisor.ready)

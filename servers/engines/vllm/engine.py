@@ -79,7 +79,7 @@ class VllmEngine:
         if self.settings.devices is not None:
             environ |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.settings.devices[self.number]))}
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
-        argv += ["--served-model-name", self.name, *self.settings.aliases]
+        argv += ["--served-model-name", self.name]
         argv += ["--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
         argv += to_argv(options)
         traces = tracing.child_environ(self.name, os.environ | self.settings.env)
@@ -97,7 +97,7 @@ class VllmEngine:
         if isinstance(connection, VllmConnection):
             connection.context_tokens = listing[0].get("max_model_len")
         rules = _rules(self.name, self.settings, openapi)
-        card = Card(routes, None, tuple(listing), openapi, self._max_running(), rules=rules)
+        card = Card(routes, None, tuple(listing), openapi, self._max_running(), rules=rules, knows_aliases=False)
         await self.canary(connection, card)
         return card
 

@@ -47,7 +47,8 @@ class Document:
     def body(self, models: Iterable[Model], needs_key: bool) -> bytes:
         """The JSON text for these models as they are now."""
         models = list(models)
-        state = _State(needs_key, [model.name for model in models], [model.card for model in models])
+        names = [name for model in models for name in (model.name, *model.settings.aliases)]
+        state = _State(needs_key, names, [model.card for model in models])
         if self._state is None or not self._state.is_same(state):
             self._body = msgspec.json.encode(merge(models, self._version, self._routes, needs_key))
             self._state = state

@@ -42,8 +42,9 @@ class Child:
     @property
     def names(self) -> list[str]:
         """The values of a body's `model` that reach one of them, adapters included."""
+        aliases = [alias for model in self.models for alias in model.settings.aliases]
         ids = [entry["id"] for model in self.models if model.card for entry in model.card.listing]
-        return list(dict.fromkeys([model.name for model in self.models] + ids))
+        return list(dict.fromkeys([model.name for model in self.models] + ids + aliases))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def test_the_model_its_name_and_its_socket_are_given(monkeypatch: pytest.MonkeyP
     words = " ".join(_argv(monkeypatch, on_cpu=False))
     assert "--model /models/x --uds /run/0.sock --served-model-name chat" in words
     words = " ".join(_argv(monkeypatch, on_cpu=False, aliases=["gpt-4o-mini"]))
-    assert "--served-model-name chat gpt-4o-mini --disable" in words
+    assert "--served-model-name chat --disable" in words, "an alias may come and go while it runs"
 
 
 def test_on_a_gpu_nothing_is_chosen_for_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
