@@ -18,7 +18,7 @@ from typing import Any
 
 # Two processes or threads, each computing on one core, as Litport's recipes for two cores.
 _WORKERS = 2
-_MOST_WAIT_MS = 2
+_MOST_WAIT_MS = 10
 
 
 class Model:

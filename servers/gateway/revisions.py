@@ -3,6 +3,7 @@
 Each step is a line of the audit log.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -38,13 +39,13 @@ class Workshop(Protocol):
 
 
 class Revisions:
-    """Makes revisions of models, one of a model at a time; `audit` writes a line of the audit log."""
+    """Makes revisions of models; `audit` writes a line of the audit log. `turn` is held while models are changed."""
 
     def __init__(self, directory: Directory, audit: Callable[..., None]) -> None:
         self.workshop: Workshop | None = None
+        self.turn = asyncio.Lock()
         self._directory = directory
         self._audit = audit
-        self._under_change: set[str] = set()
 
     async def make(
         self, action: str, name: str, order: bytes, who: str, follow: Callable[[VersionStep], None] = lambda _: None
@@ -56,9 +57,8 @@ class Revisions:
         """
         model = self._directory.find(name)
         work = self._work(action, model, order)
-        if model.name in self._under_change:
-            raise ApiError(409, f"{model.name} is being changed already", code="under_change", param="model")
-        self._under_change.add(model.name)
+        if self.turn.locked():
+            raise ApiError(409, "another change goes on; try again when it is over", code="under_change")
         steps: list[VersionStep] = []
         begin_s = time.monotonic()
 
@@ -70,13 +70,12 @@ class Revisions:
             self._audit(request_id=None, change=action, who=who, model=model.name, **places, duration_s=duration_s)
 
         try:
-            await work(tell)
+            async with self.turn:
+                await work(tell)
         except UserError as problem:
             raise ApiError(400, str(problem), code="invalid_settings", param="set") from None
         except (SwapError, StartError) as problem:
             raise ApiError(409, str(problem), code="not_changed", param="model") from None
-        finally:
-            self._under_change.discard(model.name)
         now = self._directory.models.get(model.name, model)
         return VersionChange(
             model=model.name, before=model.version, version=now.version, replicas=len(now.instances), steps=steps

@@ -35,9 +35,12 @@ class Declaration:
     """Plans and carries out changes of one platform, which runs by these settings and keys.
 
     `read` reads the recipes that it gets, or where it gets none those of the start, under the start's command line.
+    `turn` is held while models are changed.
     """
 
-    def __init__(self, platform: Subject, settings: LitportSettings, keyring: Keyring, read: Read) -> None:
+    def __init__(
+        self, platform: Subject, settings: LitportSettings, keyring: Keyring, read: Read, turn: asyncio.Lock
+    ) -> None:
         self._platform = platform
         self._settings = settings
         self._keyring = keyring
@@ -45,7 +48,7 @@ class Declaration:
         self._secrets: frozenset[TreePath] = frozenset()
         self._stamps: dict[str, Stamps] = {name: stamps(model) for name, model in settings.models.items()}
         self._revision = 0
-        self._turn = asyncio.Lock()
+        self._turn = turn
         self._work: set[asyncio.Task[list[str]]] = set()
 
     @property

@@ -66,8 +66,9 @@ class Platform:
         if self._sampler is not None:
             self.front_door.metrics.register(HardwareCollector(self._sampler))
         self._server = Server(self.front_door, settings)
-        self.declaration = Declaration(self, settings, keyring, read or _read_nothing)
-        self.front_door.revisions.workshop = Workshop(
+        revisions = self.front_door.revisions
+        self.declaration = Declaration(self, settings, keyring, read or _read_nothing, revisions.turn)
+        revisions.workshop = Workshop(
             self._in_force, self.factory, self.versions, Replicas(self.supervisor, self.loader)
         )
 

@@ -219,6 +219,7 @@ def test_a_change_of_what_a_process_was_started_with_replaces_it_and_is_the_only
         change = pool.submit(served.apply, {"models": {**TWO, "one": {**ECHO, "env": {"A_TOKEN": "abc"}}}})
         wait_until(lambda: served.door.supervisor.beside)
         assert served.apply({"models": {"one": ECHO}}) == 2, "one at a time"
+        assert main(["scale", "two", "2", "--port", str(served.door.port)]) == 2
         assert slow.result().json()["pid"] == before
         assert change.result() == 0
     assert served.pid("one") != before
