@@ -49,11 +49,11 @@ GOOD: dict[str, str] = {
             {},
             {"bench.load.shape": "constant", "bench.load.rate_per_s": "200", "bench.load.max_in_flight": "1"},
         ),
-        ("output_length", {"tokens": 2}, {}),
+        long("output_length", {"tokens": 2}, {}),
         long("warm_cache", {"hit_share": 0.5}, {}),
-        ("steady_state", {"slower_after": 12, "slow_s": 0.5}, {}),
+        long("steady_state", {"slower_after": 12, "slow_s": 0.5}, {}),
         long("steady_state", {}, {"bench.workload.requests": "7"}),
-        ("sample_size", {}, {"bench.percentiles": "[99]"}),
+        long("sample_size", {}, {"bench.percentiles": "[99]"}),
     ],
 )
 def test_a_run_counts_unless_a_rule_says_otherwise(

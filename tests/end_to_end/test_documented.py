@@ -112,6 +112,7 @@ def page(platform: Platform) -> Iterator[Page]:
 
 
 @NEEDS_CHROMIUM
+@pytest.mark.long
 def test_each_model_can_be_tried_on_the_page(page: Page) -> None:
     assert '"content": "The capital of France is Paris."' in _tried(_opened(page, "create_chat_completion"))
     assert '"embedding": [' in _tried(_opened(page, "create_embedding"))

@@ -16,9 +16,9 @@ from tests.services.page_reader import metrics_url, values
 from tests.services.polling import wait_until
 
 _STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
-EMBED = "all-minilm-l6-v2"
 _TWINS: dict[str, dict[str, Any]] = {
     "echo": {"api": "echo"},
+    "embed": {"api": "embedding", "source": "all-minilm-l6-v2"},
     "countdown": {"api": f"{_STRANGERS}/streams.py:CountdownAPI", "stream": True},
 }
 _HOSTED: dict[str, dict[str, Any]] = {
@@ -35,9 +35,7 @@ _HOSTED: dict[str, dict[str, Any]] = {
 def hosted(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Platform]:
     """The APIs on the host, which is the default; `NAME-plain` is the same API on LitServe's own server."""
     folder = tmp_path_factory.mktemp("hosted")
-    embeds = {"api": "embedding", "source": EMBED}  # its twin is the shared platform's
-    models = {**_TWINS, EMBED: embeds}
-    plain = {f"{name}-plain": {"engine": "litserve", "serving": "litserve", **models[name]} for name in models}
+    plain = {f"{name}-plain": {"engine": "litserve", "serving": "litserve", **_TWINS[name]} for name in _TWINS}
     own = {"own-loop": {"engine": "litserve", "api": f"{_STRANGERS}/broken.py:OwnLoopAPI"}}
     host = {name: {"engine": "litserve", **settings} for name, settings in (_TWINS | _HOSTED).items()}
     recipe = folder / "hosted.yaml"
@@ -70,16 +68,16 @@ def test_an_api_answers_as_on_litserve(hosted: Platform, model: str, body: dict[
         assert ours.headers.get("content-length") == plain.headers.get("content-length")
 
 
-def test_embeddings_are_those_of_litserve(platform: Platform, hosted: Platform) -> None:
+def test_embeddings_are_those_of_litserve(hosted: Platform) -> None:
     texts = ["A cat sits on the mat.", "Serving costs something."]
     ours, plain = (
-        at.http.post("/v1/embeddings", json={"model": model, "input": texts}, timeout=60).json()
-        for at, model in ((platform, EMBED), (hosted, f"{EMBED}-plain"))
+        hosted.http.post("/v1/embeddings", json={"model": model, "input": texts}, timeout=60).json()
+        for model in ("embed", "embed-plain")
     )
     assert ours["usage"] == plain["usage"]
     for our_item, plain_item in zip(ours["data"], plain["data"], strict=True):
         assert our_item["embedding"] == pytest.approx(plain_item["embedding"], abs=1e-6)
-    refused = platform.http.post("/v1/embeddings", json={"model": EMBED, "input": 5}, timeout=60)
+    refused = hosted.http.post("/v1/embeddings", json={"model": "embed", "input": 5}, timeout=60)
     assert refused.status_code in (400, 422)
     assert refused.json()["error"]["type"] == "invalid_request_error"
 
@@ -89,7 +87,7 @@ def test_the_document_describes_the_routes_as_on_litserve(hosted: Platform) -> N
     for model in ("echo", "countdown"):
         ours, plain = (paths[f"/predict/{name}"]["post"]["requestBody"] for name in (model, f"{model}-plain"))
         assert ours == plain
-    assert f"{EMBED}-plain" in paths["/v1/embeddings"]["post"]["description"]
+    assert "embed" in paths["/v1/embeddings"]["post"]["description"]
 
 
 def test_the_parts_of_a_stream_come_one_by_one(hosted: Platform) -> None:

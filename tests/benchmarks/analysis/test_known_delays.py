@@ -133,7 +133,11 @@ def slow_door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield door
 
 
-@pytest.mark.parametrize(("users", "batch", "slow_door"), [(1, 1, 1), (2, 1, 1), (2, 2, 2)], indirect=["slow_door"])
+@pytest.mark.parametrize(
+    ("users", "batch", "slow_door"),
+    [(1, 1, 1), pytest.param(2, 1, 1, marks=pytest.mark.long), (2, 2, 2)],
+    indirect=["slow_door"],
+)
 def test_each_step_of_a_litapi_is_found_in_its_row(slow_door: Door, users: int, batch: int) -> None:
     items = [Item(index, body={"x": index}) for index in range(8)]
     rows = rows_of(slow_door, calls(items, Endpoint("json", "/predict/m"), "m"), "whole", users)

@@ -60,6 +60,7 @@ def test_a_page_that_asked_for_something_would_be_noticed(page: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("scheme", "ink"), [("0", DARK_INK), pytest.param("1", LIGHT_INK, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_charts_have_the_colours_of_the_theme(page: Path, scheme: str, ink: str) -> None:
     dom, _ = browse(page, f"--blink-settings=preferredColorScheme={scheme}")
     (other,) = {DARK_INK, LIGHT_INK} - {ink}

@@ -72,6 +72,7 @@ def test_messages_are_put_through_the_models_chat_template(chat: Child) -> None:
     assert answer["finish_reason"] == "stop"
 
 
+@pytest.mark.long
 def test_a_prompt_may_be_token_ids(start: Callable[[str], Child], tiny_lm: Path) -> None:
     from transformers import AutoTokenizer
 

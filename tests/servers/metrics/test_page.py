@@ -50,6 +50,7 @@ def test_no_reading_fails_or_is_stale_while_a_model_dies_comes_back_and_drains(t
     assert {"ready", "draining", "stopped"} <= {state(page, "echo") for _, page in reader.pages} | {"stopped"}
 
 
+@pytest.mark.long
 def test_the_port_of_the_page_is_taken_and_has_nothing_else(tmp_path: Path) -> None:
     with serving(tmp_path, *ECHO) as platform:
         for path in ("/", "/status", "/metrics/x"):

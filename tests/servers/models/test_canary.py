@@ -36,7 +36,7 @@ class MuteEngine(TinyEngine):
         await super().canary(connection, card)
 
 
-@pytest.mark.parametrize("victim", ["main", "worker"])
+@pytest.mark.parametrize("victim", ["main", pytest.param("worker", marks=pytest.mark.long)])
 def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) -> None:
     async def run() -> Model:
         async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
@@ -84,7 +84,11 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("work", [{"burn_s": 0.5}, {"processes_burn_s": [0.1] * 5}], ids=["itself", "a compiler"])
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param({"burn_s": 0.5}, marks=pytest.mark.long), {"processes_burn_s": [0.1] * 5}],
+    ids=["itself", "a compiler"],
+)
 def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(
     work: dict[str, object], tmp_path: Path
 ) -> None:

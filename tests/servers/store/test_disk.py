@@ -60,6 +60,7 @@ def test_a_disk_too_small_for_what_conversion_gives_is_named_and_left_as_it_was(
         assert _files(disk) == []
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_during_conversion_is_told_and_left_as_it_was(tmp_path: Path) -> None:
     source = tmp_path / "model.pth"
     source.write_bytes(pickle_bytes({"x": torch.zeros(700 * 1024)}))

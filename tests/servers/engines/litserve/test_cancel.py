@@ -87,6 +87,7 @@ def test_a_batch_goes_on_for_those_that_stay_and_is_left_when_none_does(
     assert time.monotonic() - begin_s < SOON_S
 
 
+@pytest.mark.long
 def test_an_embedding_is_left_when_its_client_leaves(serve: Serve, tmp_path: Path) -> None:
     child = serve(api=f"{SLOW}:SlowEmbeddingsAPI")
 

@@ -103,6 +103,7 @@ def test_plain_logging_that_a_plug_in_sets_up_works_and_gets_the_id(tmp_path: Pa
         assert _lines(child, "working on")[-1].endswith("the name of r-plain request_id=r-plain")
 
 
+@pytest.mark.long
 def test_a_format_of_a_plug_ins_own_is_left_alone_and_can_name_the_id(tmp_path: Path) -> None:
     with running(tmp_path, api=f"{TALKS}:ConfiguredAPI", init={"format": "<%(request_id)s> %(message)s ends"}) as child:
         _ask(child, "r-own")

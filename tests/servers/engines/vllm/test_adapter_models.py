@@ -127,5 +127,5 @@ def test_names_are_told_apart_and_misspelt_settings_are_told(tmp_path: Path, bas
         _load(tmp_path, base, **{"gpt-4o-mini": "./lora"})
     with pytest.raises(SettingsError, match=r"adapters\.tuned\.sorce: no such setting; did you mean .*tuned\.source"):
         _load(tmp_path, base, "--models.chat.adapters.tuned.sorce", "./lora", tuned="./lora")
-    with pytest.raises(SettingsError, match=r"adapters\.tuned: no such setting"):
+    with pytest.raises(SettingsError, match=r"adapters\.tuned: expected a mapping"):
         _load(tmp_path, base, "--models.chat.adapters.tuned", "./lora")

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from configs.settings import VllmModel
 from servers.engines.vllm import engine as vllm
 
@@ -34,6 +36,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_lines_of_a_request_end_in_its_id_and_others_do_not() -> None:
     program = PROGRAM.format(middleware=vllm.MIDDLEWARE_WORDS[1])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)

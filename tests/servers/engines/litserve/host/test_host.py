@@ -158,6 +158,7 @@ def test_a_workers_death_fails_what_it_had_begun_and_nothing_that_waited(tmp_pat
     run_hosted(tmp_path, use, api=_DIES)
 
 
+@pytest.mark.long
 def test_a_worker_at_rest_that_answers_no_ping_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         assert await host.dispatcher.ping()
@@ -219,6 +220,7 @@ def test_at_rest_no_process_runs(tmp_path: Path) -> None:
     run_hosted(tmp_path, use, api=_BATCHES, max_batch_size=8)
 
 
+@pytest.mark.long
 def test_a_request_leaves_no_cycle_to_either_ends_collector(tmp_path: Path) -> None:
     (tmp_path / "garbage.py").write_text(
         "import gc\nimport litserve\n\n"
