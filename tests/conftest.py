@@ -20,6 +20,10 @@ from tests.services.ports import free_port
 
 os.environ.setdefault("LITPORT_TELEMETRY__METRICS_PORT", "0")  # any free one: several platforms run beside each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; two busy threads wait long for each other
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a shell's background; the tests' children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 LITPORT = (sys.executable, "-P", "-m", "litport")
