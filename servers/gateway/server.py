@@ -114,3 +114,12 @@ def _check_tls(cert_file: Any, key_file: Any) -> None:
             f"server.tls_cert_file, server.tls_key_file: cannot use {cert_file} with {key_file}: "
             f"{problem.strerror or problem}"
         ) from None
+
+
+async def until_ended(serving: asyncio.Task[None], fatal: asyncio.Event) -> None:
+    """Return when `fatal` is set, or the server that the task runs has ended."""
+    failure = asyncio.create_task(fatal.wait())
+    try:
+        await asyncio.wait((failure, serving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        failure.cancel()

@@ -13,7 +13,7 @@ from configs.loading import LoadedSettings
 from configs.settings import LitportSettings
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
-from servers.gateway.server import Server
+from servers.gateway.server import Server, until_ended
 from servers.gateway.status import About
 from servers.metrics.hardware import HardwareCollector, make_sampler
 from servers.metrics.models import ModelCollector
@@ -94,11 +94,7 @@ class Platform:
     async def wait(self) -> None:
         """Return when a required model has failed for good, or the server has ended."""
         assert self._serving is not None
-        fatal = asyncio.create_task(self.supervisor.fatal.wait())
-        try:
-            await asyncio.wait((fatal, self._serving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            fatal.cancel()
+        await until_ended(self._serving, self.supervisor.fatal)
 
     async def drain(self) -> None:
         """Reject new requests and wait for those in flight, at most `server.drain_timeout_s`."""

@@ -23,7 +23,7 @@ from servers.engines.kind import Site
 from servers.gateway.address import address_of, bind
 from servers.gateway.replica_door import ReplicaDoor
 from servers.gateway.routes import openai
-from servers.gateway.server import Server
+from servers.gateway.server import Server, until_ended
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
@@ -95,11 +95,7 @@ class Replica:
     async def wait(self) -> None:
         """Return when the model has failed for good, or the server has ended."""
         assert self._serving is not None
-        fatal = asyncio.create_task(self.supervisor.fatal.wait())
-        try:
-            await asyncio.wait((fatal, self._serving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            fatal.cancel()
+        await until_ended(self._serving, self.supervisor.fatal)
 
     async def drain(self) -> None:
         """Take nothing new, end the requests in flight within `server.drain_timeout_s`, and let the gateways leave."""
