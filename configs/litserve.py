@@ -65,6 +65,11 @@ class LitServeModel(ModelSettings):
     batch_timeout_s: Annotated[float, Field(ge=0)] | None = Field(
         None, description="How long a batch waits to fill, in seconds; needs max_batch_size of 2 or more."
     )
+    isolate_failures: bool = Field(
+        True,
+        description="Whether each request of a batch is tried alone once when `predict` raises for the batch, so that "
+        "one bad input does not fail the others; off where `predict` must not run twice for a request.",
+    )
     stream: bool | None = Field(None, description="Whether the API yields its answer in parts.")
     timeout_s: Seconds | None = Field(None, description="How long a request may wait for a worker, in seconds.")
     cancel_grace_s: Seconds = Field(

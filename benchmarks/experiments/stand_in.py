@@ -96,6 +96,7 @@ class StandInModel(ModelSettings):
     """A model of the stand-in."""
 
     engine: Literal["stand-in"] = Field(description="What runs the model.")
+    on_overflow: Literal["cut"] = Field("cut", description="As of vLLM's models; some checkouts read it.")
 
 
 @dataclass(frozen=True)

@@ -183,8 +183,8 @@ def _model_problems(loaded: LoadedSettings) -> Iterator[str]:
         elsewhere = registry.has_replicas(model)
         has_replicas = has_replicas or elsewhere
         for field, problem in _replica_problems(model) if elsewhere else registry.kind_of(model).check_model(model):
-            path = ("models", name, field)
-            yield f"{'.'.join(path)}: {problem} (from {loaded.origins.get(path, 'command line')})"
+            path = ("models", name, *field.split("."))
+            yield f"{'.'.join(path)}: {problem} (from {_origin(loaded.origins, path)})"
     if has_replicas:
         try:
             read_secret(settings.cluster)
@@ -194,6 +194,15 @@ def _model_problems(loaded: LoadedSettings) -> Iterator[str]:
     for kind in registry.kinds():
         models = {name: model for name, model in here.items() if registry.kind_of(model) is kind}
         yield from kind.check_all(models, settings.server.cache_dir, loaded.origins)
+
+
+def _origin(origins: Mapping[TreePath, str], path: TreePath) -> str:
+    """Where the setting comes from, or else what stands in the same section."""
+    for length in range(len(path), 1, -1):
+        for leaf, origin in origins.items():
+            if leaf[:length] == path[:length]:
+                return origin
+    return "command line"
 
 
 def _replica_problems(model: ModelSettings) -> Iterator[tuple[str, str]]:

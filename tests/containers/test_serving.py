@@ -50,10 +50,14 @@ def test_the_key_is_that_of_the_secret_file(demo: tuple[Served, list[str]]) -> N
     assert [line for line in environ if KEY in line] == []
 
 
-def test_the_sdk_chats(client: openai.OpenAI) -> None:
+def test_the_sdk_chats_with_log_probabilities(client: openai.OpenAI) -> None:
     question = "What is the capital of France?"
-    answer = client.chat.completions.create(model=CHAT, messages=[{"role": "user", "content": question}])
+    answer = client.chat.completions.create(
+        model=CHAT, messages=[{"role": "user", "content": question}], logprobs=True, top_logprobs=2
+    )
     assert "Paris" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].logprobs
+    assert answer.choices[0].logprobs.content
 
 
 def test_the_sdk_embeds(client: openai.OpenAI) -> None:

@@ -26,7 +26,7 @@ class ApiSpec:
     `serving` None is the worker host, or LitServe's own server for what the host cannot run. `uds` is the socket of
     LitServe's server; worker number N of the host listens on it with `.N` behind. `variant` has the fields of
     `servers.apis.equality.Variant`. `log_level` and `num_api_servers` are
-    for LitServe's server only, `max_restarts` and `start_timeout_s` for the host.
+    for LitServe's server only, `max_restarts`, `start_timeout_s` and `isolate_failures` for the host.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ApiSpec:
     loggers: list[str] = field(default_factory=list)
     max_restarts: int = 5
     start_timeout_s: float = 900.0
+    isolate_failures: bool = True
 
 
 def construct_api(spec: ApiSpec) -> Any:

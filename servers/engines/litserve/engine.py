@@ -69,6 +69,7 @@ class LitServeEngine:
             "loggers": settings.loggers,
             "max_restarts": settings.max_restarts,
             "start_timeout_s": settings.start_timeout_s,
+            "isolate_failures": settings.isolate_failures,
         }
         spec_file = socket.with_suffix(".json")
         spec_file.write_text(json.dumps(spec))

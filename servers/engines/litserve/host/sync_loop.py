@@ -1,7 +1,7 @@
 """The loop of a worker whose API is not async: one batch after the other, in the main thread.
 
 Each request is decoded and response by itself, so that one that cannot be is its own failure. Only predict is of the
-whole batch; where it fails for several, each is tried alone once.
+whole batch; where it fails for several, each is tried alone once, unless the settings say otherwise.
 """
 
 import logging
@@ -22,14 +22,20 @@ Inbox = SimpleQueue[Sequence[Work] | None]
 
 
 class SyncLoop:
-    """Works on batches of the inbox until None comes."""
+    """Works on batches of the inbox until None comes.
 
-    def __init__(self, api: Any, hooks: Hooks, execution: Execution, inbox: Inbox, spans: Any = None) -> None:
+    With `isolates_failures`, each request is tried alone once where predict fails for a batch of several.
+    """
+
+    def __init__(
+        self, api: Any, hooks: Hooks, execution: Execution, inbox: Inbox, spans: Any = None, *, isolates_failures: bool
+    ) -> None:
         self._hooks = hooks
         self._execution = execution
         self._inbox = inbox
         self._spans = spans
         self._timeout_s = api.request_timeout
+        self._isolates_failures = isolates_failures
         self._is_batched = api.max_batch_size > 1
         self._perform = self._stream if api.stream else self._whole
 
@@ -90,7 +96,7 @@ class SyncLoop:
             self._encode([work], outputs)
 
     def _may_retry(self, works: Sequence[Work], error: Exception) -> bool:
-        if len(works) == 1 or isinstance(error, BatchError):
+        if not self._isolates_failures or len(works) == 1 or isinstance(error, BatchError):
             return False
         _log.warning("predict failed for a batch of %d (%s); each is tried alone", len(works), type(error).__name__)
         for work in works:

@@ -138,7 +138,8 @@ class Worker:
         self._execution.install()
         signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(self._leave))
         threading.Thread(target=loop.run_forever, name="intake", daemon=True).start()
-        SyncLoop(api, hooks, self._execution, self._inbox, spans).run()
+        isolates = self._spec.isolate_failures
+        SyncLoop(api, hooks, self._execution, self._inbox, spans, isolates_failures=isolates).run()
 
     def close(self) -> None:
         """Send the spans that are left."""

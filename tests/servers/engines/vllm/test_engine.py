@@ -10,6 +10,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from configs.errors import SettingsError
 from configs.settings import LitportSettings, VllmModel
 from servers.engines import registry
 from servers.engines.connection import Reply
@@ -19,6 +20,7 @@ from servers.engines.vllm import cpu
 from servers.engines.vllm import engine as vllm
 from servers.engines.vllm.child import queue_sleep
 from servers.engines.vllm.engine import VllmEngine
+from servers.platform import targets
 from servers.telemetry.memory import Memory
 
 GIB = 1024**3
@@ -186,6 +188,13 @@ def test_what_vllm_would_do_wrong_is_refused_by_the_check(
     model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", **settings})
     problems = dict(registry.kind_of(model).check_model(model))
     assert list(problems) == ([field] if field else [])
+
+
+def test_the_check_says_where_an_argument_came_from(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("models:\n  a: { engine: vllm, source: org/name, env: { VLLM_API_KEY: x } }\n")
+    with pytest.raises(SettingsError, match=rf"models.a.env.VLLM_API_KEY: .* \(from {recipe}:2\)"):
+        targets.check(targets.load([str(recipe)], []))
 
 
 class StandInForVllm:

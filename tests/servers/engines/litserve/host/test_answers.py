@@ -90,11 +90,17 @@ def test_a_bad_request_of_a_batch_is_its_own_and_the_others_get_their_answers(tm
     assert "encode_response: bad: nan" in log
 
 
-def test_an_input_that_fails_predict_does_not_fail_its_neighbours(tmp_path: Path) -> None:
-    use = _together({"input": "a"}, {"input": "poison"})
-    answers, log = _with_host(tmp_path, "documented.py:PoisonedAPI", use, max_batch_size=2)
-    assert [answer.status for answer in answers] == [200, 500]
-    assert "each is tried alone" in log
+@pytest.mark.parametrize(("isolates", "statuses", "retried"), [(True, [200, 500], 2), (False, [500, 500], 0)])
+def test_an_input_that_fails_predict_does_not_fail_its_neighbours(
+    tmp_path: Path, isolates: bool, statuses: list[int], retried: int
+) -> None:
+    async def use(host: Hosted) -> tuple[list[int], int]:
+        answers = await _together({"input": "a"}, {"input": "poison"})(host)
+        return [answer.status for answer in answers], host.dispatcher.totals.retried
+
+    counts, log = _with_host(tmp_path, "documented.py:PoisonedAPI", use, max_batch_size=2, isolate_failures=isolates)
+    assert counts == (statuses, retried)
+    assert ("each is tried alone" in log) == isolates
 
 
 def test_values_that_json_does_not_have_are_encoded_or_named(tmp_path: Path) -> None:
