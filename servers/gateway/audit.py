@@ -32,6 +32,11 @@ class Audit:
             except OSError as problem:
                 raise UserError(f"telemetry.audit_file: cannot write {file}: {problem.strerror}") from None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether lines go anywhere."""
+        return self._handler is not None
+
     def close(self) -> None:
         """Close the file."""
         if self._handler:

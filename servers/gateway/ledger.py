@@ -60,8 +60,9 @@ class Ledger:
 
     def admit(self, exchange: Exchange) -> None:
         """The request has its turn."""
-        assert exchange.model_name is not None
-        self.metrics.of(exchange.model_name).queue_s.observe(time.monotonic() - exchange.queued_s)
+        name = exchange.model_name
+        assert name is not None
+        self.metrics.of(name).queue_s.observe(time.monotonic() - exchange.queued_s)
         if exchange.span is not None:
             exchange.span.admit()
 
@@ -71,8 +72,9 @@ class Ledger:
 
         Yields the headers by which the process joins the trace; None without traces.
         """
-        assert exchange.model_name is not None
-        times = self.metrics.of(exchange.model_name)
+        name = exchange.model_name
+        assert name is not None
+        times = self.metrics.of(name)
         exchange.response.on_gap = times.inter_chunk_s.observe
         begin_s = time.monotonic()
         try:
@@ -94,7 +96,7 @@ class Ledger:
         first_s = exchange.response.first_event_s
         ttft_s = None if first_s is None else first_s - exchange.begin_s
         model, key = exchange.model_name or "", exchange.key_name or ""
-        self.metrics.requests.labels(model, exchange.label, status or "none", key).inc()
+        self.metrics.count(model, exchange.label, str(status or "none"), key)
         if exchange.model is not None:
             times = self.metrics.of(model)
             times.request_s.observe(duration_s)
@@ -115,6 +117,10 @@ class Ledger:
             )
         if exchange.span is not None:
             exchange.span.end(status, model, key, ttft_s)
+        if self._audit.is_on:
+            self._write_line(exchange, status, error_status, duration_s)
+
+    def _write_line(self, exchange: Exchange, status: int | None, error_status: int | None, duration_s: float) -> None:
         self._audit.write(
             request_id=exchange.request.id,
             key=exchange.key_name,

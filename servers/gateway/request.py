@@ -105,8 +105,8 @@ class Request:
                 return b"".join(parts)
 
     def _check_head(self, max_bytes: int) -> None:
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
+        encoding = self.headers.get("content-encoding")
+        if encoding is not None and (encoding := encoding.strip().lower()) != "identity":
             message = f"Content-Encoding: expected a body that is not compressed (identity), got {quote(encoding)}"
             # Accept-Encoding names what is taken (RFC 9110, section 12.5.3); the body stays unread.
             headers = {"accept-encoding": "identity", "connection": "close"}

@@ -32,6 +32,7 @@ class RequestMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._times: dict[str, ModelTimes] = {}
+        self._counts: dict[tuple[str, str, str, str], Counter] = {}
         ProcessCollector(registry=self.registry)
         self.requests = self._counter(
             "requests",
@@ -64,9 +65,17 @@ class RequestMetrics:
             self._times[model] = ModelTimes(self, model)
         return self._times[model]
 
+    def count(self, model: str, route: str, status: str, key: str) -> None:
+        """One request more; the series is stored, because its look-up costs more than the count."""
+        labels = (model, route, status, key)
+        if labels not in self._counts:
+            self._counts[labels] = self.requests.labels(*labels)
+        self._counts[labels].inc()
+
     def forget(self, model: str) -> None:
         """Drop the series of this model."""
         self._times.pop(model, None)
+        self._counts.clear()
         for counter in (self.requests, self.rejections, self.fallbacks, self.tokens, self.cut_answers):
             counter.remove_by_labels({"model": model})
         for histogram in (self.queue_s, self.request_s, self.upstream_s, self.first_token_s, self.inter_chunk_s):

@@ -1,7 +1,7 @@
 """A model: what callers name. It has settings, limits, a history of requests, and the instances that serve it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from configs.settings import ModelSettings
 from servers.engines.base import Card, Engine
@@ -52,10 +52,12 @@ class Model:
         self.previous: Model | None = None
         self.swaps: Counter[SwapResult] = Counter()
         self.recording = Recording(settings.recorded_requests) if settings.recorded_requests else None
+        self._adapters = _adapters(settings)
 
     def adopt(self, settings: ModelSettings) -> None:
         """Take over settings that differ in what needs no new processes (`in_place`)."""
         self.settings = settings
+        self._adapters = _adapters(settings)
         if settings.load == "on_demand":
             self.residence.on_demand = True
         self.admission.admit()
@@ -94,8 +96,7 @@ class Model:
 
     def granted_name(self, name: str | None) -> str:
         """Its name in keys and metrics, for requests that call it `name`: that of an adapter of it, or its own."""
-        adapters = vars(self.settings).get("adapters")  # only some engines have them
-        return name if name is not None and adapters and name in adapters else self.name
+        return name if name is not None and name in self._adapters else self.name
 
     @property
     def state(self) -> State:
@@ -165,6 +166,10 @@ class Model:
         # Only engines that count tokens have it; pydantic takes 2 us to say that a field is missing.
         limit: int | None = vars(self.settings).get("max_tokens_in_flight")
         return limit
+
+
+def _adapters(settings: ModelSettings) -> Container[str]:
+    return vars(settings).get("adapters") or ()  # only some engines have them
 
 
 def _order(instance: Instance) -> tuple[int, bool, int]:

@@ -21,6 +21,7 @@ _MAX_SUSPECTS = 1024
 _SUSPECT_TTL_S = 3600.0
 # Requests that end by the same death end within this time.
 _SAME_DEATH_S = 1.0
+_NOTHING = contextlib.nullcontext()
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Quarantine:
         if suspect and suspect.guilty:
             message = f"the process of model '{self._name}' died each time that it had this request; it is not retried"
             raise ApiError(422, message, code="request_quarantined")
-        async with self._alone if suspect and suspect.isolated else contextlib.nullcontext():
+        async with self._alone if suspect and suspect.isolated else _NOTHING:
             if suspect:
                 suspect.in_flight += 1
             has_company, begin_s = self._has_company(suspect), time.monotonic()

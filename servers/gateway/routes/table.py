@@ -18,6 +18,7 @@ from servers.gateway.routes.route import Route
 _ALIKE = 0.8
 _LONGEST_TYPO = 64
 _NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
+_NO_PATTERNS: Mapping[str, list[Route]] = MappingProxyType({})
 
 
 class Match(NamedTuple):
@@ -35,10 +36,13 @@ class RouteTable:
         self._is_offered = is_offered
         self._unknown = Route("", (), "", self._reject, label="other")
         self._exact: dict[str, list[Route]] = {}
-        self._patterns: dict[str, list[Route]] = {}
+        self._patterns: dict[str, dict[str, list[Route]]] = {}  # by the first segment, which is most often a word
         self._matches: dict[tuple[str, str], Match] = {}
         for route in routes:
-            by_path = self._patterns if route.parameters else self._exact
+            segment = _first_segment(route.pattern)
+            by_path = self._exact
+            if route.parameters:
+                by_path = self._patterns.setdefault("" if "{" in segment else segment, {})
             by_path.setdefault(route.pattern, []).append(route)
             if not route.parameters:
                 self._matches.update({(method, route.pattern): Match(route) for method in route.methods})
@@ -49,9 +53,10 @@ class RouteTable:
             return match
         if path in self._exact:
             return _choose(self._exact[path], method, _NO_PARAMETERS)
-        for routes in self._patterns.values():
-            if parameters := routes[0].expression.fullmatch(path):
-                return _choose(routes, method, parameters.groupdict())
+        for segment in (_first_segment(path), ""):
+            for routes in self._patterns.get(segment, _NO_PATTERNS).values():
+                if parameters := routes[0].expression.fullmatch(path):
+                    return _choose(routes, method, parameters.groupdict())
         if self._is_offered(path):
             return _choose([openai.card_route(path)], method, _NO_PARAMETERS)
         return Match(self._unknown)
@@ -62,6 +67,10 @@ class RouteTable:
         path = nearest(request.path, self._exact, _ALIKE) if len(request.path) <= _LONGEST_TYPO else None
         message += f"did you mean {path}?" if path else "GET /status lists models and routes"
         raise ApiError(404, message, code="unknown_route")
+
+
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
 
 
 def _choose(routes: list[Route], method: str, parameters: Mapping[str, str]) -> Match:
