@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 # Each of the many processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup dev-setup runtimes serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
+.PHONY: help setup dev-setup runtimes ray serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
 	image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for the newest of 3.11 to 3.13 itself.
@@ -45,6 +45,9 @@ serve: setup ## serve CONFIG (the demo) on http://127.0.0.1:8000
 runtimes: ## add ONNX Runtime and OpenVINO to .venv, for the setting `runtime` of a LitServe model
 	$(SETUP) --runtimes
 
+ray: ## add Ray Serve to .venv, for models on a cluster of machines
+	$(SETUP) --ray
+
 playground: ## a page to try the models of a running platform on
 	$(SETUP) --playground
 	@exec .venv/bin/litport playground $(ARGS)
@@ -62,7 +65,7 @@ test: lint ## lint, types and tests, in about eleven minutes on two cores
 # The APIs come last: by then the other half has pulled their models into a new clone's cache.
 SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/servers/*/)) tests/servers/apis
 
-test-long: dev-setup runtimes ## the tests that are long by nature: kills, overload, soaks, images; twenty-five minutes and more
+test-long: dev-setup runtimes ray ## the tests that are long by nature: kills, overload, soaks, images; twenty-five minutes and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
 	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
 	.venv/bin/pytest -m "not alone and long" --ignore=tests/clients --ignore=tests/docker --ignore=tests/end_to_end \

@@ -33,7 +33,7 @@ STAMP = VENV / "litport-setup.json"
 # for every package, and tries it again for every package where it cannot be reached.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FLAVOURS = ("cpu", "cuda")
-EXTRAS = {"playground": "the playground", "runtimes": "the runtimes", "dev": "the tests"}
+EXTRAS = {"playground": "the playground", "runtimes": "the runtimes", "dev": "the tests", "ray": "Ray Serve"}
 PIP_LOCK_OPTIONS = ("--require-hashes", "--only-binary=:all:", "-r")
 
 
@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--flavour", choices=FLAVOURS, help="default: what .venv is, else what the machine is")
     parser.add_argument("--playground", action="store_true", help="also what the playground needs")
     parser.add_argument("--runtimes", action="store_true", help="also ONNX Runtime and OpenVINO")
+    parser.add_argument("--ray", action="store_true", help="also Ray Serve")
     parser.add_argument("--dev", action="store_true", help="also what the tests need, the playground included")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip ends, too
@@ -54,8 +55,8 @@ def main() -> int:
     turn = os.open(REQUIREMENTS, os.O_RDONLY)
     try:
         _wait_for(turn)
-        requested = {"playground": options.playground or options.dev, "runtimes": options.runtimes, "dev": options.dev}
-        extras = tuple(extra for extra, is_requested in requested.items() if is_requested)
+        requested = {**vars(options), "playground": options.playground or options.dev}
+        extras = tuple(extra for extra in EXTRAS if requested[extra])
         set_up(options.flavour, extras, turn)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)

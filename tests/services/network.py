@@ -1,0 +1,125 @@
+"""Machines that are network namespaces on a bridge of this one: each has an address and processes of its own.
+
+What runs in one can be killed or stopped as a whole, as if its machine lost power or froze. They share this machine's
+files. Needs root, and the right to make namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.services.polling import wait_until
+
+_SUBNET = "10.213.77"
+BRIDGE_ADDRESS = f"{_SUBNET}.254"
+_IP_TIMEOUT_S = 20
+
+
+def problem() -> str | None:
+    """Why no such machine can be made here, or None."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "there is no `ip` (iproute2)"
+    name = f"lp-probe-{os.getpid()}"
+    probe = _ip("netns", "add", name, check=False)
+    if probe.returncode == 0:
+        probe = _ip("netns", "exec", name, "true", check=False)
+        _ip("netns", "delete", name)
+    return None if probe.returncode == 0 else f"no network namespace can be made: {probe.stderr.strip()}"
+
+
+class Machine:
+    """A namespace with an address on the bridge, and a folder of its own."""
+
+    def __init__(self, number: int, folder: Path, bridge: str) -> None:
+        self.name = f"{bridge}-{number}"
+        self.address = f"{_SUBNET}.{number}"
+        self.folder = folder / self.name
+        self.folder.mkdir()
+        outer = f"{bridge}v{number}"
+        _ip("netns", "add", self.name)
+        _ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("link", "set", outer, "master", bridge, "up")
+        _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _ip("-n", self.name, "link", "set", device, "up")
+
+    def popen(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start the command on this machine; what it writes goes into a log in its folder."""
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = 60) -> str:
+        """What the command writes. Raises AssertionError with it where the command fails."""
+        result = subprocess.run(
+            ["ip", "netns", "exec", self.name, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=timeout_s,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{self.name}: {' '.join(command)}: {result.returncode}\n{result.stdout}"
+        return result.stdout
+
+    @property
+    def log(self) -> str:
+        """What all commands on this machine have written."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def processes(self) -> list[int]:
+        """The pids of all that runs here."""
+        return [int(pid) for pid in _ip("netns", "pids", self.name, check=False).stdout.split()]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all that runs here; SIGKILL until nothing does."""
+        while pids := self.processes:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number is not signal.SIGKILL:
+                return
+            wait_until(lambda pids=pids: not set(pids) & set(self.processes), problem=lambda: self.processes)
+
+    def remove(self) -> None:
+        """End all that runs here, and the namespace."""
+        self.signal(signal.SIGKILL)
+        _ip("netns", "delete", self.name)
+
+
+@contextlib.contextmanager
+def network(count: int, folder: Path) -> Iterator[list[Machine]]:
+    """So many machines, and a bridge to this one, which has BRIDGE_ADDRESS. All of it is gone at the end."""
+    bridge = f"lpb{os.getpid() % 10000}"
+    with contextlib.ExitStack() as stack:
+        _ip("link", "add", bridge, "type", "bridge")
+        stack.callback(_ip, "link", "delete", bridge)
+        _ip("address", "add", f"{BRIDGE_ADDRESS}/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        machines = []
+        for number in range(1, count + 1):
+            machines.append(Machine(number, folder, bridge))
+            stack.callback(machines[-1].remove)
+        yield machines
+
+
+def _ip(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=_IP_TIMEOUT_S, check=False)
+    assert not check or result.returncode == 0, f"ip {' '.join(arguments)}: {result.stderr}"
+    return result
