@@ -110,7 +110,7 @@ lock-check: ## fail where a lock is not what pyproject.toml resolves to
 	@$(PYTHON) -m requirements.lock --check
 
 image: IMAGE = $(or $(FLAVOUR),cpu)
-image: ## build the container image litport:cpu, or with FLAVOUR=cuda litport:cuda
+image: ## build the container image litport:cpu, or with FLAVOUR=cuda (or cpu-ray, cuda-ray) another
 	DOCKER_BUILDKIT=1 $(DOCKER) build --file docker/Dockerfile --target $(IMAGE) --tag $(or $(TAG),litport:$(IMAGE)) \
 		--build-arg "VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
 		--build-arg "REVISION=$$(git rev-parse HEAD 2>/dev/null)" --build-arg "CREATED=$$(git log -1 --format=%cI 2>/dev/null)" \

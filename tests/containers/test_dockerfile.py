@@ -34,6 +34,12 @@ def test_the_two_images_differ_in_their_packages_only() -> None:
     assert stage("cpu").replace("packages-cpu", "PACKAGES") == stage("cuda").replace("packages-cuda", "PACKAGES")
 
 
+def test_ray_is_a_layer_on_either_image() -> None:
+    assert stage("cpu-ray") == stage("cuda-ray")
+    assert "FROM cpu AS cpu-ray\n" in TEXT
+    assert "FROM cuda AS cuda-ray\n" in TEXT
+
+
 @pytest.mark.parametrize("argument", ["PYTHON_IMAGE", "CUDA_IMAGE"])
 def test_a_base_is_named_by_tag_and_pinned_by_digest(argument: str) -> None:
     assert re.fullmatch(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}", default(argument))
