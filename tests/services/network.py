@@ -43,39 +43,26 @@ class Machine:
         self.address = f"{_SUBNET}.{number}"
         self.folder = folder / self.name
         self.folder.mkdir()
-        outer = f"{bridge}v{number}"
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._link = f"{bridge}v{number}"
         _ip("netns", "add", self.name)
-        _ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("link", "set", outer, "master", bridge, "up")
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("link", "set", self._link, "master", bridge, "up")
         _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             _ip("-n", self.name, "link", "set", device, "up")
 
-    def popen(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start the command on this machine; what it writes goes into a log in its folder."""
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
             )
-
-    def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = 60) -> str:
-        """What the command writes. Raises AssertionError with it where the command fails."""
-        result = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            timeout=timeout_s,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, f"{self.name}: {' '.join(command)}: {result.returncode}\n{result.stdout}"
-        return result.stdout
+        self._started.append(process)
 
     @property
     def log(self) -> str:
@@ -89,18 +76,26 @@ class Machine:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all that runs here; SIGKILL until nothing does."""
-        while pids := self.processes:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if number is not signal.SIGKILL:
-                return
-            wait_until(lambda pids=pids: not set(pids) & set(self.processes), problem=lambda: self.processes)
+        for pid in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if number is signal.SIGKILL:
+            wait_until(self._is_dead, problem=lambda: self.processes)
 
     def remove(self) -> None:
         """End all that runs here, and the namespace."""
         self.signal(signal.SIGKILL)
+        for process in self._started:
+            process.wait()
+        _ip("link", "delete", self._link)
         _ip("netns", "delete", self.name)
+
+    def _is_dead(self) -> bool:
+        pids = self.processes
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,7 @@ class Cluster:
     machines: list[Machine]
     token_file: Path
     store: Machine | None
+    environ: Mapping[str, str]
 
     @property
     def head(self) -> Machine:
@@ -46,26 +47,22 @@ class Cluster:
         """Where Ray's REST API is."""
         return f"http://{self.head.address}:{_DASHBOARD_PORT}"
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What Ray's own commands need here."""
-        return {**_environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
-
-    def start(self, machine: Machine, cpus: int = 2) -> None:
-        """Start the node of this machine; `live` says when it is there."""
+    def start(self, machine: Machine) -> None:
+        """Start the node of this machine, which has one CPU, or none as the head; `live` says when it is there."""
         place = ["--head"] if machine is self.head else ["--address", f"{self.head.address}:{_GCS_PORT}"]
-        environment = _environment()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment |= self.environ
         if machine is self.head and self.store is not None:
             environment["RAY_REDIS_ADDRESS"] = f"{self.store.address}:{_REDIS_PORT}"
         options = [
             f"--node-ip-address={machine.address}",
             f"--temp-dir={machine.folder}",
-            f"--num-cpus={cpus}",
+            f"--num-cpus={0 if machine is self.head else 1}",
             f"--object-store-memory={_STORE_BYTES}",
         ]
         if machine is self.head:
             options += [f"--port={_GCS_PORT}", f"--dashboard-host={machine.address}", "--num-gpus=0"]
-        machine.popen(
+        machine.start(
             [*LITPORT, "ray", "start", *place, f"--token-file={self.token_file}", "--", *options], environment
         )
 
@@ -95,17 +92,17 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(count: int, with_store: bool = False) -> Iterator[Cluster]:
-    """A head and `count - 1` more nodes of two CPUs each; with a Redis on a machine of its own, if asked for."""
+def cluster(count: int, environ: Mapping[str, str], with_store: bool = False) -> Iterator[Cluster]:
+    """A head and `count - 1` more nodes, whose processes have these variables; with a Redis on a machine of its own."""
     folder = Path(tempfile.mkdtemp(prefix="lp-"))  # short: the paths of Ray's sockets have 107 characters at most
     try:
         token_file = folder / "token"
         token_file.write_text(TOKEN)
         token_file.chmod(0o600)
         with network.network(count + with_store, folder) as machines:
-            nodes = Cluster(machines[:count], token_file, machines[-1] if with_store else None)
+            nodes = Cluster(machines[:count], token_file, machines[-1] if with_store else None, environ)
             if nodes.store is not None:
-                nodes.store.popen(_redis(nodes.store))
+                nodes.store.start(_redis(nodes.store))
             nodes.start(nodes.head)
             nodes.wait([nodes.head])
             for machine in nodes.machines[1:]:
@@ -119,7 +116,3 @@ def cluster(count: int, with_store: bool = False) -> Iterator[Cluster]:
 def _redis(machine: Machine) -> list[str]:
     options = {"bind": machine.address, "port": str(_REDIS_PORT), "protected-mode": "no", "dir": str(machine.folder)}
     return ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
