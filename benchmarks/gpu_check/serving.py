@@ -24,7 +24,7 @@ from servers.store import Store
 _START_S = 60.0
 _FREED_S = 2.0
 _BACK_S = 30.0
-_LARGEST_BATCH = 128
+_LARGEST_BATCH = {"cuda": 128, "cpu": 8}
 # A process with a CUDA context and nothing else holds more than this.
 _CONTEXT_BYTES = 200 * 1024**2
 _TEXT = "17 4 2012 99"
@@ -38,7 +38,7 @@ def run(record: Recorder, context: Context) -> None:
         folder = Path(name)
         pictures = Store(load().settings.server.cache_dir).pull(context.picture_model)
         make_encoder(folder / "encoder")
-        items = workload.make(Workload(kind="images"), _LARGEST_BATCH, seed=0)
+        items = workload.make(Workload(kind="images"), _LARGEST_BATCH[context.device], seed=0)
         with serving(_recipe(context, pictures, folder / "encoder"), folder, _START_S) as platform:
             picture = items[0].picture
             assert picture is not None
@@ -47,7 +47,7 @@ def run(record: Recorder, context: Context) -> None:
             _check_full_card(record, context, platform)
             _check_killed_worker(record, context, platform, picture)
         model = ApiModel("image_classification", {"model_dir": str(pictures)}, context.device)
-        model.find_batch_size(items, _LARGEST_BATCH)
+        model.find_batch_size(items, _LARGEST_BATCH[context.device])
         record.judge("best batch of the image classifier", model.batch_size, "1 or more", model.batch_size >= 1)
 
 
