@@ -13,13 +13,15 @@ from pathlib import Path
 
 from benchmarks.arguments import add_bench
 from configs.arguments import SETTINGS, TARGET, Parser, add_chat_options, add_examples, refuse_habits, seconds
+from servers.cluster import commands as cluster
 from servers.platform.commands import add_commands
 from servers.platform.connection import add_connection, connection, settings_without_models
 
 VERSION = "0.1.0"
 RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16")
 
-_TAKE_SETTINGS = {("config", "check"), ("config", "show"), ("bench", "run"), ("bench", "load"), ("models", "optimize")}
+_TAKE_SETTINGS = {"serve", "run", "replica", "deploy", "gateway", "undeploy"}
+_TAKE_SETTINGS |= {"config check", "config show", "bench run", "bench load", "models optimize"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     try:
-        if arguments[:1] in (["serve"], ["run"], ["replica"]) or tuple(arguments[:2]) in _TAKE_SETTINGS:
+        if {"".join(arguments[:1]), " ".join(arguments[:2])} & _TAKE_SETTINGS:
             from configs.sources import split_overrides
 
             arguments, overrides = split_overrides(arguments)
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument(
         "--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
     )
+    form.add_argument("--ray", metavar="ADDRESS", help="what is deployed on the Ray cluster of this dashboard")
     add_connection(status)
     status.set_defaults(run=_status)
 
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     ps.set_defaults(run=_ps)
 
     add_commands(commands)
+    cluster.add_commands(commands, VERSION)
 
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     chat.add_argument("model", metavar="MODEL")
@@ -189,6 +193,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from clients import status, watch
 
+    if arguments.ray:
+        return cluster.show_ray(arguments.ray)
     if arguments.watch:
         return watch.run(*connection(arguments), arguments.watch)
     return status.show(*connection(arguments), as_json=arguments.json)
@@ -230,12 +236,7 @@ def _playground(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace) -> None:
     from servers.store import commands
 
-    cache_dir = settings_without_models().server.cache_dir
-    if arguments.action == "list":
-        commands.list_models(cache_dir)
-        return
-    action = {"pull": commands.pull_model, "rm": commands.remove_model, "path": commands.model_path}[arguments.action]
-    action(arguments.source, cache_dir)
+    commands.run(arguments.action, getattr(arguments, "source", ""), settings_without_models().server.cache_dir)
 
 
 def _apis(_: argparse.Namespace) -> None:

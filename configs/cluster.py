@@ -19,15 +19,37 @@ SHORTEST_SECRET = 32
 """Characters of a secret at least: `openssl rand -hex 32` makes one of 64."""
 
 _SETTING = "cluster.secret_file"
+_File = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _dashboard(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
+        raise ValueError("expected scheme, host and port alone, such as http://10.0.0.7:8265")
+    return text.rstrip("/")
 
 
 class Cluster(Section):
-    """Replicas of models on other machines (`models.NAME.instances`, `litport replica`)."""
+    """Replicas of models on other machines (`models.NAME.instances`, `litport replica`), and the Ray cluster."""
 
-    secret_file: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+    secret_file: _File | None = Field(
         None,
         description=f"File with the secret that a gateway and its replicas share, of {SHORTEST_SECRET} or more "
         "characters; replicas answer nobody else.",
+    )
+    dashboard: Annotated[str, AfterValidator(_dashboard)] | None = Field(
+        None,
+        description="Address of the Ray cluster's dashboard, such as `http://10.0.0.7:8265`, for `litport deploy`, "
+        "`gateway` and `undeploy`; their option --ray names another.",
+    )
+    token_file: _File | None = Field(
+        None, description="File with the token of the Ray cluster; null: $RAY_AUTH_TOKEN_PATH or $RAY_AUTH_TOKEN."
+    )
+    replica_port: int = Field(
+        8100,
+        ge=1024,
+        le=65436,
+        description="Port of the first replica on each node of the Ray cluster; the next ones take the free ones above "
+        "it, up to 99.",
     )
 
 

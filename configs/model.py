@@ -123,6 +123,21 @@ class Check(Section):
         return file
 
 
+class Resources(Section):
+    """What Ray sets aside for one replica of a model."""
+
+    cpus: float = Field(1, ge=0, description="Processors, of those that the node offers to Ray.")
+    gpus: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs, which alone it sees; null: with vLLM's CUDA build tensor-parallel-size times "
+        "pipeline-parallel-size, else 0.",
+    )
+    memory_bytes: int | None = Field(
+        None, ge=1, description="Memory, in bytes, which is counted and not enforced; null for none."
+    )
+
+
 class ModelSettings(Section):
     """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest.
 
@@ -173,6 +188,9 @@ class ModelSettings(Section):
         [],
         description="Addresses of replicas of the model (`litport replica`), such as `http://10.0.0.7:8100`; with any, "
         "no process serves it here.",
+    )
+    resources: Resources = Field(
+        Resources(), description="What Ray sets aside for each replica, where the recipe is deployed on Ray."
     )
     required: bool = Field(True, description="Whether /ready waits for this model.")
     load: Literal["at_start", "on_demand"] = Field(

@@ -22,14 +22,19 @@ def start_at_recipe(layer: Layer, recipe: Path) -> None:
     if folder == Path.cwd():
         return
     for path, value in layer.values.items():
-        if value.secret:
-            continue
         _, shape = RECIPE.find(".".join(path), layer.models)
         is_path = isinstance(shape, Leaf) and shape.expected.startswith("a path")
+        if value.secret and not is_path:
+            continue
         notes: list[str] = []
         placed = _place(value.value, folder, is_path, notes)
         layer.values[path] = dataclasses.replace(value, value=placed)
         layer.notes += [f"{RECIPE.write(path)}: {note} (from {value.origin})" for note in notes]
+
+
+def absolute(value: Any) -> Any:
+    """The value with the paths in it absolute that start at the working directory."""
+    return _place(value, Path.cwd(), False, [])
 
 
 def _place(value: Any, folder: Path, is_path: bool, notes: list[str]) -> Any:

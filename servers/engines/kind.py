@@ -45,7 +45,8 @@ class EngineKind:
     are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
     none for one that is: such an engine has no command, and its `connect` leads to the address of its site. `derive`
     are the models that the settings of one stand for, by name: itself, and maybe further ones. `rules` makes the rules
-    for the card of a model that a replica serves, from its name, its settings and the card.
+    for the card of a model that a replica serves, from its name, its settings and the card. `gpus` is how many GPUs an
+    instance needs that the settings do not say it of.
     """
 
     settings: type[ModelSettings]
@@ -57,6 +58,7 @@ class EngineKind:
     addresses: Callable[[Any], Sequence[str]] = lambda _: ()
     derive: Callable[[str, Any], Mapping[str, ModelSettings]] = lambda name, settings: {name: settings}
     rules: Callable[[str, Any, Card], Rules | None] = lambda *_: None
+    gpus: Callable[[Any], int] = lambda _: 0
 
 
 def check_source(text: str | None, *, needs_config: bool, refuses_pickled: bool) -> Iterable[tuple[str, str]]:

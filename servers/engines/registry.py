@@ -14,6 +14,8 @@ from servers.engines.kind import EngineKind, Site
 from servers.engines.litserve.kind import LITSERVE
 from servers.engines.llamacpp.engine import LLAMACPP
 from servers.engines.remote.engine import REMOTE
+from servers.engines.replica import awaited
+from servers.engines.replica.awaited import AwaitedReplica, News
 from servers.engines.replica.engine import ReplicaEngine
 from servers.engines.vllm.engine import VLLM
 
@@ -61,8 +63,15 @@ def make_engine(name: str, settings: ModelSettings, site: Site) -> Engine:
     kind = kind_of(settings)
     if site.address is None or not has_replicas(settings):
         return kind.make(name, settings, site)
-    rules = partial(kind.rules, name, settings)
-    return ReplicaEngine(name, settings.engine, site.address, read_secret(site.settings.cluster), rules)
+    return replica_engine(name, settings, site.address, read_secret(site.settings.cluster))
+
+
+def replica_engine(name: str, settings: ModelSettings, address: str, secret: str) -> ReplicaEngine:
+    """The engine of an instance at a replica, which may not be there yet."""
+    rules = partial(kind_of(settings).rules, name, settings)
+    if address == awaited.ADDRESS:
+        return AwaitedReplica(name, settings.engine, address, secret, rules, News())
+    return ReplicaEngine(name, settings.engine, address, secret, rules)
 
 
 def kinds() -> tuple[EngineKind, ...]:

@@ -1,7 +1,8 @@
 """The port of a replica: one model for gateways that know the shared secret.
 
 It passes requests to the model's process and answers back, and decides nothing: keys, bodies, limits, turns and
-deadlines are the gateway's. Nobody is refused here whom a gateway has let in. Without the secret there is /health only.
+deadlines are the gateway's. Nobody is refused here whom a gateway has let in. Without the secret there are /health and
+the identity only.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from servers.processes.pause import PauseClock
 _ANY_SIZE = 2**62
 _LONGEST_WAIT_S = 60.0
 _CARD_WAIT_S = 3.0
+_NONCE_CHARS = 128
 # Those of the way to the replica; the connection to the process has its own.
 _OWN_HEADERS = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding", wire.SECRET})
 
@@ -40,8 +42,9 @@ _Fields = Sequence[tuple[bytes, bytes]]
 class ReplicaDoor:
     """An ASGI application over the one model; `changed` is to be called after each step of it."""
 
-    def __init__(self, model: Model, secret: str) -> None:
+    def __init__(self, model: Model, secret: str, identity: str = "") -> None:
         self._model = model
+        self._identity = identity
         self._secret = secret
         self._in_flight = 0
         self._is_draining = False
@@ -56,6 +59,10 @@ class ReplicaDoor:
             own_cycle.keep_alive = False
         if request.path == "/health":
             await _send_json(own_cycle, 200, b'{"status":"ok"}')
+        elif request.path == wire.IDENTITY_PATH:
+            nonce = request.query.decode("latin-1")[:_NONCE_CHARS]
+            proof = wire.prove(self._secret, nonce, self._identity)
+            await _send_json(own_cycle, 200, msgspec.json.encode(wire.Identity(self._identity, proof)))
         elif not wire.knows(self._secret, request.headers.get(wire.SECRET, "")):
             status = 403 if wire.SECRET in request.headers else 401
             own_cycle.keep_alive = False  # its body is not read

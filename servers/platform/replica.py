@@ -51,7 +51,7 @@ _LIMITS: Mapping[str, float] = {
 
 def serve_replica(loaded: LoadedSettings, name: str, host: str, port: int) -> int:
     """Serve the model until a signal; the exit status is 0, or 1 when it failed for good. Raises UserError."""
-    loaded = replace(loaded, settings=_narrow(loaded.settings, name, host))
+    loaded = narrow(loaded, name, host)
     settings = loaded.settings
     listener = bind(host, port, "--host, --port")
     secret = check_replica(loaded)
@@ -74,16 +74,26 @@ def serve_replica(loaded: LoadedSettings, name: str, host: str, port: int) -> in
 
 
 class Replica:
-    """The only model of the settings, its supervisor, and the port for gateways. Raises UserError for a certificate."""
+    """The only model of the settings, its supervisor, and the port for gateways. Raises UserError for a certificate.
+
+    `identity` tells replicas apart that a gateway finds by itself.
+    """
 
     def __init__(
-        self, settings: LitportSettings, secret: str, run_dir: Path, reaper: Reaper, progress: Progress, port: int
+        self,
+        settings: LitportSettings,
+        secret: str,
+        run_dir: Path,
+        reaper: Reaper,
+        progress: Progress,
+        port: int,
+        identity: str = "",
     ) -> None:
         self._drain_timeout_s = settings.server.drain_timeout_s
         self._progress = progress
         self._serving: asyncio.Task[None] | None = None
         model = _model(settings, run_dir, port)
-        self._door = ReplicaDoor(model, secret)
+        self._door = ReplicaDoor(model, secret, identity)
         self.supervisor = Supervisor({model.name: model}, settings.server.cache_dir, reaper, self._note)
         self._server = Server(self._door, settings)
 
@@ -123,8 +133,9 @@ class Replica:
         self._door.changed()
 
 
-def _narrow(settings: LitportSettings, name: str, host: str) -> LitportSettings:
-    """These settings with this model alone, loaded at the start. Raises UserError where there is none."""
+def narrow(loaded: LoadedSettings, name: str, host: str) -> LoadedSettings:
+    """The settings with this model alone, loaded at the start. Raises UserError where there is none."""
+    settings = loaded.settings
     model = settings.models.get(name)
     if model is None:
         names = ", ".join(settings.models) or "none"
@@ -136,12 +147,10 @@ def _narrow(settings: LitportSettings, name: str, host: str) -> LitportSettings:
     alone = model.model_copy(
         update={"instances": [], "fallback": None, "load": "at_start", "idle_unload_s": None, "required": True}
     )
-    return settings.model_copy(
-        update={
-            "models": {name: alone},
-            "limits": settings.limits.model_copy(update=_LIMITS),
-            "server": settings.server.model_copy(update={"host": host, "cors_origins": []}),
-        }
+    server = settings.server.model_copy(update={"host": host, "cors_origins": []})
+    limits = settings.limits.model_copy(update=_LIMITS)
+    return replace(
+        loaded, settings=settings.model_copy(update={"models": {name: alone}, "limits": limits, "server": server})
     )
 
 

@@ -36,12 +36,18 @@ from servers.processes.run_dir import make_run_dir
 _log = logging.getLogger("litport.platform")
 
 
-def serve(loaded: LoadedSettings, read: Read, version: str, watched: Sequence[Path] | None = None) -> int:
+def serve(
+    loaded: LoadedSettings,
+    read: Read,
+    version: str,
+    watched: Sequence[Path] | None = None,
+    follow: Callable[[Platform], Coroutine[Any, Any, None]] | None = None,
+) -> int:
     """Serve until a signal; the exit status is 0, or 1 when a required model failed for good.
 
     `read` reads settings while it runs: anew at SIGHUP, and whenever one of the `watched` files, or one that the
-    settings name, has changed; None watches nothing. Raises UserError when the address is not available, SettingsError
-    when the settings cannot be served.
+    settings name, has changed; None watches nothing. `follow` runs beside the platform. Raises UserError when the
+    address is not available, SettingsError when the settings cannot be served.
     """
     settings = loaded.settings
     listener, metrics_listener = _listeners(settings)
@@ -59,7 +65,7 @@ def serve(loaded: LoadedSettings, read: Read, version: str, watched: Sequence[Pa
                 platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed, read)
                 declaration = platform.declaration
                 start = platform.start(listener, metrics_listener)
-                async with _watching(declaration, watched):
+                async with _watching(declaration, watched), _beside(follow and follow(platform)):
                     return await run_service(platform, start, progress, lambda: declaration.reload("SIGHUP"))
 
             status: int = uvloop.run(run())
@@ -114,6 +120,19 @@ async def _watching(declaration: Declaration, watched: Sequence[Path] | None) ->
         yield
         return
     task = asyncio.create_task(watch(lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch")))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Run the work until the block ends."""
+    if work is None:
+        yield
+        return
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

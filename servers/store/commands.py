@@ -18,6 +18,14 @@ from servers.store.store import Store
 _TEXT = 16  # columns of a terminal that the last column of a table needs
 
 
+def run(action: str, source: str, cache_dir: Path) -> None:
+    """One of the commands; `list` needs no source. Raises UserError."""
+    if action == "list":
+        list_models(cache_dir)
+    else:
+        {"pull": pull_model, "rm": remove_model, "path": model_path}[action](source, cache_dir)
+
+
 def list_models(cache_dir: Path) -> None:
     """Print the catalog and the models of the store, one a line."""
     from rich.console import Console

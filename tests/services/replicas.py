@@ -39,7 +39,7 @@ class OpenReplica:
 
 
 @contextlib.contextmanager
-def open_replica(folder: Path, engine: Engine) -> Iterator[OpenReplica]:
+def open_replica(folder: Path, engine: Engine, identity: str = "", port: int = 0) -> Iterator[OpenReplica]:
     """Serve the model of this engine until the block ends."""
     folder.mkdir()
     sections = {
@@ -50,8 +50,8 @@ def open_replica(folder: Path, engine: Engine) -> Iterator[OpenReplica]:
     opened: Future[tuple[OpenReplica, asyncio.Event]] = Future()
 
     async def serve(reaper: Reaper, run_dir: Path, progress: Progress) -> None:
-        listener = bind("127.0.0.1", 0)
-        replica = Replica(settings, SECRET, run_dir, reaper, progress, listener.getsockname()[1])
+        listener = bind("127.0.0.1", port)
+        replica = Replica(settings, SECRET, run_dir, reaper, progress, listener.getsockname()[1], identity)
         await replica.start(listener)
         try:
             await wait_until_async(lambda: replica.supervisor.ready)

@@ -4,6 +4,7 @@ Callers' requests and answers pass as they are. A replica adds a header to each 
 ended. Of an answer without a length, it is the trailers that say whether it is whole, and how many tokens it took.
 """
 
+import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ OUTCOME = b"x-litport-outcome"
 COUNT = b"x-litport-count"
 CARD_PATH = "/litport/card"
 STATE_PATH = "/litport/state"
+IDENTITY_PATH = "/litport/identity"
 
 Headers = Sequence[tuple[bytes, bytes]]
 _MESSAGE_CHARS = 500
@@ -47,6 +49,13 @@ class Outcome(StrEnum):
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+class Identity(msgspec.Struct):
+    """Which replica listens, and the proof that it knows the secret, so that a gateway may send it there."""
+
+    replica: str
+    proof: str
 
 
 class State(msgspec.Struct):
@@ -134,6 +143,11 @@ def read_outcome(fields: Headers) -> tuple[Outcome | None, str]:
     text = next((value for name, value in reversed(fields) if name == OUTCOME), b"").decode("latin-1")
     name, _, message = text.partition(" ")
     return _OUTCOMES.get(name), unquote(message)
+
+
+def prove(secret: str, nonce: str, replica: str) -> str:
+    """The proof of an identity to whoever chose the nonce and knows the secret."""
+    return hmac.new(secret.encode(), f"{nonce} {replica}".encode(), hashlib.sha256).hexdigest()
 
 
 def knows(secret: str, text: str) -> bool:

@@ -5,6 +5,7 @@ on a GPU vLLM's own defaults apply.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,6 +188,13 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
             yield field, text
 
 
+def _gpus(settings: VllmModel) -> int:
+    if on_cpu():
+        return 0
+    sizes = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+    return math.prod(int(str(settings.args.get(size) or 1)) for size in sizes)
+
+
 VLLM = EngineKind(
     VllmModel,
     _make,
@@ -195,4 +203,5 @@ VLLM = EngineKind(
     derive=_derive,
     harness="benchmarks.rungs.vllm:HARNESS",
     rules=lambda name, settings, card: _rules(name, settings, card.openapi),
+    gpus=_gpus,
 )

@@ -1,0 +1,91 @@
+"""The commands of a recipe on Ray: deploy, gateway, undeploy."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from configs.arguments import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from configs.loading import LoadedSettings
+
+
+def add_commands(commands: "argparse._SubParsersAction[Any]", version: str) -> None:
+    """Add the commands to the command line; a gateway tells this version."""
+    deploy = commands.add_parser("deploy", help="run the models of a recipe on a Ray cluster", epilog=SETTINGS)
+    deploy.add_argument(
+        "--print", choices=("serve",), dest="form", help="print the configuration for Ray Serve, and deploy nothing"
+    )
+    gateway = commands.add_parser("gateway", help="serve the models that were deployed on Ray", epilog=SETTINGS)
+    undeploy = commands.add_parser("undeploy", help="end the models of a recipe on Ray", epilog=SETTINGS)
+    for parser, run in ((deploy, _deploy), (gateway, _gateway), (undeploy, _undeploy)):
+        parser.add_argument("target", metavar="RECIPE")
+        parser.add_argument("--ray", metavar="ADDRESS", help="of Ray's dashboard (default: cluster.dashboard)")
+        parser.set_defaults(run=run, version=version)
+
+
+def show_ray(address: str) -> int:
+    """Print the state of each model on Ray. Raises UserError."""
+    from servers.cluster import dashboard, rollout
+    from servers.platform.connection import settings_without_models
+
+    with dashboard.connect(settings_without_models().cluster, address) as ray:
+        _say("\n".join(rollout.lines(ray)) or "nothing of Litport is deployed there")
+    return 0
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    from servers.cluster import application, dashboard, rollout
+
+    loaded = _load(arguments)
+    applications = application.applications_of(loaded)
+    if arguments.form:
+        sys.stdout.write(yaml.safe_dump(rollout.document(applications), sort_keys=False))
+        return 0
+    with dashboard.connect(loaded.settings.cluster, arguments.ray) as ray:
+        return 0 if rollout.deploy(ray, applications, _say) else 1
+
+
+def _undeploy(arguments: argparse.Namespace) -> None:
+    from servers.cluster import application, dashboard, rollout
+
+    settings = _load(arguments).settings
+    names = [application.application_name(name) for name in application.models_of(settings)]
+    with dashboard.connect(settings.cluster, arguments.ray) as ray:
+        rollout.undeploy(ray, names, _say)
+
+
+def _gateway(arguments: argparse.Namespace) -> int:
+    from servers.cluster import dashboard
+    from servers.cluster.application import through_ray
+    from servers.cluster.follower import Follower
+    from servers.platform import logs, serve
+    from servers.platform.platform import Platform
+
+    def read(recipes: "Sequence[Path]" = ()) -> "LoadedSettings":
+        return through_ray(_load(arguments, [str(recipe) for recipe in recipes]))
+
+    loaded = read()
+    logs.configure(loaded.settings.telemetry)
+    with dashboard.connect(loaded.settings.cluster, arguments.ray) as ray:
+
+        async def follow(platform: Platform) -> None:
+            await Follower(platform.supervisor, loaded.settings, ray).run()
+
+        return serve.serve(loaded, read, arguments.version, None, follow)
+
+
+def _load(arguments: argparse.Namespace, recipes: "Sequence[str]" = ()) -> "LoadedSettings":
+    from servers.platform.targets import load
+
+    return load(recipes or [arguments.target], arguments.overrides)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,101 @@
+"""Ray's dashboard, which has the REST API of Ray Serve. No package of Ray is needed to ask it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from configs.cluster import Cluster
+from configs.errors import UserError
+
+_PATH = "/api/serve/applications/"
+_NODES_PATH = "/api/v0/nodes?detail=true"
+_TIMEOUT_S = 5.0
+# Deploying waits for the first start of Ray Serve itself.
+_CHANGE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node of the cluster, and what it offers in all, such as {"CPU": 8.0}."""
+
+    ip: str
+    resources: Mapping[str, float]
+
+
+class Dashboard:
+    """The dashboard at an address; a context manager. Every method raises UserError where it cannot be asked."""
+
+    def __init__(self, address: str, token: str | None) -> None:
+        import httpx
+
+        self.address = address
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=address, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> "Dashboard":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._client.close()
+
+    def instance(self) -> dict[str, Any]:
+        """What runs on Ray Serve: the document of its REST API (ServeInstanceDetails)."""
+        document: dict[str, Any] = self._ask("GET", _PATH)
+        return document
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are alive."""
+        rows = self._ask("GET", _NODES_PATH)["data"]["result"]["result"]
+        return [Node(row["node_ip"], row.get("resources_total") or {}) for row in rows if row["state"] == "ALIVE"]
+
+    def declare(self, document: Mapping[str, Any]) -> None:
+        """Let Ray Serve run the applications of this document (ServeDeploySchema), and no other declared ones."""
+        self._ask("PUT", _PATH, dict(document))
+
+    def shut_down(self) -> None:
+        """End Ray Serve, and with it all applications."""
+        self._ask("DELETE", _PATH)
+
+    def _ask(self, method: str, path: str, document: dict[str, Any] | None = None) -> Any:
+        import httpx
+
+        timeout_s = _TIMEOUT_S if method == "GET" else _CHANGE_TIMEOUT_S
+        try:
+            answer = self._client.request(method, path, json=document, timeout=timeout_s)
+        except httpx.HTTPError as problem:
+            raise UserError(
+                f"Ray's dashboard at {self.address} does not answer: {problem or type(problem).__name__}"
+            ) from None
+        if answer.status_code in (401, 403):
+            raise UserError(
+                f"Ray's dashboard at {self.address} refuses the token ({answer.status_code}); set cluster.token_file"
+            )
+        if answer.status_code != 200:
+            raise UserError(f"Ray's dashboard at {self.address} answers {answer.status_code}: {answer.text[:2000]}")
+        return answer.json() if method == "GET" else None
+
+
+def connect(cluster: Cluster, address: str | None) -> Dashboard:
+    """The dashboard at this address, or else at that of the settings. Raises UserError where there is none."""
+    url = address or cluster.dashboard
+    if url is None:
+        raise UserError("cluster.dashboard: expected the address of Ray's dashboard, got none; --ray names one")
+    return Dashboard(Cluster.model_validate({"dashboard": url}).dashboard or url, _token(cluster))
+
+
+def _token(cluster: Cluster) -> str | None:
+    """The token of the cluster, from where Ray itself has it, too. Raises UserError for a file that cannot be read."""
+    default = Path.home() / ".ray" / "auth_token"
+    path = cluster.token_file or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if path is None and "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"].strip()
+    if path is None and not default.is_file():
+        return None
+    file = Path(path or default)
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UserError(f"cluster.token_file: expected a file with a token at {file}, got {problem}") from None

@@ -1,0 +1,131 @@
+"""A Ray cluster of one node on 127.0.0.2, shared by all tests; they are skipped where Ray is not installed."""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.conftest import LITPORT, REPOSITORY, Platform, litport
+from tests.services.polling import wait_until
+from tests.services.ports import free_port
+from tests.services.replicas import write_secret
+
+HOST = "127.0.0.2"
+
+
+@dataclass(frozen=True)
+class Ray:
+    """The cluster: its dashboard, the folder of its tests, and the variables of its processes."""
+
+    dashboard: str
+    folder: Path
+    environ: Mapping[str, str]
+    process: "subprocess.Popen[bytes]"
+
+    def recipe(self, models: Mapping[str, Any], name: str = "recipe") -> Path:
+        """A recipe of these models for this cluster."""
+        cluster = {
+            "dashboard": self.dashboard,
+            "secret_file": str(self.folder / "secret"),
+            "token_file": self.environ["RAY_AUTH_TOKEN_PATH"],
+        }
+        file = self.folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({"cluster": cluster, "models": dict(models)}))
+        return file
+
+    def litport(self, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
+        """Run a command on the cluster to its end."""
+        return litport(*arguments, environ=self.environ, timeout_s=timeout_s)
+
+    def applications(self) -> dict[str, Any]:
+        """What Ray Serve says of its applications."""
+        token = Path(self.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+        headers = {"authorization": f"Bearer {token}"}
+        answer = httpx.get(f"{self.dashboard}/api/serve/applications/", headers=headers, timeout=20)
+        answer.raise_for_status()
+        applications: dict[str, Any] = answer.json()["applications"]
+        return applications
+
+
+@pytest.fixture(scope="session")
+def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Ray]:
+    """The cluster; it ends with all of its processes."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("NOT TESTED: Ray is not installed in this environment (the extra `ray`)")
+    folder = tmp_path_factory.mktemp("ray")
+    write_secret(folder)
+    token_file = folder / "token"
+    token_file.write_text(secrets.token_hex(32))
+    token_file.chmod(0o600)
+    temp_dir = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # sockets in it must have short paths
+    environ = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "LITPORT_SERVER__CACHE_DIR": str(model_cache),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address", HOST, "--port", str(free_port()), "--num-cpus", "8", "--num-gpus", "0"),
+        *("--dashboard-host", HOST, "--dashboard-port", str(port), "--temp-dir", str(temp_dir)),
+        *("--object-store-memory", str(80 * 2**20), "--dashboard-agent-listen-port", str(free_port())),
+    ]
+    with (folder / "ray.log").open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **environ}, start_new_session=True
+        )
+    cluster = Ray(f"http://{HOST}:{port}", folder, environ, process)
+    try:
+        wait_until(lambda: _answers(cluster), 90, every_s=0.2, problem=(folder / "ray.log").read_text)
+        yield cluster
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def gateway(ray: Ray, recipe: Path) -> Iterator[Platform]:
+    """`litport gateway` of a recipe on a free port, until the block ends."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = recipe.with_suffix(f".{port}.log")
+    with log.open("wb") as output:
+        command = [*LITPORT, "gateway", str(recipe), "--server.port", str(port)]
+        env = {**os.environ, **ray.environ}
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=env)
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Platform(url, client, process, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+
+
+def _answers(ray: Ray) -> bool:
+    assert ray.process.poll() is None, "Ray has ended"
+    with contextlib.suppress(httpx.HTTPError):
+        ray.applications()
+        return True
+    return False

@@ -1,0 +1,142 @@
+"""Models on a real Ray cluster of one node behind `litport gateway`: from the deployment to the last process."""
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.cluster.conftest import HOST, Ray, gateway
+from tests.conftest import REPOSITORY, Platform
+from tests.services.polling import wait_until
+
+pytestmark = pytest.mark.long
+
+STRANGERS = REPOSITORY / "tests/services/strangers"
+SMALL = {"resources": {"cpus": 0.1}}
+MODELS: dict[str, Any] = {
+    "sleeps": {"engine": "litserve", "api": f"{STRANGERS / 'sleeps.py'}:SleepsAPI", "replicas": 2, **SMALL},
+    "slow": {"engine": "litserve", "api": f"{STRANGERS / 'slow.py'}:SlowAPI", **SMALL},
+}
+USERS = 8
+
+
+@pytest.fixture(scope="module")
+def served(ray: Ray) -> Iterator[Platform]:
+    """The gateway of a deployed recipe, with two replicas of one model; nothing of it is left at the end."""
+    recipe = ray.recipe(MODELS, "models")
+    deployed = ray.litport("deploy", str(recipe))
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert f"sleeps: running, 2 of 2 replicas run ({HOST}, {HOST})" in deployed.stdout
+    processes = _processes(ray)
+    try:
+        with gateway(ray, recipe) as platform:
+            wait_until(lambda: _states(platform) == ["ready", "ready"], problem=platform.log.read_text)
+            platform.wait_for("slow", state="ready")
+            yield platform
+    finally:
+        processes |= _processes(ray)
+        undeployed = ray.litport("undeploy", str(recipe))
+        assert undeployed.returncode == 0, undeployed.stderr
+        assert ray.applications() == {}
+        wait_until(lambda: not (processes & _processes(ray)), problem=lambda: _processes(ray))
+
+
+def test_requests_are_answered_and_limited_as_on_one_machine(served: Platform) -> None:
+    assert served.http.post("/predict/sleeps", json={"input": 0.01}).status_code == 200
+    assert served.http.post("/predict/sleeps", content=b"{").status_code == 400
+    body = {"name": "stuck", "how": "asleep", "begun": str(served.log.with_name("stuck"))}
+    late = served.http.post("/predict/slow", json=body, headers={"x-request-timeout": "1"})
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
+    after = {"name": "next", "how": "at once", "begun": str(served.log.with_name("next"))}
+    assert served.http.post("/predict/slow", json=after, timeout=10).json()["seen"] == ["stuck", "next"]
+    large = served.http.post("/predict/sleeps", json={"input": 0, "more": "x" * (20 * 2**20)})
+    assert large.status_code == 200
+    assert served.http.post("/predict/sleeps", content=b" " * (65 * 2**20)).status_code == 413
+    assert served.http.get("/health", headers={"x-long": "x" * 40_000}).status_code == 431
+
+
+@pytest.mark.parametrize("victim", ["child", "replica", "replica by Ray"])
+def test_a_killed_process_fails_what_it_had_in_hand_and_is_replaced(ray: Ray, served: Platform, victim: str) -> None:
+    outcomes: Counter[int] = Counter()
+    done = threading.Event()
+    users = [threading.Thread(target=_ask, args=(served, outcomes, done)) for _ in range(USERS)]
+    before = _processes(ray)
+    for user in users:
+        user.start()
+    try:
+        wait_until(lambda: outcomes[200] >= 5 * USERS)
+        pid, tree = _victim(ray, is_child=victim == "child")
+        if victim == "replica by Ray":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(psutil.pid_exists(one) for one in tree), problem=lambda: tree)
+        wait_until(lambda: _states(served) != ["ready", "ready"] or _processes(ray) != before, every_s=0.005)
+        wait_until(lambda: _states(served) == ["ready", "ready"], 60, problem=served.log.read_text)
+        reached = outcomes[200]
+        wait_until(lambda: outcomes[200] >= reached + 5 * USERS)
+    finally:
+        done.set()
+        for user in users:
+            user.join()
+    print(f"{victim}: {outcomes[503]} of {outcomes.total()} requests failed")
+    assert outcomes.keys() <= {200, 503}
+    assert outcomes[503] <= USERS, "those that the dead one had"
+
+
+def test_a_start_error_reaches_the_command_and_ray_word_for_word(ray: Ray) -> None:
+    broken = {"engine": "litserve", "api": f"{STRANGERS / 'broken.py'}:BrokenAPI", **SMALL}
+    recipe = ray.recipe({"broken": broken}, "broken")
+    result = ray.litport("deploy", str(recipe))
+    assert result.returncode == 1
+    line = result.stdout.splitlines()[-1]
+    assert line.startswith("broken: models.broken: "), result.stdout
+    message = ray.applications()["litport-broken"]["deployments"]["model"]["message"]
+    assert line.removeprefix("broken: ") in message
+    assert ray.litport("undeploy", str(recipe)).returncode == 0
+
+
+def test_a_replica_that_fits_nowhere_is_told_with_what_is_missing(ray: Ray) -> None:
+    recipe = ray.recipe({"big": {"engine": "litserve", "api": "echo", "resources": {"cpus": 64, "gpus": 1}}}, "big")
+    result = ray.litport("deploy", str(recipe), timeout_s=45)
+    assert result.returncode == 1
+    assert f"each needs 64 CPU, 1 GPU, and in all {HOST} has 8 CPU, 0 GPU" in result.stdout
+    assert ray.litport("undeploy", str(recipe)).returncode == 0
+
+
+def _ask(platform: Platform, outcomes: Counter[int], done: threading.Event) -> None:
+    with httpx.Client(base_url=platform.url, timeout=60) as client:
+        while not done.is_set():
+            outcomes[client.post("/predict/sleeps", json={"input": 0.02}).status_code] += 1
+
+
+def _states(platform: Platform) -> list[str]:
+    instances: Any = platform.status()["sleeps"]["instances"]
+    return [instance["state"] for instance in instances]
+
+
+def _processes(ray: Ray) -> set[int]:
+    """Replicas of Ray Serve, and what Litport has started for them."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == ray.environ["RAY_AUTH_TOKEN_PATH"]
+        and any(word in " ".join(process.info["cmdline"] or []) for word in ("ServeReplica", "servers."))
+    }
+
+
+def _victim(ray: Ray, is_child: bool) -> tuple[int, list[int]]:
+    """A process of the first replica of `sleeps`, and all that must end with it."""
+    replica = ray.applications()["litport-sleeps"]["deployments"]["model"]["replicas"][0]
+    process = psutil.Process(replica["pid"])
+    family = process.children(recursive=True)
+    if is_child:
+        host = next(child for child in family if "litserve.main" in " ".join(child.cmdline()))
+        return host.pid, [host.pid, *(child.pid for child in host.children(recursive=True))]
+    return process.pid, [process.pid, *(child.pid for child in family)]
