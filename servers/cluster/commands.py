@@ -1,14 +1,14 @@
-"""The commands of a recipe on Ray: deploy, gateway, undeploy."""
+"""The commands of a Ray cluster: `ray start` for a node, and deploy, gateway and undeploy for a recipe on it."""
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.arguments import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from configs.loading import LoadedSettings
 
@@ -25,6 +25,14 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", version: str) -> N
         parser.add_argument("target", metavar="RECIPE")
         parser.add_argument("--ray", metavar="ADDRESS", help="of Ray's dashboard (default: cluster.dashboard)")
         parser.set_defaults(run=run, version=version)
+
+    ray = commands.add_parser("ray", help="a node of a Ray cluster on this machine: start")
+    node = ray.add_subparsers(metavar="ACTION", required=True).add_parser("start", help="run one, until a signal")
+    node.add_argument("--head", action="store_true", help="the first of a cluster, which has its control plane")
+    node.add_argument("--address", metavar="HOST:PORT", help="join the cluster of this head")
+    node.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="what all nodes share")
+    node.add_argument("arguments", nargs="*", metavar="-- OPTION", help="more options of Ray's own `ray start`")
+    node.set_defaults(run=_start_node)
 
 
 def show_ray(address: str) -> int:
@@ -78,6 +86,12 @@ def _gateway(arguments: argparse.Namespace) -> int:
             await Follower(platform.supervisor, loaded.settings, ray).run()
 
         return serve.serve(loaded, read, arguments.version, None, follow)
+
+
+def _start_node(arguments: argparse.Namespace) -> int:
+    from servers.cluster import node
+
+    return node.start(arguments.head, arguments.address, arguments.token_file, arguments.arguments)
 
 
 def _load(arguments: argparse.Namespace, recipes: "Sequence[str]" = ()) -> "LoadedSettings":

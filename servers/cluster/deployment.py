@@ -51,7 +51,7 @@ class ServedModel:
     Raises RuntimeError with the cause where the model does not start.
     """
 
-    async def __init__(self, recipe: str, name: str) -> None:
+    async def __init__(self, recipe: str, name: str) -> None:  # type: ignore[misc] # Ray awaits it
         _leave_rays_environment()
         self._run_dir = make_run_dir()
         self._ready: Future[None] = Future()

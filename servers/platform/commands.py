@@ -1,4 +1,4 @@
-"""Further commands: replica, ray, and those that change a running platform of this user through its admin socket."""
+"""Further commands: replica, and those that change a running platform of this user through its admin socket."""
 
 import argparse
 import contextlib
@@ -27,14 +27,6 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     replica.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     replica.add_argument("--port", type=int, required=True, help="the port to listen on; 0 for any free one")
     replica.set_defaults(run=_replica)
-
-    ray = commands.add_parser("ray", help="a node of a Ray cluster on this machine: start")
-    node = ray.add_subparsers(metavar="ACTION", required=True).add_parser("start", help="run one, until a signal")
-    node.add_argument("--head", action="store_true", help="the first of a cluster, which has its control plane")
-    node.add_argument("--address", metavar="HOST:PORT", help="join the cluster of this head")
-    node.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="what all nodes share")
-    node.add_argument("arguments", nargs="*", metavar="-- OPTION", help="more options of Ray's own `ray start`")
-    node.set_defaults(run=_start_node)
 
     apply = commands.add_parser("apply", help="bring a running platform to what a recipe says, while it serves")
     apply.add_argument("recipes", nargs="+", metavar="RECIPE")
@@ -66,12 +58,6 @@ def _replica(arguments: argparse.Namespace) -> int:
     loaded = load([arguments.target], arguments.overrides)
     logs.configure(loaded.settings.telemetry)
     return replica.serve_replica(loaded, arguments.model, arguments.host, arguments.port)
-
-
-def _start_node(arguments: argparse.Namespace) -> int:
-    from servers.cluster import node
-
-    return node.start(arguments.head, arguments.address, arguments.token_file, arguments.arguments)
 
 
 def _add_swap_options(swap: argparse.ArgumentParser) -> None:

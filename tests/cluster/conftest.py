@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,15 +71,13 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
     token_file.chmod(0o600)
     temp_dir = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # sockets in it must have short paths
     environ = {
-        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
-        "RAY_USAGE_STATS_ENABLED": "0",
         "LITPORT_SERVER__CACHE_DIR": str(model_cache),
         "PYTHONPATH": str(REPOSITORY),
     }
     port = free_port()
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *(*LITPORT, "ray", "start", "--head", "--token-file", str(token_file), "--"),
         *("--node-ip-address", HOST, "--port", str(free_port()), "--num-cpus", "8", "--num-gpus", "0"),
         *("--dashboard-host", HOST, "--dashboard-port", str(port), "--temp-dir", str(temp_dir)),
         *("--object-store-memory", str(80 * 2**20), "--dashboard-agent-listen-port", str(free_port())),
