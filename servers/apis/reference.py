@@ -24,6 +24,9 @@ ASYNC_RULE = "its methods are async, so it needs `enable_async=True`; without it
 AUTHORIZE_RULE = (
     "its authorize() is not supported, as no client's key leaves the front door; remove it and set auth.api_keys"
 )
+HIDING_RULE = "its method {name}() hides the attribute of LitServe that is called so; rename it"
+ATTRIBUTES = ("api_path", "device", "loop", "spec", "stream")
+"""The properties of a LitAPI."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
 def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
     if [ast.unparse(base) for base in node.bases] in ([], ["object"]):
         raise UserError(f"api class {node.name} has no base class; expected a subclass of litserve.LitAPI")
-    _check_methods(node)
+    _check_methods(node, is_api=_base_name(_members(node, classes)[-1]) == "LitAPI")
     texts = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -224,7 +227,7 @@ def _yields(node: ast.AST) -> bool:
     return any(isinstance(part, ast.Yield | ast.YieldFrom) or _yields(part) for part in parts)
 
 
-def _check_methods(node: ast.ClassDef) -> None:
+def _check_methods(node: ast.ClassDef, *, is_api: bool) -> None:
     for method in node.body:
         if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -233,6 +236,8 @@ def _check_methods(node: ast.ClassDef) -> None:
             raise UserError(f"api class {node.name}: {DECODE_RULE}")
         if method.name == "authorize":
             raise UserError(f"api class {node.name}: {AUTHORIZE_RULE}")
+        if is_api and method.name in ATTRIBUTES and not method.decorator_list:
+            raise UserError(f"api class {node.name}: {HIDING_RULE.format(name=method.name)}")
 
 
 def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constructor:

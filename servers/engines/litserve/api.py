@@ -11,7 +11,7 @@ from typing import Any, Literal
 from configs.errors import UserError
 from servers.apis import equality, export_hook, registry
 from servers.apis.equality import Equality, Variant
-from servers.engines.litserve.refusals import refuse
+from servers.engines.litserve.refusals import refuse, refuse_class
 
 EXIT_NOT_LOADED = 3
 Serving = Literal["host", "litserve"]
@@ -60,6 +60,7 @@ def construct_api(spec: ApiSpec) -> Any:
     Raises UserError; what the plug-in's module or constructor raises comes through.
     """
     api_class = registry.load(spec.api)
+    refuse_class(api_class, spec.api)
     settings = without_none(max_batch_size=spec.max_batch_size, batch_timeout=spec.batch_timeout, stream=spec.stream)
     names = inspect.signature(api_class.__init__).parameters
     arguments = {name: value for name, value in settings.items() if name in names}

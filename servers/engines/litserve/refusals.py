@@ -4,7 +4,14 @@ import inspect
 from typing import Any
 
 from configs.errors import UserError
-from servers.apis.reference import ASYNC_RULE, AUTHORIZE_RULE, DECODE_RULE, STREAM_RULE
+from servers.apis.reference import ASYNC_RULE, ATTRIBUTES, AUTHORIZE_RULE, DECODE_RULE, HIDING_RULE, STREAM_RULE
+
+
+def refuse_class(api_class: type[Any], name: str) -> None:
+    """Check the class called `name` before it is constructed. Raises UserError."""
+    for attribute in ATTRIBUTES:
+        if inspect.isroutine(getattr(api_class, attribute)):
+            raise UserError(f"api {name!r}: {HIDING_RULE.format(name=attribute)}")
 
 
 def refuse(api: Any, name: str, model: str) -> None:

@@ -137,6 +137,8 @@ def _hint(text: str, position: int) -> str:
     character = text[position : position + 1]
     if not text.strip():
         return "; the body is empty"
+    if text.startswith("\ufeff"):
+        return "; a byte order mark stands before it"
     if character == "'":
         return "; names and texts stand in double quotes"
     if character in ("}", "]") and text[:position].rstrip().endswith(","):

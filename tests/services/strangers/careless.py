@@ -66,6 +66,8 @@ class SendsAPI(ls.LitAPI):
                 return {"scores": [{"label": "a", "score": np.float32("nan")}]}
             case "set":
                 return {"labels": {"a"}, "took": timedelta(seconds=1)}
+            case "zip":
+                return zip(["a"], [1], strict=True)
             case "bytes":
                 return {"raw": b"\xff"}
         return BytesIO()

@@ -1,13 +1,16 @@
 """Answers as bytes: what FastAPI makes of a value, and an error that names the place of what it cannot.
 
 The C encoder of `json` gives the bytes that LitServe gives, and asks only for values that JSON does not know. Of those,
-scalars and arrays of numpy and torch become numbers and lists, and everything else what `jsonable_encoder` makes of it.
+scalars and arrays of numpy and torch become numbers and lists, sets and iterators lists, functions and exceptions an
+error, and everything else what `jsonable_encoder` makes of it.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, is_dataclass
+from collections import deque
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
+from dataclasses import asdict, fields, is_dataclass
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 from fastapi.encoders import jsonable_encoder
@@ -15,6 +18,11 @@ from litserve import LitAPI
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 Encode = Callable[[Any], bytes]
+# jsonable_encoder makes a dict of a zip, and nothing of numpy's numbers in any of these.
+_READ_ONCE = (GeneratorType, enumerate, filter, map, reversed, zip)
+_LISTS = (*_READ_ONCE, set, frozenset, deque, range, KeysView, ValuesView, ItemsView)
+# Of these it makes {}.
+_NO_VALUES = (BaseException, FunctionType, MethodType, BuiltinFunctionType)
 
 
 class EncodeError(Exception):
@@ -62,10 +70,7 @@ def _format_part(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     try:
-        try:
-            return _line(part) + "\n"
-        except TypeError:  # a key that JSON does not know
-            return _line(_with_plain_keys(part)) + "\n"
+        return _text(part, _line) + "\n"
     except (ValueError, TypeError, RecursionError, AttributeError) as problem:
         raise EncodeError(_diagnosis(part, problem)) from None
 
@@ -73,19 +78,24 @@ def _format_part(part: Any) -> Any:
 def to_json(value: Any) -> bytes:
     """The value as JSON. Raises EncodeError."""
     try:
-        try:
-            return _json(value).encode()
-        except TypeError:  # a key that JSON does not know
-            return _with_other_keys(_with_plain_keys(value)).encode()
+        return _text(value, _json).encode()
     except (ValueError, TypeError, RecursionError, AttributeError) as problem:
         raise EncodeError(_diagnosis(value, problem)) from None
 
 
-def _with_other_keys(value: Any) -> str:
+def _text(value: Any, encode: Callable[[Any], str]) -> str:
     try:
-        return _json(value)
-    except TypeError:
-        return _json(jsonable_encoder(value))
+        return encode(value)
+    except TypeError as problem:  # a key that JSON does not know
+        for path, leaf in _leaves(value, "", 0):
+            if isinstance(leaf, _READ_ONCE):  # what it held is gone
+                expected = f"expected a list, got a {type(leaf).__name__} ({problem})"
+                raise EncodeError(f"encode_response: {path}: {expected}") from None
+        plain = _with_plain_keys(value)
+        try:
+            return encode(plain)
+        except TypeError:
+            return encode(jsonable_encoder(plain))
 
 
 def _with_plain_keys(value: Any) -> Any:
@@ -104,12 +114,20 @@ def _plain_key(key: Any) -> Any:
 
 
 def _encode_other(value: Any) -> Any:
-    if isinstance(value, BaseModel) or is_dataclass(value):
+    if isinstance(value, BaseModel):
         return jsonable_encoder(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy's scalars and arrays, torch's tensors
         return value.tolist()
     if type(value).__module__.partition(".")[0] == "PIL":  # jsonable_encoder would take its attributes
         raise ValueError("a picture")
+    if isinstance(value, _LISTS):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, _NO_VALUES):
+        raise ValueError("no value")
     return jsonable_encoder(value)
 
 
@@ -152,7 +170,7 @@ def _leaves(value: Any, path: str, depth: int) -> Iterable[tuple[str, Any]]:
         value = asdict(value)
     elif isinstance(value, BaseModel):
         value = dict(value)
-    elif getattr(value, "shape", None) and hasattr(value, "tolist"):
+    elif getattr(value, "shape", None) and hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
         for key, item in value.items():

@@ -16,6 +16,7 @@ from configs.errors import UserError
 from servers.engines.litserve.host.encode import Encode, encoder
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_TYPES = "expected application/json, or a file in a form (multipart/form-data)"
 LONG_WAY = object()
 """The short way cannot parse this body; it need not be wrong."""
 
@@ -85,7 +86,10 @@ async def _payload(request: Request) -> Any:
     except (ValueError, RecursionError, KeyError) as problem:  # KeyError: a form without a boundary
         kind = "a form" if media_type in FORMS else "JSON"
         reason = "it names no boundary" if isinstance(problem, KeyError) else problem
-        raise HTTPException(400, f"the body is not {kind}: {reason}") from None
+        hint = (
+            "" if media_type in FORMS or "json" in media_type else f"; it came as {media_type or 'no type'}, {_TYPES}"
+        )
+        raise HTTPException(400, f"the body is not {kind}: {reason}{hint}") from None
 
 
 def _hint(method: Any, name: str, default: Any) -> Any:

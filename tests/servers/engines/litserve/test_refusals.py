@@ -29,12 +29,13 @@ def test_a_generator_that_is_not_streamed_names_the_setting() -> None:
     [
         ("def authorize(self): ...", "authorize() is not supported"),
         ("def decode_request(self, body): ...", "decode_request(self, request)"),
+        ("def loop(self, text): ...", "its method loop() hides"),
     ],
 )
 def test_a_method_that_would_not_work_is_named_by_config_check_and_at_the_start(
     tmp_path: Path, method: str, words: str
 ) -> None:
-    name = f"refused_{method[4:10]}"
+    name = f"refused_{method[4:8]}"
     (tmp_path / f"{name}.py").write_text(f"import litserve as ls\nclass API(ls.LitAPI):\n    {method}\n")
     api = f"{tmp_path}/{name}.py:API"
     with pytest.raises(UserError) as checked:

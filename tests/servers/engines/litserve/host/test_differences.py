@@ -76,6 +76,10 @@ LIGHT = {
         _FAILED,
         Expected(422, {"detail": "the request has no field 'content'"}),
     ),
+    "a body of another type": _row(
+        "documented:SimpleAPI", ["a"], _FAILED, Expected(422, {"detail": "the body: expected an object, got a list"})
+    ),
+    "pairs of a zip": _row("careless:SendsAPI", {"kind": "zip"}, Expected(200, {"a": 1}), Expected(200, [["a", 1]])),
     "an exception's headers": _row("careless:BusyAPI", {}, Expected(503, "busy"), Expected(503, "busy")),
     "numpy": _row(
         "careless:SendsAPI",
