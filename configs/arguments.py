@@ -67,7 +67,19 @@ _OPTIONS_OF_CHATS = ("--system", "--max-tokens", "--temperature")
 
 
 class Parser(argparse.ArgumentParser):
-    """Names the nearest command where there is none of the name that came."""
+    """Names the nearest command or option where there is none of the name that came."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As of argparse, which would leave the error to the parser of all commands."""
+        options, extras = super().parse_known_args(args, namespace)
+        if extras:
+            from configs.names import nearest
+
+            name = extras[0].partition("=")[0]
+            suggestion = nearest(name, self._option_string_actions) if name.startswith("--") else None
+            hint = f"{name}: no such option; did you mean {suggestion}?" if suggestion else None
+            self.error(hint or f"unrecognized arguments: {' '.join(extras)}")
+        return options, extras
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and exit with status 2."""

@@ -125,6 +125,7 @@ def test_commands_without_a_key_say_how_to_give_one(tmp_path: Path) -> None:
         (("list",), "litport: error: list: no such command; did you mean models list?"),
         (("serv", "echo"), "litport: error: serv: no such command; did you mean serve?"),
         (("models", "pul", "x"), "litport models: error: pul: no such command; did you mean pull?"),
+        (("apply", "m.yaml", "--prot", "80"), "litport apply: error: --prot: no such option; did you mean --port?"),
         (("serve", "m", "--port", "80"), "litport: --port: no such option; did you mean --server.port?"),
         (
             ("serve", "m", "--max-model-len=9"),
