@@ -22,6 +22,8 @@ EXAMPLES = {
     "deploy": "litport deploy recipe.yaml --ray http://10.0.0.7:8265",
     "gateway": "litport gateway recipe.yaml --ray http://10.0.0.7:8265",
     "undeploy": "litport undeploy recipe.yaml --ray http://10.0.0.7:8265",
+    "ray": "litport ray start --head --token-file token",
+    "ray start": "litport ray start --head --token-file token",
     "status": "litport status --watch",
     "ps": "litport ps",
     "apply": "litport apply configs/recipes/demo.yaml",
