@@ -19,8 +19,9 @@ from tests.docker.queries import DOCKER
 
 FILE = DOCKER / "compose.yaml"
 PROFILES = ("cpu", "gpu", "monitoring", "edge", "bench")
+CLUSTER = {"litport-cluster", "ray-head", "ray-node", "ray-store"}
 COMBINATIONS = [chosen for count in range(len(PROFILES) + 1) for chosen in itertools.combinations(PROFILES, count)]
-LITPORT = ("litport-cpu", "litport-gpu")
+LITPORT = ("litport-cpu", "litport-gpu", "litport-cluster")
 ONE_OFF = ("gpu-check", "bench")
 # NVIDIA's image asks for root and SYS_ADMIN; docker/compose.yaml says so where it stands.
 NOT_HARDENED = ("dcgm-exporter",)
@@ -53,7 +54,7 @@ def config(*profiles: str) -> dict[str, Any]:
 
 
 def service(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = config(*PROFILES)["services"][name]
+    found: dict[str, Any] = config(*PROFILES, "cluster")["services"][name]
     return found
 
 
@@ -67,6 +68,24 @@ def test_every_combination_of_profiles_is_valid(profiles: tuple[str, ...]) -> No
     assert ("prometheus" in services) == ("grafana" in services) == ("monitoring" in profiles)
     assert ("edge" in services) == ("edge" in profiles)
     assert ("bench" in services) == ("bench" in profiles)
+
+
+@WITH_COMPOSE
+def test_the_profile_cluster_is_a_front_door_and_a_ray_cluster_with_one_secret_and_one_token() -> None:
+    services = config("cluster")["services"]
+    assert services.keys() == CLUSTER
+    head, node, gateway = (services[name] for name in ("ray-head", "ray-node", "litport-cluster"))
+    assert node["deploy"]["replicas"] == 2
+    assert head["command"][:3] == ["ray", "start", "--head"]
+    assert node["command"][:4] == ["ray", "start", "--address", "ray-head:6379"]
+    for container in (head, node):
+        assert container["command"][container["command"].index("--token-file") + 1] == "/run/secrets/ray_token"
+        assert "ports" not in container
+    for container in (head, node, gateway):
+        environment = container["environment"]
+        assert environment["LITPORT_CLUSTER__SECRET_FILE"] == "/run/secrets/cluster_secret"
+        assert environment["LITPORT_CLUSTER__TOKEN_FILE"] == "/run/secrets/ray_token"
+    assert head["environment"]["RAY_REDIS_ADDRESS"] == "ray-store:6379"
 
 
 @WITH_COMPOSE
@@ -134,6 +153,9 @@ def test_the_start_order_waits_for_health() -> None:
         "edge": dict.fromkeys(LITPORT, "service_healthy"),
         "bench": dict.fromkeys(LITPORT, "service_healthy"),
         "grafana": {"prometheus": "service_healthy"},
+        "litport-cluster": {"ray-head": "service_started"},
+        "ray-head": {"ray-store": "service_started"},
+        "ray-node": {"ray-head": "service_started"},
     }
     for name in EVERY_SERVICE:
         waits_for = service(name).get("depends_on", {})
@@ -156,7 +178,9 @@ def test_the_gpu_is_reserved_as_docker_documents_it_and_looked_for_before_anythi
 @pytest.mark.parametrize("name", EVERY_SERVICE)
 def test_an_image_is_ours_or_of_one_version(name: str) -> None:
     image = service(name)["image"]
-    assert image in ("litport:cpu", "litport:cuda") or re.search(r":v?\d+\.\d+\.\d+(-|$)", image), image
+    assert image in ("litport:cpu", "litport:cuda", "litport:cpu-ray") or re.search(r":v?\d+\.\d+\.\d+(-|$)", image), (
+        image
+    )
 
 
 @WITH_COMPOSE

@@ -19,6 +19,9 @@ OVERLAYS = ("cpu", "gpu")
 PLAIN = [
     *(file for file in sorted((FOLDER / "base").glob("*.yaml")) if file.name != "kustomization.yaml"),
     FOLDER / "secret.example.yaml",
+    FOLDER / "ray" / "gateway.yaml",
+    FOLDER / "ray" / "networkpolicy.yaml",
+    FOLDER / "ray" / "store.yaml",
 ]
 # The newest that the validator knows, and the oldest that the manifests are meant for.
 VERSIONS = ("1.37", "1.29")

@@ -67,7 +67,8 @@ class Machine:
     @property
     def log(self) -> str:
         """What all commands on this machine have written."""
-        return (self.folder / "log").read_text(errors="replace")
+        file = self.folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     @property
     def processes(self) -> list[int]:

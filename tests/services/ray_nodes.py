@@ -69,11 +69,11 @@ class Cluster:
     def live(self) -> set[str]:
         """The addresses of the nodes that the control plane holds to be alive; none where it does not answer."""
         try:
-            answer = httpx.get(f"{self.dashboard}/nodes?view=summary", headers=self.headers, timeout=5)
-            nodes = answer.raise_for_status().json()["data"]["summary"]
+            answer = httpx.get(f"{self.dashboard}/api/v0/nodes?detail=true", headers=self.headers, timeout=5)
+            nodes = answer.raise_for_status().json()["data"]["result"]["result"]
         except (httpx.HTTPError, ValueError):
             return set()
-        return {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+        return {node["node_ip"] for node in nodes if node["state"] == "ALIVE"}
 
     @property
     def headers(self) -> dict[str, str]:
