@@ -21,12 +21,11 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ import aiohttp
 import uvloop
 
 from benchmarks.experiments import stand_in
-from clients.ready import wait_until_ready
 
 PROMPT_TOKENS = 64
 OUTPUT_TOKENS = range(16, 49)
@@ -206,27 +204,6 @@ async def _read_streams(port: int, streams: int, events: int, wait_s: float) -> 
     return sum(await asyncio.gather(*(client.events for client in clients)))
 
 
-@contextmanager
-def _stand_in_platform(folder: Path, checkout: Path, port: int) -> Iterator[int]:
-    """The platform of a checkout over the stand-in; yields the id of its front door's process."""
-    recipe = folder / "stand-in.yaml"
-    recipe.write_text(json.dumps({"models": {stand_in.NAME: {"engine": "stand-in", "canary_interval_s": None}}}))
-    argv = [sys.executable, stand_in.__file__, "platform", str(recipe), str(port)]
-    environ = {**os.environ, "PYTHONPATH": str(checkout), "LITPORT_TELEMETRY__METRICS_PORT": "0"}
-    with (folder / "log").open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", 60)
-            yield process.pid
-        finally:
-            process.terminate()
-
-
-def _processor_us(pid: int) -> float:
-    """Microseconds on a processor of all threads of a process; /proc/PID/stat has hundredths of a second."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1000
-
-
 def measure_events(against: Path | None, port: int, rounds: int) -> Mapping[str, Mapping[str, Sequence[float]]]:
     """Microseconds an event, by the number of streams and the checkout."""
     checkouts = {"B": Path(__file__).parents[2]} | ({} if against is None else {"A": against})
@@ -234,15 +211,17 @@ def measure_events(against: Path | None, port: int, rounds: int) -> Mapping[str,
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         ports = {side: port + index for index, side in enumerate(checkouts)}
         pids = {
-            side: stack.enter_context(_stand_in_platform(Path(name), checkout, ports[side]))
+            side: stack.enter_context(
+                stand_in.serving(Path(name), {stand_in.NAME: stand_in.MODEL}, ports[side], checkout)
+            )
             for side, checkout in checkouts.items()
         }
         for streams, events, wait_s in _PACES:
             for side in ("ABBA" if against else "BB") * rounds:
-                before_us = _processor_us(pids[side])
+                before_us = stand_in.processor_us(pids[side])
                 count = uvloop.run(_read_streams(ports[side], streams, events, wait_s))
                 sides = spent.setdefault(str(streams), {})
-                sides.setdefault(side, []).append((_processor_us(pids[side]) - before_us) / count)
+                sides.setdefault(side, []).append((stand_in.processor_us(pids[side]) - before_us) / count)
     return spent
 
 

@@ -9,9 +9,12 @@ the path, so that an older one can be measured beside this one.
 
 import asyncio
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +22,20 @@ from typing import Any, Literal
 import uvloop
 from pydantic import Field
 
+from clients.ready import wait_until_ready
 from configs.loading import LoadedSettings
 from configs.settings import ModelSettings
 from servers.engines import registry
 from servers.engines.base import Card, Command, Needs
+from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind
+from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.engine import VllmEngine
 from servers.platform import serve, targets
 from servers.processes.group import Member
 
 NAME = "stand-in"
+MODEL = {"engine": NAME, "canary_interval_s": None}
 PATH = "/v1/completions"
 _ANSWER = (
     b'data: {"id":"cmpl-0123456789abcdef0123456789abcdef","object":"text_completion","created":1764300000,'
@@ -101,11 +108,15 @@ class StandInModel(ModelSettings):
 
 @dataclass(frozen=True)
 class StandInEngine(VllmEngine):
-    """Connects as vLLM's engine does."""
+    """An engine of one process without weights."""
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:  # noqa: ARG002 # as the protocol
         """This file's server."""
         return Command([sys.executable, __file__, "server", str(socket)], {})
+
+    def connect(self, socket: Path) -> Connection:
+        """As to vLLM, which cuts what does not fit."""
+        return VllmConnection(socket, self.name, "cut")
 
     async def warm(self, connection: Any) -> Card:
         """One route, once it listens."""
@@ -123,6 +134,32 @@ class StandInEngine(VllmEngine):
     def needs(self, model_dir: Path | None) -> Needs:  # noqa: ARG002 # as the protocol
         """Next to nothing."""
         return Needs(1, 0)
+
+
+@contextmanager
+def serving(folder: Path, models: Mapping[str, Any], port: int, checkout: Path) -> Iterator[int]:
+    """The platform of a checkout with these models; yields the id of its front door's process."""
+    recipe = folder / f"{port}.yaml"
+    recipe.write_text(json.dumps({"models": models}))
+    argv = [sys.executable, __file__, "platform", str(recipe), str(port)]
+    environ = {**os.environ, "PYTHONPATH": str(checkout), "LITPORT_TELEMETRY__METRICS_PORT": str(metrics_port(port))}
+    with (folder / "log").open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", 60)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def metrics_port(port: int) -> int:
+    """The port of the metrics of the platform on this port."""
+    return port + 1000
+
+
+def processor_us(pid: int) -> float:
+    """Microseconds on a processor of all threads of a process; /proc/PID/stat has hundredths of a second."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1000
 
 
 def _run_platform(recipe: str, port: str) -> int:

@@ -25,14 +25,18 @@ class Directory:
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         self.models = models
+        self._by_alias: dict[str, Model] = {}  # as they were found last, which saves a search of all models
 
     def find(self, name: str) -> Model:
         """The model of this name or alias, or the one whose process lists it (an adapter). Raises ApiError 404."""
         namesake = self.models.get(name)
         if namesake is not None and not namesake.is_leaving:
             return namesake
+        if (model := self._by_alias.get(name)) and self.models.get(model.name) is model and _is_called(model, name):
+            return model
         for model in self.models.values():
-            if not model.is_leaving and (name in model.settings.aliases or name == model.granted_name(name)):
+            if _is_called(model, name):
+                self._by_alias[name] = model
                 return model
         if namesake is not None:
             return namesake
@@ -103,6 +107,11 @@ class Directory:
         unknown = [model for model in self.models.values() if not model.card and not model.residence.is_open]
         if not models and len(unknown) == 1:
             raise UnknownOfferError(unknown[0])
+
+
+def _is_called(model: Model, name: str) -> bool:
+    """Whether this is an alias or an adapter of a model that takes requests."""
+    return not model.is_leaving and (name in model.settings.aliases or name == model.granted_name(name))
 
 
 def ready_card(model: Model) -> Card:
