@@ -8,7 +8,7 @@ start, answers a check wrongly or is worse than the old one is ended, and the ol
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,9 +35,9 @@ Tell = Callable[[str, Model, Model, str], None]
 class Plan:
     """How a new version takes over.
 
-    With `allows_gap` the old one may end before the new one starts. `compare` is how many requests both are asked.
-    `steps` are the percentages of the requests that go to the new one, each for `every_s` seconds; 100 alone moves them
-    at once.
+    With `allows_gap` the old one may end before the new one starts. `compare` is how many requests both are asked, and
+    `questions` are those that are asked where the last ones are not kept. `steps` are the percentages of the requests
+    that go to the new one, each for `every_s` seconds; 100 alone moves them at once.
     """
 
     allows_gap: bool = False
@@ -45,6 +45,7 @@ class Plan:
     steps: tuple[int, ...] = (100,)
     every_s: float = 60.0
     limits: Limits = field(default_factory=Limits)
+    questions: tuple[Question, ...] = ()
 
 
 class Versions:
@@ -115,7 +116,7 @@ class Versions:
         await self._loader.load(new)
 
     async def _compare(self, old: Model, new: Model, plan: Plan, tell: Tell) -> None:
-        questions = _questions(old, plan.compare)
+        questions = _questions(old, plan)
         if not questions:
             tell("compare", old, new, "there are no requests to compare by")
             return
@@ -172,12 +173,14 @@ class Versions:
         await self._roster.remove(old)
 
 
-def _questions(old: Model, count: int) -> list[Question]:
-    """What both versions are asked: the last requests if they are recorded, else checks, else the model's example."""
-    if old.recording is not None and (recorded := old.recording.last(count)):
+def _questions(old: Model, plan: Plan) -> Sequence[Question]:
+    """What both versions are asked: the last requests where they are kept, else the plan's, else checks or example."""
+    if old.recording is not None and (recorded := old.recording.last(plan.compare)):
         return recorded
+    if plan.questions:
+        return plan.questions
     if old.settings.checks:
-        return [question_of(check, old.name) for check in old.settings.checks.values()][:count]
+        return [question_of(check, old.name) for check in old.settings.checks.values()][: plan.compare]
     example = old.card.example if old.card is not None else None
     return [] if example is None else [Question(None, msgspec.json.encode(example))]
 

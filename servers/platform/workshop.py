@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from configs.errors import SettingsError, UserError
@@ -12,6 +13,7 @@ from servers.models.model import Model
 from servers.models.replicas import Replicas
 from servers.models.versions import Plan, Tell, Versions
 from servers.platform.factory import ModelFactory
+from servers.platform.workload import questions
 
 
 class Workshop:
@@ -28,6 +30,9 @@ class Workshop:
     async def swap(self, model: Model, changes: Mapping[str, Any], plan: Plan, tell: Tell) -> None:
         """See `servers.gateway.revisions.Workshop`."""
         settings = await asyncio.to_thread(_check, revise(self._settings(), model.name, changes), model.name)
+        if plan.compare:
+            workload = await asyncio.to_thread(questions, self._settings(), model.name, plan.compare)
+            plan = replace(plan, questions=workload)
         await self._versions.swap(model, self._factory.make(settings, model.name), plan, tell)
 
     async def rollback(self, model: Model, tell: Tell) -> None:

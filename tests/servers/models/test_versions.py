@@ -21,6 +21,8 @@ from servers.engines import registry
 from servers.engines.kind import EngineKind
 from servers.models.instance import State
 from servers.models.model import Model
+from servers.models.question import Question
+from servers.platform import workshop
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
 from tests.services.supervision import group_of
@@ -75,6 +77,17 @@ def test_a_swap_under_load_fails_no_request_and_a_rollback_is_instant(
     [status] = door.client.get("/status").json()["models"]
     kept = {"version": after.version, "role": "previous", "state": "ready", "percent": None}
     assert (status["version"], status["others"]) == (before.version, [kept])
+
+
+def test_where_no_request_is_kept_the_workload_of_the_recipe_is_asked(
+    door: Door, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workload = (Question("/v1/chat/completions", b'{"plain": true}'),) * 3
+    monkeypatch.setattr(workshop, "questions", lambda _settings, _name, count: workload[:count])
+    monkeypatch.setattr(serving(door), "recording", None)
+    command(door, "swap", "one", "--set", "env.TINY_BYTES=2", "--compare", "8")
+    assert "compare: 3 of 3 answers equal (100%)" in capsys.readouterr().out
+    command(door, "rollback", "one")
 
 
 @pytest.mark.parametrize(
