@@ -123,7 +123,22 @@ def _model(samples: Sequence[Sample], model: ModelStatus, is_known: bool) -> str
     state = html.escape(model.state) if is_known else "unknown"
     head = f'{html.escape(model.name)} <span class="state {state}">{state}</span>'
     tiles = [tile for tile in _MODEL if writes_text(model) or not tile.of_text]
-    return _group(head, html.escape(model.detail) if is_known else "", tiles, model, series, is_known)
+    return _group(head, html.escape(_detail(model)) if is_known else "", tiles, model, series, is_known)
+
+
+def _detail(model: ModelStatus) -> str:
+    """Its versions where there is more than the first, what it does, and how long it is idle."""
+    versions = [model.version] if model.version not in (None, "v1") or model.others else []
+    versions += [
+        f"{other.version} {other.role}" + ("" if other.percent is None else f" {other.percent} %")
+        for other in model.others
+    ]
+    notes = [", ".join(filter(None, versions)), model.detail]
+    if model.residence is not None:
+        idle_s = model.residence.idle_s
+        notes += [f"idle for {idle_s:,.0f} s"] if idle_s is not None and idle_s >= 1 else []
+        notes += ["makes room next"] if model.residence.next_out else []
+    return " · ".join(filter(None, notes))
 
 
 def _hardware(samples: Sequence[Sample], hardware: Hardware | None, is_known: bool) -> str:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from clients.documents import TAKES_REQUESTS, ModelStatus, Status
 from clients.playground import live, parts
+from clients.playground.change_panel import ChangePanel
 from clients.playground.chat_tab import ChatTab
 from clients.playground.platform import Platform, Problem
 from clients.playground.predict_tab import PredictTab
@@ -52,9 +53,10 @@ class Page:
             with gr.Tab("Similarity", elem_id="tab-similarity"):
                 similarity = SimilarityTab(platform, key)
             with gr.Tab("Live", elem_id="tab-live"):
+                changes = ChangePanel(platform, key)
                 tiles = gr.HTML(live.draw([]), elem_id="live")
             timer.tick(self._sample, [visit, key], [state_line, tiles], **parts.UPDATE)
-            choices = [*chat.models, predict.model, similarity.model]
+            choices = [*chat.models, predict.model, similarity.model, changes.model]
             absences = [chat.absence, predict.absence, similarity.absence]
             gr.on(
                 [self.blocks.load, refresh.click, key.submit],
@@ -74,7 +76,7 @@ class Page:
         models = status.models
         chats = [_choice(model) for model in models if live.writes_text(model)]
         predicts, embeddings = _choices(models, ("/predict/",), "litserve"), _choices(models, (_EMBEDDINGS,), "")
-        lists = [chats, [("none", ""), *chats], predicts, embeddings]
+        lists = [chats, [("none", ""), *chats], predicts, embeddings, [(model.name, model.name) for model in models]]
         absences = [parts.absence(*pair) for pair in zip(_KINDS, (chats, predicts, embeddings), strict=True)]
         updates = [
             gr.Dropdown(choices=choices, value=_still(before, choices))

@@ -4,8 +4,9 @@ It stores no answer. A key is sent in a header and used nowhere else.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -50,6 +51,13 @@ class Platform:
     async def openapi(self, key: str | None) -> dict[str, Any]:
         """`GET /openapi.json`. Raises Problem."""
         return await self._get("/openapi.json", key, msgspec.json.Decoder(dict[str, Any]).decode)
+
+    async def change(self, action: str, model: str, order: Mapping[str, Any], key: str | None) -> bytes:
+        """What came of a change of the platform, once it is made. Raises Problem."""
+        timeout = httpx.Timeout(_CONNECT_S, read=None)
+        path = f"/admin/{action}/{quote(model)}"
+        async with self._exchange("POST", path, key, timeout=timeout, json=order) as response:
+            return await response.aread()
 
     async def answer(self, request: Request, key: str | None) -> bytes:
         """The whole answer to a request. Raises Problem."""

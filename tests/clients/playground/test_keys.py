@@ -9,15 +9,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from clients.ready import wait_until_ready
-from tests.clients.playground.conftest import Playground, ask, playing
+from tests.clients.playground.conftest import Playground, ask, playing, tab
 from tests.conftest import LITPORT, REPOSITORY, Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM
 from tests.services.ports import free_port
 
 pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
-ALICE, HASTY = "alice-0123456789", "hasty-0123456789"
-KEYS = f"alice: {{key: {ALICE}}}\nhasty: {{key: {HASTY}, requests_per_minute: 1}}\n"
+ALICE, HASTY, ROOT = "alice-0123456789", "hasty-0123456789", "root-01234567890"
+KEYS = f"alice: {{key: {ALICE}}}\nhasty: {{key: {HASTY}, requests_per_minute: 1}}\nroot: {{key: {ROOT}, admin: true}}\n"
 # Everything that a page keeps in the browser.
 STORED = """async () => {
   const kept = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, location.href];
@@ -102,6 +102,35 @@ def test_the_key_of_who_started_it_is_not_for_visitors_from_elsewhere(visit: Vis
     page = visit(playground.url)
     expect(page.locator("#told")).to_contain_text("The platform wants a key.")
     assert "the API key is not used, as 0.0.0.0 lets others in" in playground.log.read_text()
+
+
+@pytest.mark.long
+def test_with_an_admin_key_a_model_is_changed_on_the_live_page(visit: Visit, playground: Playground) -> None:
+    page = visit(playground.url)
+    expect(page.get_by_label("API key")).to_be_visible()
+    enter(page, ALICE)
+    tab(page, "Live")
+    page.get_by_role("button", name="Change a model").click()
+    outcome, group = page.locator("#change-told"), page.locator("#live .group").first
+    press = page.locator("#change").get_by_role("button", name="Unload")
+    press.click()
+    expect(outcome).to_contain_text("admin: true")
+    enter(page, ROOT)
+    press.click()
+    expect(outcome).to_have_text("parrot is unloaded (before: ready).")
+    expect(group).to_contain_text("unloaded")
+    for button, text, answer in (
+        ("Load", "", "parrot is ready (before: unloaded)."),
+        ("Swap", "", "Enter what is to change"),
+        ("Swap", "initial", "This is none: initial"),
+        ("Swap", "no_such=1", "models.parrot.no_such"),
+        ("Swap", "max_waiting=7", "v2 serves parrot, v1 is the way back"),
+        ("Roll back", "", "v1 serves parrot, v2 is the way back"),
+    ):
+        page.get_by_label("Settings of a new version").fill(text)
+        page.locator("#change").get_by_role("button", name=button, exact=True).click()
+        expect(outcome).to_contain_text(answer)
+    expect(group).to_contain_text("v1, v2 previous")
 
 
 @pytest.mark.long
