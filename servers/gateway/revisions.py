@@ -39,11 +39,15 @@ class Workshop(Protocol):
 
 
 class Revisions:
-    """Makes revisions of models; `audit` writes a line of the audit log. `turn` is held while models are changed."""
+    """Makes revisions of models; `audit` writes a line of the audit log.
+
+    `turn` is held while models are changed. `is_over` is set once the platform drains.
+    """
 
     def __init__(self, directory: Directory, audit: Callable[..., None]) -> None:
         self.workshop: Workshop | None = None
         self.turn = asyncio.Lock()
+        self.is_over = False
         self._directory = directory
         self._audit = audit
 
@@ -53,8 +57,10 @@ class Revisions:
         """Swap, roll back or scale the model of this name as the JSON `order` says, and return once that is done.
 
         `follow` is called at each step. Raises ApiError: 400 for an order that cannot be followed, 404 for an unknown
-        model, 409 where the version before goes on.
+        model, 409 where the version before goes on, 503 once the platform drains.
         """
+        if self.is_over:
+            raise ApiError(503, "the server is shutting down", code="shutting_down", headers={"connection": "close"})
         model = self._directory.find(name)
         work = self._work(action, model, order)
         if self.turn.locked():

@@ -113,7 +113,12 @@ def _swap(arguments: argparse.Namespace) -> None:
     if wrong := [pair for pair in arguments.set if "=" not in pair]:
         raise UserError(f"--set: expected KEY=VALUE, got {wrong[0]!r}")
     if arguments.source is not None:
-        changes["source"] = _absolute(arguments.source)
+        if "source" in changes:
+            raise UserError("--source: expected it alone, or --set source=..., got both")
+        changes["source"] = arguments.source
+    if duplicates := [key for key in changes if sum(pair.startswith(f"{key}=") for pair in arguments.set) > 1]:
+        raise UserError(f"--set: expected each setting once, got {duplicates[0]} twice")
+    changes = {key: _absolute(value) if key in ("source", "api") else value for key, value in changes.items()}
     if not changes:
         raise UserError("expected a change, as --set KEY=VALUE or --source SOURCE, got none")
     try:
@@ -156,7 +161,7 @@ def _revise(arguments: argparse.Namespace, path: str, order: dict[str, Any]) -> 
 
 
 def _absolute(source: str) -> str:
-    """A source that is a path here as one that the platform finds, too, wherever it runs."""
+    """A source or an API that is a path here as one that the platform finds, too, wherever it runs."""
     is_path = source.startswith((".", "~")) or source.endswith(".gguf")
     return str(Path(source).expanduser().absolute()) if is_path else source
 

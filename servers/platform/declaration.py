@@ -50,6 +50,7 @@ class Declaration:
         self._revision = 0
         self._turn = turn
         self._work: set[asyncio.Task[list[str]]] = set()
+        self._is_over = False
 
     @property
     def files(self) -> list[Path]:
@@ -78,6 +79,8 @@ class Declaration:
         Cancelling it does not stop the work. Raises UserError where another change goes on, for a plan that is out of
         date, and where a required model did not start.
         """
+        if self._is_over:
+            raise UserError("the platform is shutting down")
         if self._turn.locked():
             raise UserError("another change goes on; try again when it is over")
         return await asyncio.shield(self._begin(self._apply(plan, who)))
@@ -85,6 +88,10 @@ class Declaration:
     def reload(self, who: str) -> "asyncio.Task[list[str]]":
         """Begin to bring the platform to what the start's recipes say, after any other change; the log tells of it."""
         return self._begin(self._reload(who))
+
+    def end(self) -> None:
+        """Begin no further change: the platform drains."""
+        self._is_over = True
 
     async def stop(self) -> None:
         """Give up the change that goes on; what it has started is the supervisor's to end."""
@@ -104,6 +111,8 @@ class Declaration:
 
     async def _reload(self, who: str) -> list[str]:
         async with self._turn:
+            if self._is_over:
+                return []
             try:
                 plan = await self.plan()
             except UserError as problem:

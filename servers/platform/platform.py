@@ -99,6 +99,8 @@ class Platform:
     async def drain(self) -> None:
         """Reject new requests and wait for those in flight, at most `server.drain_timeout_s`."""
         timeout_s = self._settings.server.drain_timeout_s
+        self.declaration.end()
+        self.front_door.revisions.is_over = True
         self.supervisor.drain()
         self.loader.drain()
         if self.front_door.in_flight:
