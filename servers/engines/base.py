@@ -30,10 +30,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the start of a model takes of the machine."""
+    """What the start of a model takes of the machine; `gpu_shares` are parts of the memory of GPUs, by CUDA's names."""
 
     cores: int
     memory_bytes: int
+    gpu_shares: Mapping[str, float] = field(default_factory=dict)
 
 
 class Rules(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from servers.models.instance import Instance, State
 from servers.models.loader import Loader
 from servers.models.model import Model
-from servers.models.room import measure
+from servers.models.room import measure, shares_of
 from servers.models.start import NoRoomError
 from servers.models.supervisor import Supervisor
 from servers.models.trial import SwapError
@@ -29,10 +29,11 @@ class Replicas:
             return
         size_bytes = model.residence.size_bytes // len(model.instances)
         try:
-            await self._loader.room.fit(model, size_bytes * len(additions))
+            await self._loader.room.fit(model, size_bytes * len(additions), shares_of(model, additions))
         except NoRoomError as problem:
             raise SwapError(f"{model.name} has no room for {len(additions)} more: {problem}") from None
         model.instances = (*model.instances, *additions)
+        model.residence.gpu_shares = shares_of(model, model.instances)
         self._supervisor.begin(model)
         await until_settled(additions)
         if failures := [instance for instance in additions if instance.state is not State.READY]:
@@ -53,6 +54,7 @@ class Replicas:
         while any(instance.in_flight for instance in instances):  # noqa: ASYNC110 # see Room: they tell nobody
             await asyncio.sleep(_POLL_S)
         await self._supervisor.end(model, State.STOPPED, instances)
+        model.residence.gpu_shares = shares_of(model, model.instances)
 
 
 async def until_settled(instances: Sequence[Instance]) -> None:

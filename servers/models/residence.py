@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,11 +24,12 @@ class Residence:
 
     A model that is `on_demand` is loaded by a request; so is any model that was unloaded once. While it is not
     `is_open`, its requests wait in their row. `has_room` is whether its memory counts, `needs_bytes` what its engine
-    expects to take, `estimate_bytes` what it took in an earlier platform by the `record`, else that times the
-    `correction`, and `measured_bytes` what its processes took at the last look, shared pages by their share. `card` is
-    what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the moment from which it may be loaded
-    again after failures, are times of `time.monotonic()`. `lock` is held by the one load or unload that goes on. While
-    a new version `is_beside` the old one, it starts only where there is room for both; its correction is the old one's.
+    expects to take, `gpu_shares` the parts of GPUs that it takes, `estimate_bytes` what it took in an earlier platform
+    by the `record`, else that times the `correction`, and `measured_bytes` what its processes took at the last look,
+    shared pages by their share. `card` is what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the
+    moment from which it may be loaded again after failures, are times of `time.monotonic()`. `lock` is held by the one
+    load or unload that goes on. While a new version `is_beside` the old one, it starts only where there is room for
+    both; its correction is the old one's.
     """
 
     on_demand: bool
@@ -37,6 +39,7 @@ class Residence:
     correction: float = 1.0
     has_room: bool = False
     needs_bytes: int = 0
+    gpu_shares: Mapping[str, float] = field(default_factory=dict)
     estimate_bytes: int = 0
     measured_bytes: int | None = None
     card: Card | None = None

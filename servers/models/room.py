@@ -6,11 +6,12 @@ look. The models that want room stand in a row, so that none of them starves.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from servers.engines.base import Needs
-from servers.models.instance import State
+from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.start import NoRoomError, NotWantedError, StartError
 from servers.processes.group import ProcessGroup
@@ -19,6 +20,7 @@ from servers.telemetry.memory import memory
 # How often a model that waits for room looks again: requests on their usual way tell nobody that they have ended.
 _POLL_S = 0.1
 _MIB = 1024**2
+_ROUNDING = 1e-6
 
 
 class Tenants(Protocol):
@@ -58,24 +60,29 @@ class Room:
         """
         residence = model.residence
         residence.expect(needs.memory_bytes * len(model.instances))
+        residence.gpu_shares = shares_of(model, model.instances)
         if residence.on_demand and not residence.has_room:
             async with self._row:
                 if not residence.has_room:  # another of its instances may have made it
-                    await (self.fit(model, residence.size_bytes) if residence.is_beside else self._wait(model))
+                    if residence.is_beside:
+                        await self.fit(model, residence.size_bytes, residence.gpu_shares)
+                    else:
+                        await self._wait(model)
                 residence.has_room = True
         residence.has_room = True
 
-    async def fit(self, model: Model, size_bytes: int) -> None:
+    async def fit(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
         """Make room for so much more of the model by what is idle. Raises NoRoomError where that is not enough."""
         for tenant in self._others(None):
             await measure(tenant)
-        while (missing_bytes := self._missing_bytes(size_bytes)) > 0:
+        while shortage := self._shortage(size_bytes, gpu_shares):
             idle = [
-                tenant for tenant in self._due() if tenant.is_idle and (tenant.is_leaving or tenant.name != model.name)
+                tenant
+                for tenant in self._due(size_bytes, gpu_shares)
+                if tenant.is_idle and (tenant.is_leaving or tenant.name != model.name)
             ]
             if not idle:
-                free_bytes = max(0, size_bytes - missing_bytes)
-                raise NoRoomError(f"it takes {_mib(size_bytes)} more, and {_mib(free_bytes)} are free")
+                raise NoRoomError(shortage)
             await self._unload(_least_missed(idle))
 
     def next_out(self) -> Model | None:
@@ -87,10 +94,10 @@ class Room:
         for other in self._others(model):
             await measure(other)
         self._check_fits(model)
-        while self._missing_bytes(model.residence.size_bytes) > 0:
+        while self._shortage(model.residence.size_bytes, model.residence.gpu_shares):
             if model.admission.waiting == 0 and model not in self._insisted:
                 raise NotWantedError("nobody waits for it any more")
-            if victim := self._victim():
+            if victim := self._victim(model):
                 await self._unload(victim)
             elif any(map(_is_movable, self._others(model))):
                 await asyncio.sleep(_POLL_S)
@@ -112,43 +119,68 @@ class Room:
         unseen = [other.residence.size_bytes for other in others if other.state is not State.READY]
         return size_bytes + sum(unseen) - memory().available_bytes
 
+    def _shortage(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> str:
+        """What there is too little of for so much more, or ""."""
+        if (missing_bytes := self._missing_bytes(size_bytes)) > 0:
+            return f"it takes {_mib(size_bytes)} more, and {_mib(max(0, size_bytes - missing_bytes))} are free"
+        for gpu in _full_gpus(gpu_shares, self._others(None)):
+            free_share = 1 - sum(other.residence.gpu_shares.get(gpu, 0.0) for other in self._others(None))
+            return f"it takes {gpu_shares[gpu]:g} of GPU {gpu} more, and {max(0.0, free_share):.3g} is free"
+        return ""
+
     def _check_fits(self, model: Model) -> None:
-        """Raises StartError for a model of known size that does not fit beside those that stay."""
+        """Raises StartError for a model of known size, or part of a GPU, that does not fit beside those that stay."""
+        shares = model.residence.gpu_shares
+        residents = [other for other in self._others(model) if not _is_movable(other)]
+        for gpu in _full_gpus(shares, residents):
+            terms = [f"{other.name} {share:g}" for other in residents if (share := other.residence.gpu_shares.get(gpu))]
+            beside = f" beside {', '.join(terms)}, which stay" if terms else ""
+            raise StartError(f"it takes {shares[gpu]:g} of GPU {gpu}, too much{beside}")
         if self.budget_bytes is None or model.residence.measured_bytes is None:
             return
-        fixed = [other for other in self._others(model) if not _is_movable(other)]
         size_bytes = model.residence.measured_bytes
-        if size_bytes + sum(other.residence.size_bytes for other in fixed) > self.budget_bytes:
-            terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in fixed]
+        if size_bytes + sum(other.residence.size_bytes for other in residents) > self.budget_bytes:
+            terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in residents]
             beside = f" beside {', '.join(terms)}, which stay" if terms else ""
             raise StartError(
                 f"it took {_mib(size_bytes)} when it was last loaded, too much{beside}: "
                 f"server.memory_budget_bytes is {_mib(self.budget_bytes)}"
             )
 
-    def _victim(self) -> Model | None:
+    def _victim(self, model: Model) -> Model | None:
         """The model to unload now: of the idle ones the least recently used, else the one that was loaded first.
 
         The requests that a busy one has in hand end before it goes, and new ones wait in its row: without that, two
         models with steady traffic would keep a third one out for ever.
         """
-        due = self._due()
+        due = self._due(model.residence.size_bytes, model.residence.gpu_shares)
         idle = [model for model in due if model.is_idle]
         if idle:
             return _least_missed(idle)
         return min(due, key=lambda model: model.residence.loaded_at_s, default=None)
 
-    def _due(self) -> list[Model]:
-        """The models that may be unloaded now."""
+    def _due(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> list[Model]:
+        """The models that may be unloaded now, and whose end makes room for so much more."""
         now_s = time.monotonic()
+        gpus = None if self._missing_bytes(size_bytes) > 0 else {*_full_gpus(gpu_shares, self._others(None))}
         return [
             model
             for model in self._others(None)
             if _is_movable(model)
+            and (gpus is None or gpus & model.residence.gpu_shares.keys())
             and model.residence.is_open
             and model.state is State.READY
             and (model.is_leaving or now_s - model.residence.loaded_at_s >= model.settings.min_resident_s)
         ]
+
+
+def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float]:
+    """The parts of GPUs that these instances of the model take together."""
+    shares: defaultdict[str, float] = defaultdict(float)
+    for instance in instances:
+        for gpu, share in model.engine_of(instance).needs(None).gpu_shares.items():
+            shares[gpu] += share
+    return dict(shares)
 
 
 async def measure(model: Model) -> None:
@@ -158,6 +190,15 @@ async def measure(model: Model) -> None:
     sizes = await asyncio.to_thread(lambda: [ProcessGroup(group_id).memory_bytes() for group_id in groups])
     if sizes and None not in sizes:
         model.residence.measure(sum(filter(None, sizes)))
+
+
+def _full_gpus(gpu_shares: Mapping[str, float], tenants: Sequence[Model]) -> list[str]:
+    """The GPUs on which there is too little for these parts beside those of the tenants."""
+    return [
+        gpu
+        for gpu, share in gpu_shares.items()
+        if share + sum(tenant.residence.gpu_shares.get(gpu, 0.0) for tenant in tenants) > 1 + _ROUNDING
+    ]
 
 
 def _least_missed(models: Iterable[Model]) -> Model:

@@ -24,6 +24,7 @@ class TinyEngine:
     argv: list[str] = field(default_factory=lambda: ["-m", "tests.services.tiny_server"])
     kind: str = "tiny"
     memory_bytes: int = 0
+    gpu_shares: Mapping[str, float] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -49,4 +50,4 @@ class TinyEngine:
         return main_pid in (member.pid, member.parent_pid)
 
     def needs(self, model_dir: Path | None) -> Needs:
-        return Needs(1, self.memory_bytes)
+        return Needs(1, self.memory_bytes, self.gpu_shares)

