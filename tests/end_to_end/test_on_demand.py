@@ -27,7 +27,8 @@ HOLDS: dict[str, Any] = {
     "min_resident_s": 2.0,
 }
 NAMES = ("one", "two", "three")
-SOAK_S, KILL_EVERY_S = 15, 4
+SOAK_S = float(os.environ.get("ON_DEMAND_S", "15"))
+KILL_EVERY_S = float(os.environ.get("ON_DEMAND_KILL_S", "4"))
 FIT = 2
 MIB = 2**20
 
