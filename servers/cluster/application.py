@@ -26,7 +26,7 @@ _GATEWAY_SETTINGS = frozenset({"checks", "instances", "recorded_requests", "repl
 _SECTIONS = {"server": {"cache_dir", "drain_timeout_s"}, "telemetry": {"log_level", "log_format"}}
 _CLUSTER_SETTINGS = {"secret_file", "replica_port"}
 # How long the model's processes may take to end after the last request.
-_END_S = 30.0
+_END_S = 15.0
 _HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 1.0, 2.0
 
 
@@ -71,6 +71,7 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
                 "num_replicas": model.replicas,
                 "health_check_period_s": _HEALTH_PERIOD_S,
                 "health_check_timeout_s": _HEALTH_TIMEOUT_S,
+                "max_surge_percent": 100,  # a new version is ready before the old one ends
                 "graceful_shutdown_wait_loop_s": 0.1,  # no request comes through Ray
                 "graceful_shutdown_timeout_s": loaded.settings.server.drain_timeout_s + _END_S,
                 "ray_actor_options": options,

@@ -12,6 +12,7 @@ from configs.errors import UserError
 
 _PATH = "/api/serve/applications/"
 _NODES_PATH = "/api/v0/nodes?detail=true"
+_LOAD_PATH = "/api/cluster_status"
 _TIMEOUT_S = 5.0
 # Deploying waits for the first start of Ray Serve itself.
 _CHANGE_TIMEOUT_S = 60.0
@@ -19,10 +20,15 @@ _CHANGE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Node:
-    """A living node of the cluster, and what it offers in all, such as {"CPU": 8.0}."""
+    """A living node of the cluster, what it offers in all, such as {"CPU": 8.0}, and what of that is taken."""
 
     ip: str
-    resources: Mapping[str, float]
+    total: Mapping[str, float]
+    used: Mapping[str, float]
+
+    def fits(self, need: Mapping[str, float]) -> bool:
+        """Whether it has room for so much now."""
+        return all(self.total.get(name, 0) - self.used.get(name, 0) >= amount for name, amount in need.items())
 
 
 class Dashboard:
@@ -48,8 +54,24 @@ class Dashboard:
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
-        rows = self._ask("GET", _NODES_PATH)["data"]["result"]["result"]
-        return [Node(row["node_ip"], row.get("resources_total") or {}) for row in rows if row["state"] == "ALIVE"]
+        usage = self._load()["usageByNode"]
+        return [
+            Node(
+                row["node_ip"],
+                row.get("resources_total") or {},
+                {name: used for name, (used, _) in usage.get(row["node_id"], {}).items()},
+            )
+            for row in self._ask("GET", _NODES_PATH)["data"]["result"]["result"]
+            if row["state"] == "ALIVE"
+        ]
+
+    def demands(self) -> list[dict[str, float]]:
+        """What waits for a node that has room for it, each as the resources that it needs."""
+        return [dict(shape) for shape, _ in self._load()["resourceDemand"]]
+
+    def _load(self) -> dict[str, Any]:
+        report = self._ask("GET", _LOAD_PATH)["data"]["clusterStatus"] or {}
+        return {"usageByNode": {}, "resourceDemand": [], **(report.get("loadMetricsReport") or {})}
 
     def declare(self, document: Mapping[str, Any]) -> None:
         """Let Ray Serve run the applications of this document (ServeDeploySchema), and no other declared ones."""

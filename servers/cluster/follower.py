@@ -152,7 +152,8 @@ class Follower:
     def _instance(self, model: Model, url: str) -> Instance:
         first = model.instances[0]
         engine = registry.replica_engine(model.name, model.settings, url, self._secret)
-        return Instance(first.socket, first.log_file, url, engine)
+        socket = first.socket.with_name(f"{url.rpartition('/')[2]}.sock")  # a name of its own: nothing is made there
+        return Instance(socket, first.log_file, url, engine)
 
     def _placeholder(self, model: Model, application: Mapping[str, Any] | None) -> Instance:
         """The instance of a model that has no replica, which says why."""

@@ -32,7 +32,7 @@ def deploy(dashboard: Dashboard, applications: Sequence[Application], say: Say) 
         for name, application in list(waiting.items()):
             state = _State(application, running.get(name) or {})
             late = time.monotonic() - begin_s > _PLACEMENT_S
-            problem = state.failure or (state.misfit(dashboard.nodes()) if late and state.waits_for_node else "")
+            problem = state.failure or (state.misfit(dashboard) if late and state.waits_for_node else "")
             if states.get(name) != state.line:
                 states[name] = state.line
                 say(state.line)
@@ -118,20 +118,26 @@ class _State:
     def _homeless_count(self) -> int:
         return self._count - sum(1 for replica in self._replicas if replica.get("node_id"))
 
-    def misfit(self, nodes: Sequence[Node]) -> str:
-        """What the replicas need that have no node."""
+    def misfit(self, dashboard: Dashboard) -> str:
+        """What the replicas need that no node has room for; "" where Ray has found a node, and starts them there."""
         options = self._deployment["ray_actor_options"]
         need = {"CPU": options["num_cpus"], "GPU": options["num_gpus"], "memory": options.get("memory", 0)}
         need = {name: amount for name, amount in need.items() if amount}
-        offers = [
-            f"{node.ip} has {', '.join(f'{node.resources.get(name, 0):g} {name}' for name in need) or 'nothing'}"
-            for node in nodes
-        ]
+        nodes = dashboard.nodes()
+        if any(node.fits(need) for node in nodes) or need not in dashboard.demands():
+            return ""
         text = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
+        offers = "; ".join(_offer(node, need) for node in nodes)
         return (
-            f"{self._homeless_count} of {self._count} replicas fit on no node: each needs {text}, and in all "
-            f"{'; '.join(offers)}. Ray goes on looking for room; litport undeploy ends that"
+            f"{self._homeless_count} of {self._count} replicas fit on no node: each needs {text}, and there are free "
+            f"{offers}. Ray goes on looking for room; litport undeploy ends that"
         )
+
+
+def _offer(node: Node, need: Mapping[str, float]) -> str:
+    totals = {name: node.total.get(name, 0) for name in need}
+    amounts = (f"{total - node.used.get(name, 0):g} of {total:g} {name}" for name, total in totals.items())
+    return f"{', '.join(amounts)} on {node.ip}"
 
 
 def _declare(dashboard: Dashboard, stays: Callable[[Application], bool], applications: Sequence[Application]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
@@ -48,6 +49,15 @@ class Ray:
     def litport(self, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
         """Run a command on the cluster to its end."""
         return litport(*arguments, environ=self.environ, timeout_s=timeout_s)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of the cluster, those of Litport included: they have its token."""
+        token = self.environ["RAY_AUTH_TOKEN_PATH"]
+        return [
+            process
+            for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == token
+        ]
 
     def applications(self) -> dict[str, Any]:
         """What Ray Serve says of its applications."""
@@ -93,15 +103,18 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         finally:
-            process.kill()
+            for member in cluster.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait()
             shutil.rmtree(temp_dir, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def gateway(ray: Ray, recipe: Path) -> Iterator[Platform]:
-    """`litport gateway` of a recipe on a free port, until the block ends."""
+    """`litport gateway` of a recipe on a free port, until the block ends, which begins when it is ready."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = recipe.with_suffix(f".{port}.log")
@@ -111,13 +124,22 @@ def gateway(ray: Ray, recipe: Path) -> Iterator[Platform]:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=env)
     try:
         with httpx.Client(base_url=url, timeout=30) as client:
-            yield Platform(url, client, process, log)
+            platform = Platform(url, client, process, log)
+            wait_until(lambda: _is_ready(platform), 60, every_s=0.05, problem=log.read_text)
+            yield platform
     finally:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(timeout=60)
         finally:
             process.kill()
+
+
+def _is_ready(platform: Platform) -> bool:
+    assert platform.process.poll() is None, platform.log.read_text()
+    with contextlib.suppress(httpx.TransportError):
+        return platform.http.get("/ready").status_code == 200
+    return False
 
 
 def _answers(ray: Ray) -> bool:

@@ -11,7 +11,6 @@ from tests.cluster.conftest import Ray, gateway
 from tests.conftest import serving
 from tests.servers.engines.litserve.host.cases import ANSWERS, BODIES
 from tests.servers.engines.litserve.host.twins import Case, Raw
-from tests.services.polling import wait_until
 
 pytestmark = pytest.mark.long
 
@@ -35,7 +34,6 @@ def pair(ray: Ray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     assert ray.litport("deploy", str(recipe), timeout_s=180).returncode == 0
     try:
         with gateway(ray, recipe) as far, serving(tmp_path_factory.mktemp("here"), str(recipe)) as here:
-            wait_until(lambda: far.http.get("/ready").status_code == 200, 30, problem=far.log.read_text)
             yield Pair(far.http, here.http)
     finally:
         ray.litport("undeploy", str(recipe))

@@ -16,14 +16,19 @@ TOKEN = "a-token-of-a-cluster"
 
 @dataclass
 class FakeDashboard:
-    """Answers with `applications` and `nodes`; `declared` are the documents that it was given."""
+    """Answers with `applications`, `nodes` and their `load`.
+
+    `declared` are the documents that it was given, and `reads` counts how often somebody asked for the applications.
+    """
 
     url: str = ""
     status: int = 200
     applications: dict[str, Any] = field(default_factory=dict)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    load: dict[str, Any] = field(default_factory=dict)
     declared: list[dict[str, Any]] = field(default_factory=list)
     deleted: int = 0
+    reads: int = 0
 
     def client(self, token: str = TOKEN) -> Dashboard:
         return Dashboard(self.url, token)
@@ -56,7 +61,10 @@ def fake_dashboard() -> Iterator[FakeDashboard]:
         def do_GET(self) -> None:
             if self.path.startswith("/api/v0/nodes"):
                 self._answer({"data": {"result": {"result": fake.nodes}}})
+            elif self.path == "/api/cluster_status":
+                self._answer({"data": {"clusterStatus": {"loadMetricsReport": fake.load}}})
             else:
+                fake.reads += 1
                 self._answer({"applications": fake.applications})
 
         def do_PUT(self) -> None:

@@ -2,10 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from configs.settings import LitportSettings, LitServeModel
+from servers.cluster import follower
+from servers.cluster.deployment import PORTS
 from servers.cluster.follower import Follower
 from servers.engines import registry
 from servers.engines.replica import awaited
@@ -20,41 +26,30 @@ from tests.services.replicas import SECRET, open_replica, write_secret
 from tests.services.tiny_engine import TinyEngine
 
 
-def test_a_replica_is_found_and_stays_while_it_serves_whatever_ray_says(tmp_path: Path) -> None:
+def test_replicas_are_found_and_stay_while_they_serve_whatever_ray_says(tmp_path: Path) -> None:
     async def run() -> None:
-        port = free_port()
+        ports = [free_port()]
+        ports.append(_free_port_above(ports[0]))
         engine = TinyEngine("one", frozenset(), kind="litserve")
-        with fake_dashboard() as ray, open_replica(tmp_path / "a", engine, "replica-a", port):
-            async with _following(tmp_path, ray, port) as model:
+        with ExitStack() as stack:
+            ray = stack.enter_context(fake_dashboard())
+            stack.enter_context(open_replica(tmp_path / "b", engine, "replica-b", ports[1]))
+            async with _following(tmp_path, ray, ports[0]) as model:
                 await wait_until_async(lambda: "it is not deployed on Ray" in model.choose().detail)
                 ray.run("one", status="DEPLOYING", message="it  waits\nfor room")
                 await wait_until_async(lambda: "says DEPLOYING: it waits for room" in model.choose().detail)
-                ray.run("one", "replica-a", "nobody-has-this-id")
-                await wait_until_async(lambda: model.state is State.READY)
-                assert [instance.address for instance in model.instances] == [f"http://127.0.0.1:{port}"]
-                ray.applications = {}
-                await asyncio.sleep(0.8)
-                assert model.state is State.READY
-                ray.status = 500
-                await asyncio.sleep(0.6)
-                assert model.state is State.READY
-
-    asyncio.run(run())
-
-
-def test_a_replica_that_ends_makes_room_for_the_next(tmp_path: Path) -> None:
-    async def run() -> None:
-        port = free_port()
-        with fake_dashboard() as ray:
-            async with _following(tmp_path, ray, port) as model:
-                with open_replica(tmp_path / "a", TinyEngine("one", frozenset(), kind="litserve"), "replica-a", port):
-                    ray.run("one", "replica-a")
-                    await wait_until_async(lambda: model.state is State.READY)
-                ray.run("one")
-                await wait_until_async(lambda: [item.address for item in model.instances] == [awaited.ADDRESS])
-                with open_replica(tmp_path / "b", TinyEngine("one", frozenset(), kind="litserve"), "replica-b", port):
-                    ray.run("one", "replica-b")
-                    await wait_until_async(lambda: model.state is State.READY)
+                with open_replica(tmp_path / "a", engine, "replica-a", ports[0]):
+                    ray.run("one", "replica-a", "replica-b", "nobody-has-this-id")
+                    expected = [(f"http://127.0.0.1:{port}", State.READY) for port in ports]
+                    await wait_until_async(lambda: _instances(model) == expected)
+                    ray.applications = {}
+                    await _until_asked(ray)
+                    ray.status = 500
+                    await _until_asked(ray)
+                    assert _instances(model) == expected
+                ray.status = 200
+                ray.run("one", "replica-b")
+                await wait_until_async(lambda: _instances(model) == expected[1:])
 
     asyncio.run(run())
 
@@ -74,6 +69,29 @@ def test_a_port_whose_owner_does_not_know_the_secret_is_no_replica(tmp_path: Pat
     asyncio.run(run())
 
 
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard is read every 50 ms."""
+    monkeypatch.setattr(follower, "_INTERVAL_S", 0.05)
+
+
+def _instances(model: Model) -> list[tuple[str | None, State]]:
+    return sorted((instance.address, instance.state) for instance in model.instances)
+
+
+async def _until_asked(ray: FakeDashboard) -> None:
+    """Wait until the follower has read the dashboard anew, and done what follows from that."""
+    count = ray.reads
+    await wait_until_async(lambda: ray.reads >= count + 2)
+
+
+def _free_port_above(port: int) -> int:
+    for candidate in range(port + 1, port + PORTS):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
+            return candidate
+    raise AssertionError(f"no port is free above {port}")
+
+
 @contextlib.asynccontextmanager
 async def _following(folder: Path, ray: FakeDashboard, port: int, secret: str = SECRET) -> AsyncIterator[Model]:
     settings = LitServeModel(engine="litserve", api="echo").model_copy(update={"instances": [awaited.ADDRESS]})
@@ -83,8 +101,8 @@ async def _following(folder: Path, ray: FakeDashboard, port: int, secret: str = 
     with Reaper(folder / "run") as reaper, ray.client() as dashboard:
         supervisor = Supervisor({"one": model}, folder, reaper, lambda _: None)
         supervisor.start()
-        follower = Follower(supervisor, LitportSettings.from_layers([{"cluster": cluster}]), dashboard)
-        task = asyncio.create_task(follower.run())
+        following = Follower(supervisor, LitportSettings.from_layers([{"cluster": cluster}]), dashboard)
+        task = asyncio.create_task(following.run())
         try:
             yield model
         finally:

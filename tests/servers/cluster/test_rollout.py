@@ -45,7 +45,7 @@ def test_the_last_application_takes_ray_serve_with_it() -> None:
         (
             "DEPLOYING",
             "",
-            "one: 1 of 1 replicas fit on no node: each needs 8 CPU, 1 GPU, and in all 10.0.0.7 has 2 CPU, 0 GPU",
+            "one: 1 of 1 replicas fit on no node: each needs 8 CPU, 1 GPU, and there are free 6 of 8 CPU, 0 of 0 GPU",
         ),
     ],
 )
@@ -55,7 +55,10 @@ def test_a_deployment_that_cannot_run_is_told_why(
     monkeypatch.setattr(rollout, "_POLL_S", 0.01)
     monkeypatch.setattr(rollout, "_PLACEMENT_S", 0.0)
     with fake_dashboard() as ray, ray.client() as dashboard:
-        ray.nodes = [{"node_ip": "10.0.0.7", "state": "ALIVE", "resources_total": {"CPU": 2.0}}]
+        ray.nodes = [
+            {"node_id": name, "node_ip": name, "state": "ALIVE", "resources_total": {"CPU": 8.0}} for name in "ab"
+        ]
+        ray.load = {"usageByNode": {"a": {"CPU": [2.0, 8.0]}}, "resourceDemand": [[{"CPU": 8.0, "GPU": 1.0}, 1]]}
         ray.run("one", status=status, message=message)
         lines: list[str] = []
         assert not rollout.deploy(dashboard, [_application("one")], lines.append)
