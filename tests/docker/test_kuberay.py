@@ -5,9 +5,11 @@ from typing import Any
 
 import yaml
 
+from configs.settings import LitportSettings
 from servers.cluster import node
 from tests.conftest import REPOSITORY
 from tests.docker.queries import DOCKER
+from tests.docker.test_kubernetes import WITH_KUSTOMIZE, build
 
 FOLDER = DOCKER / "kubernetes" / "ray"
 
@@ -65,6 +67,20 @@ def test_the_head_finds_its_store_and_the_gateway_its_head() -> None:
     assert environment["LITPORT_CLUSTER__DASHBOARD"]["value"] == "http://litport-ray-head-svc:8265"
     assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "litport-ray", "key": "auth_token"}
     assert front["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+@WITH_KUSTOMIZE
+def test_the_gateways_mount_the_recipe_whose_models_fit_on_the_workers() -> None:
+    built = list(yaml.safe_load_all(build("ray")))
+    (recipe,) = [document for document in built if document["kind"] == "ConfigMap"]
+    (gateway,) = [document for document in built if document["kind"] == "Deployment"]
+    volumes = gateway["spec"]["template"]["spec"]["volumes"]
+    assert [recipe["metadata"]["name"]] == [each["configMap"]["name"] for each in volumes if "configMap" in each]
+    settings = LitportSettings.from_layers([yaml.safe_load(recipe["data"]["recipe.yaml"])])
+    cpus = sum(model.replicas * model.resources.cpus for model in settings.models.values())
+    (group,) = ray_cluster()["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert cpus == group["replicas"] * int(container["resources"]["requests"]["cpu"])
 
 
 def test_a_network_policy_covers_each_pod_of_the_cluster() -> None:
