@@ -19,7 +19,7 @@ from benchmarks.rungs.harness import harness_of, row_readers
 from configs.errors import UserError
 from configs.settings import LitportSettings
 from servers.processes.reaper import Reaper
-from servers.store import Store
+from servers.store import Store, sources
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,12 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
 
 
 def _pull(plan: Plan, report: Report) -> Path | None:
-    """The folder of the model's files; None for a model that has none."""
-    source = plan.settings.models[plan.model].source
+    """The folder of the model's files, or the file that its engine takes as it is; None for a model that has none."""
+    model = plan.settings.models[plan.model]
+    source = model.source
     if source is None:
         return None
+    if not model.converts_gguf:
+        return sources.file_of(source)
     report(f"model {source}")
     return Store(plan.settings.server.cache_dir).pull(source)

@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from configs.litserve import LitServeModel
+from configs.llamacpp import LlamaCppModel
 from configs.model import Count, Seconds, Section, Text
 from configs.vllm import VllmModel
 
-RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs))]
+RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs, *LlamaCppModel.rungs))]
 """The names that `rungs` takes; `configs.engines.register` adds those of further engines."""
 
 VARIANT_RUNG = re.compile(r"model\[(eager|onnxruntime|openvino)(?:-(float32|bfloat16))?\]")

@@ -32,6 +32,7 @@ def _option(key: str) -> str:
 class LlamaCppModel(ModelSettings):
     """A language model in a GGUF file, served by llama.cpp's own server."""
 
+    rungs = ("llamacpp", "litport")
     converts_gguf = False
     engine: Literal["llamacpp"] = Field(description="What runs the model.")
     source: Text = Field(description="A GGUF file, `./model.gguf`; it is used where it is, and not converted.")

@@ -1,4 +1,4 @@
-"""What the front door costs. `vllm`: one vLLM process, asked on its own socket (A) and through the public port (B).
+"""What the front door costs. `vllm`: a process of vLLM or llama.cpp, asked on its socket (A) and through the port (B).
 
     litport serve configs/recipes/demo.yaml &
     python -m benchmarks.experiments.front_door vllm --model smollm2-135m-instruct
@@ -39,6 +39,7 @@ PROMPT_TOKENS = 64
 OUTPUT_TOKENS = range(16, 49)
 # Token ids below this are ordinary text in every vocabulary of some size; the first few hundred are often special.
 _TOKEN_IDS = range(1000, 20_000)
+_BLOCKS = {1: 8, 16: 3, 32: 2}  # requests of each user in a block, by the number of users
 # Streams at a time, events of each, and seconds between them: about 2,000 events a second.
 _PACES = ((16, 200, 0.01), (64, 150, 0.035), (256, 50, 0.12), (1000, 20, 0.5))
 
@@ -139,7 +140,7 @@ def _prompts(seed: int) -> Iterator[list[int]]:
         yield source.choices(_TOKEN_IDS, k=PROMPT_TOKENS)
 
 
-async def measure(url: str, model: str, rounds: int) -> list[Comparison]:
+async def measure(url: str, model: str, users: Sequence[int], rounds: int) -> list[Comparison]:
     """All comparisons against the platform at `url`."""
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as through:
         async with through.get("/status") as response:
@@ -150,8 +151,8 @@ async def measure(url: str, model: str, rounds: int) -> list[Comparison]:
             await _run(through, model, 2, 1, _prompts(seed=0))  # warm both
             await _run(direct, model, 2, 1, _prompts(seed=1))
             return [
-                await compare(direct, through, model, concurrency, rounds, blocks)
-                for concurrency, blocks in ((1, 8), (16, 3), (32, 2))
+                await compare(direct, through, model, concurrency, rounds, _BLOCKS[concurrency])
+                for concurrency in users
             ]
 
 
@@ -238,9 +239,10 @@ def main() -> int:
     """Print a table, the load of the machine, and as the last line one JSON document."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    vllm = commands.add_parser("vllm", help="against the bare vLLM process of a running platform")
+    vllm = commands.add_parser("vllm", help="against the bare process of a running platform")
     vllm.add_argument("--url", default="http://127.0.0.1:8000")
     vllm.add_argument("--model", required=True)
+    vllm.add_argument("--users", nargs="+", type=int, choices=_BLOCKS, default=list(_BLOCKS))
     vllm.add_argument("--rounds", type=int, default=3, help="repetitions of A B B A")
     events = commands.add_parser("events", help="processor time for an event, over a stand-in")
     events.add_argument("--against", type=Path, help="another checkout")
@@ -253,7 +255,7 @@ def main() -> int:
         _print_events(spent)
         document: object = spent
     else:
-        results = asyncio.run(measure(arguments.url, arguments.model, arguments.rounds))
+        results = asyncio.run(measure(arguments.url, arguments.model, arguments.users, arguments.rounds))
         _print_comparisons(results)
         document = [vars(result) for result in results]
     print(f"load before and after: {load:.1f}, {os.getloadavg()[0]:.1f}")

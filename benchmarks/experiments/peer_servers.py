@@ -1,10 +1,10 @@
 """The same LitAPI in one of the peers, for `benchmarks.experiments.peers`; it runs in whatever environment has them.
 
-    python peer_servers.py loop|litserve|mosec|triton  embedding|image  FOLDER PORT BATCH PATH...
+    python peer_servers.py loop|litserve|mosec|triton  embedding|image  FOLDER PORT BATCH VARIANT PATH...
 
-Packages that it lacks come from the PATHs; PYTHONPATH would give them to Triton's own Python as well.
-`loop` serves nothing: for each line with a number of seconds on its input it answers made requests in batches for that
-long, and prints how many.
+VARIANT has fields of `servers.apis.equality.Variant` as JSON. Packages that it lacks come from the PATHs; PYTHONPATH
+would give them to Triton's own Python as well. `loop` serves nothing: for each line with a number of seconds on its
+input it answers made requests in batches for that long, and prints how many.
 """
 
 import base64
@@ -24,14 +24,10 @@ _MOST_WAIT_MS = 10
 class Model:
     """The built-in LitAPI of a kind, called as its worker calls it, with `batch` requests at most together."""
 
-    def __init__(self, kind: str, folder: str, batch: int) -> None:
-        from servers.apis.embedding import EmbeddingAPI
-        from servers.apis.image_classification import ImageClassificationAPI
-
-        classes = {"embedding": EmbeddingAPI, "image": ImageClassificationAPI}
+    def __init__(self, kind: str, folder: str, batch: int, variant: str = "{}") -> None:
         self._kind = kind
         self._batch = batch
-        self._api: Any = classes[kind](folder, max_batch_size=max(batch, 2))
+        self._api = _make_api(kind, folder, variant, max_batch_size=max(batch, 2))
         self._api.setup("cpu")
 
     def answer(self, bodies: list[bytes]) -> list[dict[str, Any]]:
@@ -47,6 +43,17 @@ class Model:
         if self._kind == "embedding":
             return InputRequest.model_validate(document)
         return PictureRequest(base64.b64decode(document["image"]), 5)
+
+
+def _make_api(kind: str, folder: str, variant: str, **batches: Any) -> Any:
+    from servers.apis.embedding import EmbeddingAPI
+    from servers.apis.equality import Variant
+    from servers.apis.image_classification import ImageClassificationAPI
+
+    classes = {"embedding": EmbeddingAPI, "image": ImageClassificationAPI}
+    api: Any = classes[kind](folder, **batches)
+    api.variant = Variant(**json.loads(variant))
+    return api
 
 
 def bodies(kind: str, seed: int) -> Iterator[bytes]:
@@ -71,8 +78,8 @@ def _picture(draw: random.Random) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _loop(kind: str, folder: str, port: int, batch: int) -> None:
-    model = Model(kind, folder, batch)
+def _loop(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
+    model = Model(kind, folder, batch, variant)
     requests = bodies(kind, port)
     model.answer([next(requests) for _ in range(batch)])
     print("ready", flush=True)
@@ -84,21 +91,18 @@ def _loop(kind: str, folder: str, port: int, batch: int) -> None:
         print(count, flush=True)
 
 
-def _litserve(kind: str, folder: str, port: int, batch: int) -> None:
+def _litserve(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
     import litserve
 
-    from servers.apis.embedding import EmbeddingAPI
-    from servers.apis.image_classification import ImageClassificationAPI
     from servers.engines.litserve.fallback import without_mcp
 
-    classes = {"embedding": EmbeddingAPI, "image": ImageClassificationAPI}
-    api = classes[kind](folder, max_batch_size=batch, batch_timeout=_MOST_WAIT_MS / 1000)
+    api = _make_api(kind, folder, variant, max_batch_size=batch, batch_timeout=_MOST_WAIT_MS / 1000)
     without_mcp()
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=_WORKERS)
     server.run(host="127.0.0.1", port=port, generate_client_file=False)
 
 
-def _mosec(kind: str, folder: str, port: int, batch: int) -> None:
+def _mosec(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
     import mosec
 
     class PeerWorker(mosec.Worker):  # type: ignore[misc] # in another environment
@@ -106,7 +110,7 @@ def _mosec(kind: str, folder: str, port: int, batch: int) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self._model = Model(kind, folder, batch)
+            self._model = Model(kind, folder, batch, variant)
 
         def deserialize(self, data: bytes) -> bytes:
             return data
@@ -122,7 +126,7 @@ def _mosec(kind: str, folder: str, port: int, batch: int) -> None:
     server.run()
 
 
-def _triton(kind: str, folder: str, port: int, batch: int) -> None:
+def _triton(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
     import numpy as np
     from pytriton.decorators import batch as batched
     from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
@@ -135,7 +139,7 @@ def _triton(kind: str, folder: str, port: int, batch: int) -> None:
             return [np.array([answer["embeddings"][0] for answer in answers], np.float32)]
         return [np.array([[json.dumps(answer).encode()] for answer in answers], np.object_)]
 
-    model = Model(kind, folder, batch)
+    model = Model(kind, folder, batch, variant)
     output = Tensor(name="answer", dtype=np.float32, shape=(-1,))
     if kind == "image":
         output = Tensor(name="answer", dtype=bytes, shape=(1,))
@@ -148,7 +152,7 @@ def _triton(kind: str, folder: str, port: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    peer, requested_kind, model_folder, port_text, batch_text, *paths = sys.argv[1:]
+    peer, requested_kind, model_folder, port_text, batch_text, variant_json, *paths = sys.argv[1:]
     sys.path.extend(paths)
     peers = {"loop": _loop, "litserve": _litserve, "mosec": _mosec, "triton": _triton}
-    peers[peer](requested_kind, model_folder, int(port_text), int(batch_text))
+    peers[peer](requested_kind, model_folder, int(port_text), int(batch_text), variant_json)

@@ -1,12 +1,13 @@
 """A built-in LitAPI in Litport, in other servers, and in a loop without any.
 
-    python -m benchmarks.experiments.peers embedding|image --python PYTHON
+    python -m benchmarks.experiments.peers embedding|image --python PYTHON [--runtime onnxruntime]
 
-All have the same code, batches and allocator settings, each with two workers of one thread. One after the other answers
-16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels; the processes of the others
-are stopped meanwhile, since some poll at rest. PYTHON is an interpreter with mosec and nvidia-pytriton; it finds the
-packages of this environment behind its own. `loop` is the best of several batch sizes and of one or two processes,
-tried first.
+All have the same code, runtime, batches and allocator settings, each with two workers of one thread. One after the
+other answers 16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels; the
+processes of the others are stopped meanwhile, since some poll at rest. PYTHON is an interpreter with mosec and
+nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best of several batch sizes
+and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime, or finds it behind its
+own packages.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import json
 import os
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -26,11 +26,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import aiohttp
 import psutil
 
 from benchmarks.experiments import peer_servers
+from benchmarks.experiments.closed_loop import Client
+from servers.apis.runtimes import PACKAGES
 from servers.engines import allocator
+from servers.engines.litserve.kind import exports_dir
 from servers.processes.interpreter import module_argv
 from servers.processes.proc import cpu_s
 from servers.store import Store
@@ -39,7 +41,6 @@ _SIDES = ("loop", "litport", "litserve", "mosec", "triton")
 # The model and the largest batch of the recipes `bench-embedding.yaml` and `bench-image.yaml`.
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
-_START_S = 120
 _WARM_UP_S = 2
 
 
@@ -56,11 +57,11 @@ class Block:
 class _Loop:
     """Processes that answer made requests in batches."""
 
-    def __init__(self, kind: str, folder: Path, processes: int, batch: int) -> None:
+    def __init__(self, kind: str, folder: Path, variant: str, processes: int, batch: int) -> None:
         threads = str(len(os.sched_getaffinity(0)) // processes)
         self._processes = [
             subprocess.Popen(
-                _peer_argv(sys.executable, "loop", kind, folder, number, batch),
+                _peer_argv(sys.executable, "loop", kind, folder, number, batch, variant),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**_environ(), "OMP_NUM_THREADS": threads},
@@ -90,12 +91,12 @@ class _Loop:
         return [process.stdout.readline().strip() for process in self._processes if process.stdout]
 
 
-def _best_loop(kind: str, folder: Path) -> tuple[int, int]:
+def _best_loop(kind: str, folder: Path, variant: str) -> tuple[int, int]:
     """The number of processes and the batch of the fastest loop."""
     rates = {}
     for processes in (1, 2):
         for batch in (2, 4, 8, 16):
-            loop = _Loop(kind, folder, processes, batch)
+            loop = _Loop(kind, folder, variant, processes, batch)
             rates[processes, batch] = loop.run(3).requests_per_s
             loop.close()
             print(f"loop, {processes} processes, batches of {batch}: {rates[processes, batch]:.1f}/s", flush=True)
@@ -108,11 +109,12 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
     if side == "litport":
         recipe = f"configs/recipes/bench-{kind}.yaml"
         options = ["--server.port", str(port), "--server.cache_dir", str(arguments.cache_dir)]
-        argv = [*module_argv("litport", "serve", recipe), *options]
+        runtime = [f"--models.{_RECIPES[kind][0]}.runtime", arguments.runtime]
+        argv = [*module_argv("litport", "serve", recipe), *options, *runtime]
         environ["LITPORT_TELEMETRY__METRICS_PORT"] = "0"
     else:
         python = sys.executable if side == "litserve" else arguments.python
-        argv = _peer_argv(python, side, kind, folder, port, _RECIPES[kind][1])
+        argv = _peer_argv(python, side, kind, folder, port, _RECIPES[kind][1], _variant(arguments))
         environ["OMP_NUM_THREADS"] = "1"
     with (
         tempfile.TemporaryFile() as log,
@@ -130,74 +132,19 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
                 os.killpg(process.pid, signal.SIGKILL)  # LitServe's processes outlive their parent
 
 
-def _peer_argv(python: str, side: str, kind: str, folder: Path, port: int, batch: int) -> list[str]:
+def _peer_argv(python: str, side: str, kind: str, folder: Path, port: int, batch: int, variant: str) -> list[str]:
     packages = [str(Path.cwd()), *(path for path in sys.path if path.endswith("-packages"))]
-    return [python, str(_SERVER), side, kind, str(folder), str(port), str(batch), *packages]
+    return [python, str(_SERVER), side, kind, str(folder), str(port), str(batch), variant, *packages]
+
+
+def _variant(arguments: argparse.Namespace) -> str:
+    """The fields of `servers.apis.equality.Variant` as JSON, with the store's exports."""
+    exports = exports_dir(arguments.cache_dir, _RECIPES[arguments.kind][0])
+    return json.dumps({"runtime": arguments.runtime, "exports": str(exports)})
 
 
 def _environ() -> dict[str, str]:
     return {**os.environ, **allocator.environ()}
-
-
-class _Client:
-    """16 users, each of whom sends the next request when the last is answered."""
-
-    def __init__(self, kind: str, side: str, port: int, users: int) -> None:
-        self._side = side
-        self._users = users
-        self._bodies = peer_servers.bodies(kind, port)
-        name = _RECIPES[kind][0]
-        own_path = "/v1/embeddings" if kind == "embedding" else "/predict"
-        paths = {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own_path}
-        litport_path = own_path if kind == "embedding" else f"/predict/{name}"
-        self._url = f"http://127.0.0.1:{port}{paths.get(side, litport_path)}"
-
-    async def wait(self, process: psutil.Process) -> None:
-        """Return once it answers. Raises TimeoutError, and SystemExit when the process ends."""
-        async with asyncio.timeout(_START_S), aiohttp.ClientSession() as session:
-            while True:
-                if process.status() == psutil.STATUS_ZOMBIE:
-                    raise SystemExit(f"{self._side} has ended")
-                try:
-                    await self._ask(session)
-                except (aiohttp.ClientError, RuntimeError):
-                    await asyncio.sleep(0.5)
-                else:
-                    return
-
-    async def run(self, seconds: float) -> tuple[list[float], float]:
-        """The latency of each answer, and the time they all took, in seconds."""
-        latencies: list[float] = []
-        begin_s = time.perf_counter()
-
-        async def user(session: aiohttp.ClientSession) -> None:
-            while time.perf_counter() < begin_s + seconds:
-                sent_s = time.perf_counter()
-                await self._ask(session)
-                latencies.append(time.perf_counter() - sent_s)
-
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
-            for _ in range(self._users):
-                tasks.create_task(user(session))
-        return latencies, time.perf_counter() - begin_s
-
-    async def _ask(self, session: aiohttp.ClientSession) -> None:
-        body, headers = next(self._bodies), {"content-type": "application/json"}
-        if self._side == "triton":
-            body, headers = _triton_body(body)
-        async with session.post(self._url, data=body, headers=headers) as answer:
-            text = await answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{self._side}: {answer.status} {text[:300]!r}")
-
-
-def _triton_body(body: bytes) -> tuple[bytes, dict[str, str]]:
-    """One BYTES tensor by the binary extension, and the answer as well."""
-    size = len(body) + 4
-    tensor = {"name": "body", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head)), "content-type": "application/octet-stream"}
-    return head + struct.pack("<I", len(body)) + body, headers
 
 
 def _suspend(process: psutil.Process) -> None:
@@ -214,7 +161,7 @@ def _tree(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def _run_block(client: _Client, process: psutil.Process, seconds: float) -> Block:
+def _run_block(client: Client, process: psutil.Process, seconds: float) -> Block:
     _resume(process)
     asyncio.run(client.run(_WARM_UP_S))
     try:
@@ -223,7 +170,7 @@ def _run_block(client: _Client, process: psutil.Process, seconds: float) -> Bloc
         _suspend(process)
 
 
-def _run_alone(client: _Client, process: psutil.Process, seconds: float) -> Block:
+def _run_alone(client: Client, process: psutil.Process, seconds: float) -> Block:
     pids = [member.pid for member in _tree(process)]
     before_s = cpu_s(pids)
     latencies, elapsed_s = asyncio.run(client.run(seconds))
@@ -234,16 +181,17 @@ def _run_alone(client: _Client, process: psutil.Process, seconds: float) -> Bloc
 
 def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[Block]]:
     """The blocks of each side."""
-    processes_and_batch = _best_loop(kind, folder)
+    variant = _variant(arguments)
     blocks: dict[str, list[Block]] = {side: [] for side in arguments.sides}
     with ExitStack() as stack:
-        loop = _Loop(kind, folder, *processes_and_batch)
-        stack.callback(loop.close)
+        if "loop" in arguments.sides:
+            loop = _Loop(kind, folder, variant, *(arguments.loop or _best_loop(kind, folder, variant)))
+            stack.callback(loop.close)
         clients, processes = {}, {}
         for index, side in enumerate(side for side in arguments.sides if side != "loop"):
             port = arguments.port + index
             processes[side] = stack.enter_context(_server(side, kind, folder, port, arguments))
-            clients[side] = _Client(kind, side, port, arguments.users)
+            clients[side] = Client(kind, _RECIPES[kind][0], side, port, arguments.users)
             asyncio.run(clients[side].wait(processes[side]))
             _suspend(processes[side])
         for number in range(arguments.rounds):
@@ -274,6 +222,8 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="an interpreter with mosec and nvidia-pytriton")
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache/test-models"), help="the store")
     parser.add_argument("--sides", nargs="+", choices=_SIDES, default=_SIDES)
+    parser.add_argument("--runtime", choices=("eager", *PACKAGES), default="eager")
+    parser.add_argument("--loop", nargs=2, type=int, metavar=("PROCESSES", "BATCH"), help="in place of the best")
     parser.add_argument("--port", type=int, default=8130, help="the first of several")
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of the order and back")
     parser.add_argument("--seconds", type=float, default=8, help="length of a block")

@@ -28,8 +28,10 @@ def answer_of_text(text: str) -> Answer:
     if "choices" in document:
         choice = document["choices"][0]
         details = choice.get("logprobs") or {}
-        logprobs = details.get("token_logprobs") or [entry["logprob"] for entry in details.get("content") or ()]
-        return Answer(token_ids=choice.get("token_ids"), logprobs=logprobs or None)
+        entries = details.get("content") or ()
+        logprobs = details.get("token_logprobs") or [entry["logprob"] for entry in entries]
+        token_ids = choice.get("token_ids") or [entry["id"] for entry in entries if "id" in entry]  # llama.cpp's
+        return Answer(token_ids=token_ids or None, logprobs=logprobs or None)
     if "token_ids" in document:
         return Answer(token_ids=document["token_ids"])
     if "data" in document:

@@ -19,6 +19,7 @@ from benchmarks.rungs.bare.rung import BareRung
 from benchmarks.rungs.process import free_port
 from benchmarks.rungs.server.rung import ServerRung
 from configs.settings import LitportSettings
+from servers.engines import allocator
 from servers.processes.interpreter import module_argv
 from servers.processes.reaper import Reaper
 
@@ -47,10 +48,9 @@ class RungContext:
     def bare(
         self, rung: str, spec: Mapping[str, Any], layers: Mapping[str, Layer], environ: Mapping[str, str] | None = None
     ) -> BareRung:
-        """The model without a server, as `benchmarks.rungs.bare` loads `spec`."""
-        return BareRung(
-            rung, spec, environ or {}, self._log(rung), layers, self.row_readers, self.sample, reaper=self.reaper
-        )
+        """The model without a server, as `benchmarks.rungs.bare` loads `spec`; by default with Litport's allocator."""
+        environ = allocator.environ() if environ is None else environ
+        return BareRung(rung, spec, environ, self._log(rung), layers, self.row_readers, self.sample, reaper=self.reaper)
 
     def server(
         self, rung: str, argv: Sequence[str], port: int, endpoint: Endpoint, environ: Mapping[str, str] | None = None
@@ -59,9 +59,10 @@ class RungContext:
         return self._server(rung, f"http://127.0.0.1:{port}", endpoint, (argv, environ or {}))
 
     def naive_server(self, rung: str, spec: Mapping[str, Any], endpoint: Endpoint) -> ServerRung:
-        """FastAPI around the model, without queue or batches."""
+        """FastAPI around the model, without queue or batches, with Litport's allocator."""
         port = free_port()
-        server = self.server(rung, self.spec_argv("benchmarks.rungs.server.naive", rung, spec, port), port, endpoint)
+        argv = self.spec_argv("benchmarks.rungs.server.naive", rung, spec, port)
+        server = self.server(rung, argv, port, endpoint, allocator.environ())
         server.batch_size = 1  # one request after the other
         return server
 

@@ -77,16 +77,16 @@ def _make(context: RungContext, rung: str) -> Rung:
     endpoint = _endpoint(model, context.name, _PREDICT)
     arguments = {**model.init, **({"model_dir": str(context.model_dir)} if context.model_dir else {})}
     spec: dict[str, Any] = {"api": model.api, "arguments": arguments, "device": _device(model)}
+    exports = exports_dir(context.settings.server.cache_dir, context.name)
     match rung:
         case "fastapi":
             naive = {**spec, "rung_of": "api", "form": endpoint.form}
             return context.naive_server(rung, naive, Endpoint(endpoint.form, _PREDICT))
         case "litserve":
-            return plain_server(context, rung, api_spec(model, context.model_dir), endpoint, model)
+            return plain_server(context, rung, api_spec(model, context.model_dir, exports), endpoint, model)
         case _:  # model, model-batched, model[RUNTIME]
             if match := VARIANT_RUNG.fullmatch(rung):
-                folder = exports_dir(context.settings.server.cache_dir, context.name)
-                variant = Variant(runtime=match[1], precision=match[2] or "float32", exports=str(folder))
+                variant = Variant(runtime=match[1], precision=match[2] or "float32", exports=str(exports))
                 spec["variant"] = asdict(replace(variant, cosine=model.accept.cosine, top1=model.accept.top1))
             layers = {"decode": LitServeLayer.DECODE, "predict": LitServeLayer.PREDICT, "encode": LitServeLayer.ENCODE}
             size = context.settings.bench.max_batch_size

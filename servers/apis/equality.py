@@ -111,7 +111,7 @@ def _judge(
     if value is None or value < limit:
         return proof, f"{measured}; expected {gate} >= {limit:g}"
     # Neither figure sees a factor.
-    factor = (answers.norm(dim=-1) / expected.norm(dim=-1)).sub(1).abs().max().item()
+    factor = _scale_errors(expected, answers).max().item()
     most = max(_LARGEST_SCALE_ERROR, math.sqrt(2 - 2 * variant.cosine))  # the distance of unit vectors at that cosine
     if factor > most:
         return proof, f"{measured}, answers up to {factor:.0%} too large or small, expected {most:.0%}"
@@ -121,6 +121,7 @@ def _judge(
 def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> tuple[float | None, float | None]:
     """The least cosine of the rows, and the share of rows with the same largest number; None where one is not finite.
 
+    Two rows of zeros have cosine 1, one of them 0.
     With `surest` only the half of the rows counts for the second whose largest number stands out most in `expected`:
     a near tie falls either way by rounding alone, also from one batch size to another.
     """
@@ -128,13 +129,21 @@ def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> t
 
     if not bool(torch.isfinite(answers).all()):
         return None, None
-    cosine = torch.nn.functional.cosine_similarity(expected, answers, dim=-1).min().item()
+    cosines = torch.nn.functional.cosine_similarity(expected, answers, dim=-1)
+    cosine = cosines.masked_fill(~(expected.any(dim=-1) | answers.any(dim=-1)), 1).min().item()
     same = (expected.argmax(dim=-1) == answers.argmax(dim=-1)).float()
     if surest:
         best = expected.topk(2, dim=-1).values
         order = (best[:, 0] - best[:, 1]).argsort(descending=True)
         same = same[order[: math.ceil(len(order) / 2)]]
     return cosine, same.mean().item()
+
+
+def _scale_errors(expected: "Tensor", answers: "Tensor") -> "Tensor":
+    """The share by which each row is too long or short; 0 for two rows of zeros, infinite for one in place of zeros."""
+    sizes, lengths = expected.norm(dim=-1), answers.norm(dim=-1)
+    errors: Tensor = (lengths / sizes).sub(1).abs()
+    return errors.masked_fill((sizes == 0) & (lengths == 0), 0)
 
 
 def _text(value: float | None) -> str:

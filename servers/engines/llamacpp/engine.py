@@ -53,7 +53,7 @@ class LlamaCppEngine:
         """The canary, then what the server says of itself."""
         listing = json.loads(await get(connection, "/v1/models"))["data"]
         properties = json.loads(await get(connection, "/props"))
-        offered = {EMBEDDINGS} if self._embeds() else {CHAT, COMPLETIONS}
+        offered = {EMBEDDINGS} if self.embeds else {CHAT, COMPLETIONS}
         card = Card(
             self.paths & offered,
             listing=tuple({**entry, "owned_by": "llamacpp"} for entry in listing),
@@ -87,7 +87,9 @@ class LlamaCppEngine:
         """The file, the KV cache and buffers."""
         return Needs(1, _OVERHEAD_BYTES + (model_dir.stat().st_size if model_dir is not None else 0))
 
-    def _embeds(self) -> bool:
+    @property
+    def embeds(self) -> bool:
+        """Whether its options say that it makes vectors in place of text."""
         return bool(self.settings.args.get("embeddings") or self.settings.args.get("embedding"))
 
 
@@ -140,4 +142,4 @@ def _check_all(models: Mapping[str, LlamaCppModel], *_: object) -> Sequence[str]
     return [f"models.{name}.engine: {advice}" for name in models]
 
 
-LLAMACPP = EngineKind(LlamaCppModel, _make, _check_model, _check_all)
+LLAMACPP = EngineKind(LlamaCppModel, _make, _check_model, _check_all, harness="benchmarks.rungs.llamacpp:HARNESS")

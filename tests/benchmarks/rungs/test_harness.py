@@ -1,5 +1,6 @@
 """What the harness knows of an engine comes from the engine's kind; an engine need not bring anything."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from benchmarks.analysis.breakdown import Counters, Row, break_down
 from benchmarks.analysis.layer import Layer, Owner
 from benchmarks.load.request import COMPLETIONS, EMBEDDINGS, Endpoint
 from benchmarks.load.workload import Item
-from benchmarks.rungs import litserve, vllm
+from benchmarks.rungs import litserve, llamacpp, vllm
 from benchmarks.rungs.bare.rung import BareRung
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.context import RungContext
@@ -19,8 +20,8 @@ from benchmarks.rungs.harness import EngineHarness, harness_of, row_readers
 from benchmarks.rungs.server.rung import ServerRung
 from clients.record import RequestRecord
 from configs.errors import UserError
-from configs.settings import Bench, LitportSettings, LitServeModel, ModelSettings, Server, VllmModel
-from servers.engines import registry
+from configs.settings import Bench, LitportSettings, LitServeModel, LlamaCppModel, ModelSettings, Server, VllmModel
+from servers.engines import allocator, registry
 from servers.engines.kind import EngineKind
 
 
@@ -97,6 +98,8 @@ def test_its_rungs_are_made_by_name_and_an_unknown_one_is_named(tmp_path: Path, 
     ("model", "workload", "endpoint"),
     [
         (VllmModel(engine="vllm", source="m"), "tokens", COMPLETIONS),
+        (LlamaCppModel(engine="llamacpp", source="m.gguf"), "tokens", COMPLETIONS),
+        (LlamaCppModel(engine="llamacpp", source="m.gguf", args={"embeddings": True}), "tokens", EMBEDDINGS),
         (LitServeModel(engine="litserve", api="embedding"), "tokens", EMBEDDINGS),
         (LitServeModel(engine="litserve", api="image_classification"), "images", Endpoint("image", "/predict/m")),
         (LitServeModel(engine="litserve", api="echo"), "example", Endpoint("json", "/predict/m")),
@@ -105,7 +108,7 @@ def test_its_rungs_are_made_by_name_and_an_unknown_one_is_named(tmp_path: Path, 
 )
 def test_a_model_has_its_usual_workload_and_endpoint(model: ModelSettings, workload: str, endpoint: Endpoint) -> None:
     harness = harness_of(model)
-    assert harness is (vllm.HARNESS if model.engine == "vllm" else litserve.HARNESS)
+    assert harness is {"vllm": vllm, "llamacpp": llamacpp, "litserve": litserve}[model.engine].HARNESS
     assert (harness.workload(model), harness.endpoint(model, "m")) == (workload, endpoint)
 
 
@@ -125,3 +128,36 @@ def test_the_runtimes_of_a_model_are_rungs(tmp_path: Path) -> None:
     assert specs[1]["exports"] == str(tmp_path / "exports" / "m")
     with pytest.raises(ValueError, match=r"expected .* model\[RUNTIME\]"):
         Bench(rungs=["model[tensorrt]"])
+
+
+def test_llama_cpps_own_server_is_the_rung_below_litport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program := tmp_path / "llama-server").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model = LlamaCppModel(engine="llamacpp", source="m.gguf", args={"parallel": 16}, env={"LLAMA_LOG_COLORS": "0"})
+    context = RungContext(LitportSettings.model_construct(models={"m": model}, bench=Bench()), "m", Path("m"), tmp_path)
+    bare, served = RungFactory(context, harness_of(model)).rungs([])
+    assert (bare.name, served.name) == ("llamacpp", "litport")
+    assert isinstance(bare, ServerRung)
+    assert bare.command is not None
+    argv, environ = bare.command
+    assert argv[:5] == [str(program), "--model", "m", "--alias", "m"]
+    assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    assert bare.url.endswith(f":{argv[-1]}")
+    assert environ.items() >= {"OMP_WAIT_POLICY": "passive", "LLAMA_LOG_COLORS": "0"}.items()
+
+
+def test_rungs_without_litport_have_its_allocator_and_the_stores_exports(tmp_path: Path) -> None:
+    model = LitServeModel(engine="litserve", api="embedding", accelerator="cpu", runtime="openvino")
+    settings = LitportSettings.model_construct(
+        models={"m": model}, bench=Bench(rungs=["model", "fastapi", "litserve"]), server=Server(cache_dir=tmp_path)
+    )
+    bare, naive, plain = RungFactory(RungContext(settings, "m", tmp_path, tmp_path), harness_of(model)).rungs([])
+    assert isinstance(bare, BareRung)
+    environs = [bare.environ]
+    for server in (naive, plain):
+        assert isinstance(server, ServerRung)
+        assert server.command is not None
+        environs.append(server.command[1])
+    assert all(environ.items() >= allocator.environ().items() for environ in environs)
+    (spec,) = tmp_path.glob("litserve-*.json")
+    assert json.loads(spec.read_text())["variant"]["exports"] == str(tmp_path / "exports" / "m")

@@ -95,6 +95,25 @@ def test_near_ties_do_not_count_where_the_surest_are_asked_for() -> None:
     assert equality.compare(expected, answers, surest=True)[1] == 1
 
 
+def test_rows_of_zeros_equal_each_other_and_nothing_else() -> None:
+    import torch
+
+    rows = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    assert equality.compare(rows, rows)[0] == pytest.approx(1)
+    for other in (rows * torch.tensor([[0.0], [1.0]]), rows + torch.tensor([[0.0, 0.0], [0.0, 1e-6]])):
+        for pair in ((rows, other), (other, rows)):
+            assert equality.compare(*pair)[0] == 0
+    served, proof = _prove(rows, rows)
+    assert (served is rows, proof.cosine) == (True, pytest.approx(1))
+    for broken in (rows * torch.tensor([[2.0], [1.0]]), torch.ones(2, 2)):  # a zero row hides no other one
+        with pytest.raises(UserError, match=r"too large or small|expected cosine"):
+            _prove(rows, broken)
+
+
+def _prove(expected: Any, answers: Any) -> Any:
+    return select(BFLOAT16, "cosine", {Variant(): expected, BFLOAT16: answers}.__getitem__, lambda rows, _: rows)
+
+
 def test_a_fused_norm_computes_the_same_function() -> None:
     import torch
 

@@ -1,0 +1,73 @@
+"""The users of `benchmarks.experiments.peers`: each asks one server for what its kind of model answers."""
+
+import asyncio
+import json
+import struct
+import time
+
+import aiohttp
+import psutil
+
+from benchmarks.experiments import peer_servers
+
+_START_S = 300
+
+
+class Client:
+    """16 users, each of whom sends the next request when the last is answered."""
+
+    def __init__(self, kind: str, model: str, side: str, port: int, users: int) -> None:
+        self._side = side
+        self._users = users
+        self._bodies = peer_servers.bodies(kind, port)
+        own_path = "/v1/embeddings" if kind == "embedding" else "/predict"
+        paths = {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own_path}
+        litport_path = own_path if kind == "embedding" else f"/predict/{model}"
+        self._url = f"http://127.0.0.1:{port}{paths.get(side, litport_path)}"
+
+    async def wait(self, process: psutil.Process) -> None:
+        """Return once it answers. Raises TimeoutError, and SystemExit when the process ends."""
+        async with asyncio.timeout(_START_S), aiohttp.ClientSession() as session:
+            while True:
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    raise SystemExit(f"{self._side} has ended")
+                try:
+                    await self._ask(session)
+                except (aiohttp.ClientError, RuntimeError):
+                    await asyncio.sleep(0.5)
+                else:
+                    return
+
+    async def run(self, seconds: float) -> tuple[list[float], float]:
+        """The latency of each answer, and the time they all took, in seconds."""
+        latencies: list[float] = []
+        begin_s = time.perf_counter()
+
+        async def user(session: aiohttp.ClientSession) -> None:
+            while time.perf_counter() < begin_s + seconds:
+                sent_s = time.perf_counter()
+                await self._ask(session)
+                latencies.append(time.perf_counter() - sent_s)
+
+        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+            for _ in range(self._users):
+                tasks.create_task(user(session))
+        return latencies, time.perf_counter() - begin_s
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        body, headers = next(self._bodies), {"content-type": "application/json"}
+        if self._side == "triton":
+            body, headers = _triton_body(body)
+        async with session.post(self._url, data=body, headers=headers) as answer:
+            text = await answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{self._side}: {answer.status} {text[:300]!r}")
+
+
+def _triton_body(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """One BYTES tensor by the binary extension, and the answer as well."""
+    size = len(body) + 4
+    tensor = {"name": "body", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "content-type": "application/octet-stream"}
+    return head + struct.pack("<I", len(body)) + body, headers
