@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks import commands
+from configs.errors import UserError
+from configs.loading import LoadedSettings
+from configs.settings import LitportSettings
 from litport import main
 from tests.benchmarks.documents import read_document
 from tests.benchmarks.layers import Layered
@@ -114,6 +118,12 @@ def test_a_run_that_the_cpu_quota_held_back_does_not_count(layered: Layered, a_t
         output, errors = harness.communicate(timeout=120)
     assert harness.returncode == 1, output + errors
     assert f"{rung.url}: cpu_throttled" in json.loads(output.splitlines()[-1])["findings"]
+
+
+def test_a_gate_of_no_answers_is_refused(tmp_path: Path) -> None:
+    settings = LitportSettings.model_validate({"bench": {"parity_prompts": 0}})
+    with pytest.raises(UserError, match=r"expected bench\.parity_prompts of 1 or more"):
+        commands.run_recipe(LoadedSettings(settings, {}), tmp_path, require_parity=True, confirm=False)
 
 
 def test_a_result_is_not_overwritten(tmp_path: Path) -> None:
