@@ -3,17 +3,16 @@
 The front door calls it at each step of an exchange. It does not raise, and it stores no content of a request.
 """
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servers.errors import ApiError
 from servers.gateway.audit import Audit
 from servers.gateway.exchange import Exchange
-from servers.gateway.request_metrics import RequestMetrics
+from servers.gateway.request_metrics import ModelTimes, RequestMetrics
 from servers.models.model import Model
 from servers.telemetry import tracing
 
@@ -66,23 +65,14 @@ class Ledger:
         if exchange.span is not None:
             exchange.span.admit()
 
-    @contextlib.contextmanager
-    def upstream(self, exchange: Exchange, path: str) -> Iterator[Mapping[str, str] | None]:
+    def upstream(self, exchange: Exchange, path: str) -> "Upstream":
         """The model's process has the request within the block.
 
         Yields the headers by which the process joins the trace; None without traces.
         """
         name = exchange.model_name
         assert name is not None
-        times = self.metrics.of(name)
-        exchange.response.on_gap = times.inter_chunk_s.observe
-        begin_s = time.monotonic()
-        try:
-            yield None if exchange.span is None else exchange.span.send(path)
-        finally:
-            if exchange.span is not None:
-                exchange.span.receive(exchange.response.status)
-            times.upstream_s.observe(time.monotonic() - begin_s)
+        return Upstream(exchange, self.metrics.of(name), path)
 
     def change(self, **fields: Any) -> None:
         """A command has changed a model."""
@@ -135,6 +125,29 @@ class Ledger:
             output_tokens=exchange.usage.output_tokens,
             duration_s=round(duration_s, 4),
         )
+
+
+class Upstream:
+    """The block of `Ledger.upstream`; a generator as context manager would cost each request 1 us more."""
+
+    __slots__ = ("_begin_s", "_exchange", "_path", "_times")
+
+    def __init__(self, exchange: Exchange, times: ModelTimes, path: str) -> None:
+        self._exchange = exchange
+        self._times = times
+        self._path = path
+        self._begin_s = 0.0
+
+    def __enter__(self) -> Mapping[str, str] | None:
+        exchange = self._exchange
+        exchange.response.on_gap = self._times.inter_chunk_s.observe
+        self._begin_s = time.monotonic()
+        return None if exchange.span is None else exchange.span.send(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        if self._exchange.span is not None:
+            self._exchange.span.receive(self._exchange.response.status)
+        self._times.upstream_s.observe(time.monotonic() - self._begin_s)
 
 
 def _spans() -> "Spans | None":
