@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, ST
 Message = MutableMapping[str, Any]
 
 _EXTENSION = "litport"
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _NO_BODY = (204, 304)
 _LARGE_BYTES = 64 * 1024
 
@@ -94,7 +95,9 @@ class Cycle(RequestResponseCycle):
             if HEADER_VALUE_RE.search(value):
                 raise RuntimeError("Invalid HTTP header value.")
             name = name.lower()
-            if name == b"content-length" and self.chunked_encoding is None:
+            if name not in _FRAMING:
+                pass
+            elif name == b"content-length" and self.chunked_encoding is None:
                 self.expected_content_length = int(value.decode())
                 self.chunked_encoding = False
             elif name == b"transfer-encoding" and value.lower() == b"chunked":

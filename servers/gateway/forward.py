@@ -87,8 +87,7 @@ async def _forward_to(
         )
         exchange.tokens = reply.tokens
         try:
-            may_turn = instance.has_own_queue and (model.settings.fallback or exchange.fallback_for)
-            if reply.status == 429 and may_turn:
+            if reply.status == 429 and instance.has_own_queue and (model.settings.fallback or exchange.fallback_for):
                 raise _full(model, reply)
             if reply.status == 500 and instance.address is None and await is_dying(instance, deaths):
                 raise _model_died(model)

@@ -68,9 +68,11 @@ class RequestMetrics:
     def count(self, model: str, route: str, status: str, key: str) -> None:
         """One request more; the series is stored, because its look-up costs more than the count."""
         labels = (model, route, status, key)
-        if labels not in self._counts:
-            self._counts[labels] = self.requests.labels(*labels)
-        self._counts[labels].inc()
+        try:
+            series = self._counts[labels]
+        except KeyError:
+            series = self._counts[labels] = self.requests.labels(*labels)
+        series.inc()
 
     def forget(self, model: str) -> None:
         """Drop the series of this model."""

@@ -46,7 +46,7 @@ class Response:
         fields = [*headers, (b"x-request-id", self._request_id), *self.notes]
         self.status = status
         self._is_event_stream = any(
-            name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in fields
+            value.startswith(b"text/event-stream") and name.lower() == b"content-type" for name, value in fields
         )
         await self._send({"type": "http.response.start", "status": status, "headers": fields, "is_whole": is_whole})
 
