@@ -62,7 +62,10 @@ def build(arguments: dict[str, Any]) -> Any:
         """Answers the requests that come through Ray's proxy."""
 
         def __init__(self, folder: str) -> None:
+            import torch
+
             self._model = peer_servers.Model("embedding", folder, _BATCH)
+            torch.set_num_threads(1)
 
         @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=_WAIT_S)  # type: ignore[untyped-decorator] # Ray's
         async def answer(self, bodies: list[bytes]) -> list[dict[str, Any]]:
@@ -184,7 +187,7 @@ def measure(sides: Sequence[_Side], arguments: argparse.Namespace) -> dict[str, 
                 for side in order:
                     block = side.run(users, arguments.seconds)
                     blocks.setdefault(f"{side.name}, {users} users", []).append(block)
-                    print(number, side.name, users, f"{block.requests_per_s:.1f}/s", flush=True)
+                    print(number, users, side.name, asdict(block), flush=True)
     return blocks
 
 

@@ -13,7 +13,7 @@ from configs.errors import UserError
 _PATH = "/api/serve/applications/"
 _NODES_PATH = "/api/v0/nodes?detail=true"
 _LOAD_PATH = "/api/cluster_status"
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 10.0
 # Deploying waits for the first start of Ray Serve itself.
 _CHANGE_TIMEOUT_S = 60.0
 

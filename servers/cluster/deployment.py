@@ -52,12 +52,12 @@ class ServedModel:
     """
 
     async def __init__(self, recipe: str, name: str) -> None:  # type: ignore[misc] # Ray awaits it
-        _leave_rays_environment()
-        self._run_dir = make_run_dir()
         self._ready: Future[None] = Future()
         self._stopping: Future[None] = Future()
         self._replica: Replica | None = None
         self._thread = threading.Thread(target=self._run, args=(recipe, name), name="litport")
+        _leave_rays_environment()
+        self._run_dir = make_run_dir()
         self._thread.start()
         await asyncio.wrap_future(self._ready)
 
@@ -72,7 +72,8 @@ class ServedModel:
         """Let the requests in flight end, then the model's processes; Ray waits for it."""
         if not self._stopping.done():
             self._stopping.set_result(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self, recipe: str, name: str) -> None:
         import uvloop

@@ -9,6 +9,7 @@ from configs.errors import SettingsError, UserError
 from configs.loading import revise
 from configs.settings import LitportSettings
 from servers.engines import registry
+from servers.engines.replica import awaited
 from servers.models.model import Model
 from servers.models.replicas import Replicas
 from servers.models.versions import Plan, Tell, Versions
@@ -29,6 +30,7 @@ class Workshop:
 
     async def swap(self, model: Model, changes: Mapping[str, Any], plan: Plan, tell: Tell) -> None:
         """See `servers.gateway.revisions.Workshop`."""
+        _refuse_ray(model)
         settings = await asyncio.to_thread(_check, revise(self._settings(), model.name, changes), model.name)
         if plan.compare:
             workload = await asyncio.to_thread(questions, self._settings(), model.name, plan.compare)
@@ -41,6 +43,7 @@ class Workshop:
 
     async def scale(self, model: Model, replicas: int, tell: Tell) -> None:
         """See `servers.gateway.revisions.Workshop`."""
+        _refuse_ray(model)
         if model.instances[0].address is not None:
             raise UserError(f"{model.name} runs elsewhere; its addresses are set by models.{model.name}.instances")
         settings = revise(self._settings(), model.name, {"replicas": replicas})
@@ -51,6 +54,11 @@ class Workshop:
             await self._replicas.keep(model, replicas)
         model.settings = settings.models[model.name]
         tell("ok", model, model, f"{model.name} has {len(model.instances)} replicas")
+
+
+def _refuse_ray(model: Model) -> None:
+    if awaited.ADDRESS in model.settings.instances:
+        raise UserError(f"{model.name} runs on Ray: change the recipe, and `litport deploy` it")
 
 
 def _check(settings: LitportSettings, name: str) -> LitportSettings:
