@@ -1,6 +1,7 @@
 """Restarts: whether an instance that broke is started again, and after how long."""
 
 from servers.engines import environment
+from servers.engines.replica import awaited
 from servers.models.instance import Instance
 from servers.models.model import Model
 from servers.models.start import NoRoomError, NotWantedError, StartError, WrongAnswerError
@@ -16,14 +17,15 @@ def outcome(
     """Why the instance is not started again; None where it is.
 
     The same settings would fail in the same way, but an instance elsewhere comes back by itself: it is given up only
-    where somebody waits for it in vain at the start.
+    where somebody waits for it in vain at the start, and never where a gateway finds its replicas while it runs.
     """
     if isinstance(problem, NotWantedError | NoRoomError):
         return problem
     if isinstance(problem, WrongAnswerError) and not has_been_ready:
         return problem  # nothing in the environment explains it
     if instance.address is not None:
-        is_awaited = not has_been_ready and (model.settings.required or model.residence.on_demand)
+        is_awaited = not has_been_ready and awaited.ADDRESS not in model.settings.instances
+        is_awaited = is_awaited and (model.settings.required or model.residence.on_demand)
         is_late = is_awaited and elapsed_s > model.settings.start_timeout_s
         return StartError(f"{problem} (for {elapsed_s:.0f} s; start_timeout_s)") if is_late else None
     if not has_been_ready:

@@ -26,7 +26,7 @@ from tests.services.replicas import SECRET, open_replica, write_secret
 from tests.services.tiny_engine import TinyEngine
 
 
-def test_replicas_are_found_and_stay_while_they_serve_whatever_ray_says(tmp_path: Path) -> None:
+def test_replicas_are_found_however_late_and_stay_while_they_serve_whatever_ray_says(tmp_path: Path) -> None:
     async def run() -> None:
         ports = [free_port()]
         ports.append(_free_port_above(ports[0]))
@@ -94,7 +94,9 @@ def _free_port_above(port: int) -> int:
 
 @contextlib.asynccontextmanager
 async def _following(folder: Path, ray: FakeDashboard, port: int, secret: str = SECRET) -> AsyncIterator[Model]:
-    settings = LitServeModel(engine="litserve", api="echo").model_copy(update={"instances": [awaited.ADDRESS]})
+    settings = LitServeModel(engine="litserve", api="echo", start_timeout_s=0.5).model_copy(
+        update={"instances": [awaited.ADDRESS]}
+    )
     engine = registry.replica_engine("one", settings, awaited.ADDRESS, secret)
     model = Model("one", settings, engine, [Instance(folder / "0.sock", folder / "log", awaited.ADDRESS, engine)])
     cluster = {"secret_file": str(write_secret(folder, secret)), "replica_port": port}
