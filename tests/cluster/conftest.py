@@ -55,7 +55,7 @@ class Ray:
         token = self.environ["RAY_AUTH_TOKEN_PATH"]
         return [
             process
-            for process in psutil.process_iter(["environ"])
+            for process in psutil.process_iter(["cmdline", "environ"])
             if (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == token
         ]
 

@@ -24,6 +24,7 @@ MODELS: dict[str, Any] = {
     "slow": {"engine": "litserve", "api": f"{STRANGERS / 'slow.py'}:SlowAPI", **SMALL},
 }
 USERS = 8
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def served(ray: Ray) -> Iterator[Platform]:
 
 def test_requests_are_answered_and_limited_as_on_one_machine(served: Platform) -> None:
     assert served.http.post("/predict/sleeps", json={"input": 0.01}).status_code == 200
-    assert served.http.post("/predict/sleeps", content=b"{").status_code == 400
+    assert served.http.post("/predict/sleeps", content=b"{", headers=JSON).status_code == 400
     body = {"name": "stuck", "how": "asleep", "begun": str(served.log.with_name("stuck"))}
     late = served.http.post("/predict/slow", json=body, headers={"x-request-timeout": "1"})
     assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
@@ -57,7 +58,7 @@ def test_requests_are_answered_and_limited_as_on_one_machine(served: Platform) -
     assert served.http.post("/predict/slow", json=after, timeout=10).json()["seen"] == ["stuck", "next"]
     large = served.http.post("/predict/sleeps", json={"input": 0, "more": "x" * (20 * 2**20)})
     assert large.status_code == 200
-    assert served.http.post("/predict/sleeps", content=b" " * (65 * 2**20)).status_code == 413
+    assert served.http.post("/predict/sleeps", content=b" " * (65 * 2**20), headers=JSON).status_code == 413
     assert served.http.get("/health", headers={"x-long": "x" * 40_000}).status_code == 431
 
 
@@ -124,7 +125,7 @@ def _states(platform: Platform) -> list[str]:
 
 def _processes(ray: Ray) -> set[int]:
     """Replicas of Ray Serve, and what Litport has started for them."""
-    lines = {process.pid: " ".join(process.cmdline()) for process in ray.processes() if process.is_running()}
+    lines = {process.pid: " ".join(process.info["cmdline"] or []) for process in ray.processes()}
     return {pid for pid, line in lines.items() if "ServeReplica" in line or " servers." in line}
 
 
