@@ -229,6 +229,25 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'bad.json'}: expected JSON (")
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("apply", "/nowhere.yaml"), "/nowhere.yaml: expected a recipe, got No such file or directory"),
+        (("swap", "one"), "expected a change, as --set KEY=VALUE or --source SOURCE, got none"),
+        (("swap", "one", "--set", "a=1", "a=2"), "--set: expected each setting once, got a twice"),
+        (
+            ("swap", "one", "--source", "a", "--set", "source=b"),
+            "--source: expected it alone, or --set source=..., got",
+        ),
+    ],
+)
+def test_a_change_that_cannot_be_meant_reaches_no_platform(
+    words: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"litport: {problem}")
+
+
 def test_the_class_of_a_file_with_one_litapi_may_be_left_off(tmp_path: Path) -> None:
     squares = load(["tests/services/strangers/squares.py"], []).settings.models["squares"]
     assert squares.model_dump()["api"] == "tests/services/strangers/squares.py:SquaresAPI"

@@ -98,10 +98,14 @@ def _apply(arguments: argparse.Namespace) -> None:
 
 
 def _port_of(recipes: Sequence[Path]) -> int | None:
-    """The port that the last of the recipes to name one has."""
+    """The port that the last of the recipes to name one has. Raises SettingsError for a recipe that cannot be read."""
+    from configs.errors import SettingsError
     from configs.sources import read_recipe
 
-    values = (read_recipe(recipe, {}).values.get(("server", "port")) for recipe in reversed(recipes))
+    layers = [read_recipe(recipe, {}) for recipe in recipes]
+    if problems := tuple(problem for layer in layers for problem in layer.problems):
+        raise SettingsError(problems)
+    values = (layer.values.get(("server", "port")) for layer in reversed(layers))
     text = next((str(value.value) for value in values if value is not None), "")
     return int(text) if text.isdigit() else None
 
