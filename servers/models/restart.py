@@ -9,6 +9,8 @@ from servers.models.start import NoRoomError, NotWantedError, StartError, WrongA
 _FIRST_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 30.0
 _MAX_BACKOFF_ELSEWHERE_S = 4.0
+# A new version waits no longer for a server elsewhere: the old one goes on, and no other change can begin meanwhile.
+_LONGEST_WAIT_BESIDE_S = 10.0
 
 
 def outcome(
@@ -26,8 +28,11 @@ def outcome(
     if instance.address is not None:
         is_awaited = not has_been_ready and awaited.ADDRESS not in model.settings.instances
         is_awaited = is_awaited and (model.settings.required or model.residence.on_demand)
-        is_late = is_awaited and elapsed_s > model.settings.start_timeout_s
-        return StartError(f"{problem} (for {elapsed_s:.0f} s; start_timeout_s)") if is_late else None
+        limit_s = model.settings.start_timeout_s
+        if model.residence.is_beside:
+            limit_s = min(limit_s, _LONGEST_WAIT_BESIDE_S)
+        is_late = is_awaited and elapsed_s > limit_s
+        return StartError(f"{problem} (for {elapsed_s:.0f} s)") if is_late else None
     if not has_been_ready:
         return StartError(f"{problem}{environment.hint()}")
     if instance.failures > model.settings.max_restarts:
