@@ -27,9 +27,7 @@ from configs.loading import LoadedSettings
 from configs.settings import ModelSettings
 from servers.engines import registry
 from servers.engines.base import Card, Command, Needs
-from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind
-from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.engine import VllmEngine
 from servers.platform import serve, targets
 from servers.processes.group import Member
@@ -113,10 +111,6 @@ class StandInEngine(VllmEngine):
     def command(self, model_dir: Path | None, socket: Path) -> Command:  # noqa: ARG002 # as the protocol
         """This file's server."""
         return Command([sys.executable, __file__, "server", str(socket)], {})
-
-    def connect(self, socket: Path) -> Connection:
-        """As to vLLM, which cuts what does not fit."""
-        return VllmConnection(socket, self.name, "cut")
 
     async def warm(self, connection: Any) -> Card:
         """One route, once it listens."""
