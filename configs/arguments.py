@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
             from configs.names import nearest
 
             name = extras[0].partition("=")[0]
-            suggestion = nearest(name, self._option_string_actions) if name.startswith("--") else None
+            suggestion = nearest(name, self._option_string_actions, 0.75) if name.startswith("--") else None
             hint = f"{name}: no such option; did you mean {suggestion}?" if suggestion else None
             self.error(hint or f"unrecognized arguments: {' '.join(extras)}")
         return options, extras
