@@ -6,6 +6,7 @@ not come, since the head of the cluster is away, takes nothing from a gateway.
 
 import asyncio
 import http.client
+import itertools
 import logging
 import secrets
 import time
@@ -60,6 +61,7 @@ class Follower:
         self._placeholders: dict[Model, Instance] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._problem = ""
+        self._numbers = itertools.count()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -152,7 +154,8 @@ class Follower:
     def _instance(self, model: Model, url: str) -> Instance:
         first = model.instances[0]
         engine = registry.replica_engine(model.name, model.settings, url, self._secret)
-        socket = first.socket.with_name(f"{url.rpartition('/')[2]}.sock")  # a name of its own: nothing is made there
+        # Nothing is made there, but the path tells instances apart.
+        socket = first.socket.with_name(f"ray-{next(self._numbers)}.sock")
         return Instance(socket, first.log_file, url, engine)
 
     def _placeholder(self, model: Model, application: Mapping[str, Any] | None) -> Instance:
