@@ -33,7 +33,6 @@ class Ray:
     dashboard: str
     folder: Path
     environ: Mapping[str, str]
-    process: "subprocess.Popen[bytes]"
 
     def recipe(self, models: Mapping[str, Any], name: str = "recipe") -> Path:
         """A recipe of these models for this cluster."""
@@ -96,9 +95,9 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env={**os.environ, **environ}, start_new_session=True
         )
-    cluster = Ray(f"http://{HOST}:{port}", folder, environ, process)
+    cluster = Ray(f"http://{HOST}:{port}", folder, environ)
     try:
-        wait_until(lambda: _answers(cluster), 90, every_s=0.2, problem=(folder / "ray.log").read_text)
+        wait_until(lambda: _answers(cluster, process), 90, every_s=0.2, problem=(folder / "ray.log").read_text)
         yield cluster
     finally:
         process.send_signal(signal.SIGTERM)
@@ -142,8 +141,8 @@ def _is_ready(platform: Platform) -> bool:
     return False
 
 
-def _answers(ray: Ray) -> bool:
-    assert ray.process.poll() is None, "Ray has ended"
+def _answers(ray: Ray, process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None, "Ray has ended"
     with contextlib.suppress(httpx.HTTPError):
         ray.applications()
         return True

@@ -38,16 +38,16 @@ def problem() -> str | None:
 class Machine:
     """A namespace with an address on the bridge, and a folder of its own."""
 
-    def __init__(self, number: int, folder: Path, bridge: str) -> None:
-        self.name = f"{bridge}-{number}"
+    def __init__(self, number: int, folder: Path, switch: str) -> None:
+        self.name = f"{switch}-{number}"
         self.address = f"{_SUBNET}.{number}"
         self.folder = folder / self.name
         self.folder.mkdir()
         self._started: list[subprocess.Popen[bytes]] = []
-        self._link = f"{bridge}v{number}"
         _ip("netns", "add", self.name)
-        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("link", "set", self._link, "master", bridge, "up")
+        port = f"port{number}"
+        _ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("-n", switch, "link", "set", port, "master", "bridge", "up")
         _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             _ip("-n", self.name, "link", "set", device, "up")
@@ -88,7 +88,6 @@ class Machine:
         self.signal(signal.SIGKILL)
         for process in self._started:
             process.wait()
-        _ip("link", "delete", self._link)
         _ip("netns", "delete", self.name)
 
     def _is_dead(self) -> bool:
@@ -101,16 +100,24 @@ class Machine:
 
 @contextlib.contextmanager
 def network(count: int, folder: Path) -> Iterator[list[Machine]]:
-    """So many machines, and a bridge to this one, which has BRIDGE_ADDRESS. All of it is gone at the end."""
-    bridge = f"lpb{os.getpid() % 10000}"
+    """So many machines, and this one at BRIDGE_ADDRESS. All of it is gone at the end.
+
+    The bridge between them is in a namespace of its own, where the firewall of this machine does not filter.
+    """
+    switch = f"lpb{os.getpid()}"
     with contextlib.ExitStack() as stack:
-        _ip("link", "add", bridge, "type", "bridge")
-        stack.callback(_ip, "link", "delete", bridge)
-        _ip("address", "add", f"{BRIDGE_ADDRESS}/24", "dev", bridge)
-        _ip("link", "set", bridge, "up")
+        _ip("netns", "add", switch)
+        stack.callback(_ip, "netns", "delete", switch)
+        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", switch, "link", "set", "bridge", "up")
+        _ip("link", "add", switch, "type", "veth", "peer", "name", "port0", "netns", switch)
+        stack.callback(_ip, "link", "delete", switch)
+        _ip("-n", switch, "link", "set", "port0", "master", "bridge", "up")
+        _ip("address", "add", f"{BRIDGE_ADDRESS}/24", "dev", switch)
+        _ip("link", "set", switch, "up")
         machines = []
         for number in range(1, count + 1):
-            machines.append(Machine(number, folder, bridge))
+            machines.append(Machine(number, folder, switch))
             stack.callback(machines[-1].remove)
         yield machines
 

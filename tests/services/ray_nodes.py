@@ -52,6 +52,8 @@ class Cluster:
         place = ["--head"] if machine is self.head else ["--address", f"{self.head.address}:{_GCS_PORT}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= self.environ
+        # Ray takes the processes of the other machines for its own, which it would find by this file.
+        (machine.folder / "ray_current_cluster").unlink(missing_ok=True)
         if machine is self.head and self.store is not None:
             environment["RAY_REDIS_ADDRESS"] = f"{self.store.address}:{_REDIS_PORT}"
         options = [
