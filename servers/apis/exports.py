@@ -34,6 +34,11 @@ _WRITERS = ("torch", "transformers", "onnx", "onnxscript")
 _log = logging.getLogger("litport.worker")
 
 
+def exports_dir(cache_dir: Path, name: str) -> Path:
+    """Where the exports of the model `name` are kept."""
+    return cache_dir.expanduser() / "exports" / name.replace("/", "--")
+
+
 def export(root: Path, name: str, module: "nn.Module", inputs: "Mapping[str, Tensor]") -> Path:
     """The graph of the module below `root`, made if need be; the `name` tells the modules of one model apart.
 

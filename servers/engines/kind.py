@@ -42,11 +42,12 @@ class EngineKind:
     should know of how the model will run. `check_all` returns whole lines for the problems that are found for all
     models of the kind together; it gets them by name, the cache folder, and the origins of settings. `harness` is the
     import path of what the benchmarks know of the engine, since servers do not import benchmarks; None: its models
-    are measured through Litport only. `addresses` are those of the instances of a model that is not started here,
-    none for one that is: such an engine has no command, and its `connect` leads to the address of its site. `derive`
-    are the models that the settings of one stand for, by name: itself, and maybe further ones. `rules` makes the rules
-    for the card of a model that a replica serves, from its name, its settings and the card. `gpus` is how many GPUs an
-    instance needs that the settings do not say it of.
+    are measured through Litport only. `optimize` is the import path of what `litport models optimize` calls with the
+    settings, the model's name, a runtime and a precision. `addresses` are those of the instances of a model that is not
+    started here, none for one that is: such an engine has no command, and its `connect` leads to the address of its
+    site. `derive` are the models that the settings of one stand for, by name: itself, and maybe further ones. `rules`
+    makes the rules for the card of a model that a replica serves, from its name, its settings and the card. `gpus` is
+    how many GPUs an instance needs that the settings do not say it of.
     """
 
     settings: type[ModelSettings]
@@ -55,6 +56,7 @@ class EngineKind:
     check_all: Callable[[Mapping[str, Any], Path, Mapping[TreePath, str]], Sequence[str]] = lambda *_: ()
     describe_model: Callable[[Any], str] = lambda _: ""
     harness: str | None = None
+    optimize: str | None = None
     addresses: Callable[[Any], Sequence[str]] = lambda _: ()
     derive: Callable[[str, Any], Mapping[str, ModelSettings]] = lambda name, settings: {name: settings}
     rules: Callable[[str, Any, Card], Rules | None] = lambda *_: None

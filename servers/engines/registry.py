@@ -3,12 +3,13 @@
 import typing
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from configs import engines
 from configs.cluster import read_secret
 from configs.errors import UserError
-from configs.settings import ModelSettings
+from configs.settings import LitportSettings, ModelSettings
 from servers.engines.base import Engine
 from servers.engines.kind import EngineKind, Site
 from servers.engines.litserve.kind import LITSERVE
@@ -72,6 +73,15 @@ def replica_engine(name: str, settings: ModelSettings, address: str, secret: str
     if address == awaited.ADDRESS:
         return AwaitedReplica(name, settings.engine, address, secret, rules, News())
     return ReplicaEngine(name, settings.engine, address, secret, rules)
+
+
+def optimize(settings: LitportSettings, name: str, runtime: str | None, precision: str | None) -> None:
+    """Prepare the model `name` ahead of its start, as its engine does it. Raises UserError."""
+    models = {name: model for name, model in settings.models.items() if kind_of(model).optimize}
+    if name not in models:
+        raise UserError(f"expected a model that can be prepared ({', '.join(models) or 'there is none'}), got {name}")
+    module, _, function = (kind_of(models[name]).optimize or "").partition(":")
+    getattr(import_module(module), function)(settings, name, runtime, precision)
 
 
 def kinds() -> tuple[EngineKind, ...]:

@@ -4,12 +4,12 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
 from servers.apis import registry, runtimes
 from servers.apis.export_hook import HOOK
+from servers.apis.exports import exports_dir
 from servers.apis.reference import MCP_TOOL
 from servers.engines.kind import EngineKind, Site, check_source
 from servers.engines.litserve.engine import LitServeEngine
@@ -28,11 +28,6 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         sum(model.replicas for model in site.settings.models.values() if not model.instances),
         exports=exports_dir(site.settings.server.cache_dir, name),
     )
-
-
-def exports_dir(cache_dir: Path, name: str) -> Path:
-    """Where the exports of the model `name` are kept."""
-    return cache_dir.expanduser() / "exports" / name.replace("/", "--")
 
 
 def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
@@ -122,5 +117,6 @@ LITSERVE = EngineKind(
     _check_model,
     describe_model=_describe,
     harness="benchmarks.rungs.litserve:HARNESS",
+    optimize="servers.engines.litserve.optimize:optimize",
     rules=lambda _, __, card: SpecRules(card.openapi) if card.routes else None,
 )

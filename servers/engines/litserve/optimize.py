@@ -12,11 +12,11 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel
-from servers.apis.exports import STEP
+from servers.apis.exports import STEP, exports_dir
 from servers.engines.kind import Site
 from servers.engines.litserve.api import ApiSpec
 from servers.engines.litserve.host.load import construct
-from servers.engines.litserve.kind import LITSERVE, exports_dir
+from servers.engines.litserve.kind import LITSERVE
 from servers.processes.interpreter import module_argv
 from servers.store import Store
 
@@ -24,12 +24,12 @@ from servers.store import Store
 def optimize(settings: LitportSettings, name: str, runtime: str | None, precision: str | None) -> None:
     """Prepare the model `name` for its start and print what was measured; None is what the settings have.
 
-    Raises UserError for a model that has no runtime, and one that is not proved.
+    Raises UserError for what the model does not take, and for a model that is not proved.
     """
-    model = settings.models.get(name)
-    if not isinstance(model, LitServeModel):
-        names = [name for name, model in settings.models.items() if isinstance(model, LitServeModel)]
-        raise UserError(f"expected a model of engine litserve ({', '.join(names) or 'there is none'}), got {name}")
+    model = settings.models[name]
+    assert isinstance(model, LitServeModel)
+    if precision == "int8":
+        raise UserError(f"models.{name}: engine litserve takes --precision float32 or bfloat16, got int8")
     changes = {"runtime": runtime, "precision": precision}
     model = model.model_copy(update={field: value for field, value in changes.items() if value is not None})
     if problems := [f"models.{name}.{field}: {problem}" for field, problem in LITSERVE.check_model(model)]:

@@ -222,6 +222,7 @@ VLLM = EngineKind(
     _check_all,
     derive=_derive,
     harness="benchmarks.rungs.vllm:HARNESS",
+    optimize="servers.engines.vllm.quantize:optimize",
     rules=lambda name, settings, card: _rules(name, settings, card.openapi),
     gpus=_gpus,
 )

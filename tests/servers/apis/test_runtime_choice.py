@@ -9,6 +9,7 @@ import pytest
 
 from servers.apis import runtime_choice, runtimes, selection
 from servers.apis.equality import Variant
+from servers.apis.image_classification import ImageClassificationAPI
 from servers.apis.runtime_choice import Answer, choose
 from servers.apis.selection import select
 
@@ -92,3 +93,24 @@ def test_auto_takes_no_runtime_that_is_not_proved(monkeypatch: pytest.MonkeyPatc
         assert proof.runtime == runtime
         assert "onnxruntime float32 against float32 on 12 inputs: cosine" in proof.note
         assert (model is weights) == (runtime == "eager")
+
+
+def test_auto_serves_pictures_in_the_precision_that_is_asked_for_and_all_workers_take_one_choice(
+    tiny_vit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runtimes, "usable", lambda _: [])
+    variant = Variant("bfloat16", top1=0.5, runtime="auto", exports=str(tmp_path))
+    proofs = []
+    for _worker in range(2):
+        api = ImageClassificationAPI(str(tiny_vit), max_batch_size=2)
+        api.variant = variant
+        api.setup("cpu")
+        proofs.append(api.equality)
+        monkeypatch.setattr(runtime_choice, "_measure", None)  # the second one does not measure again
+    first, second = proofs
+    assert first is not None
+    assert first == second
+    assert (first.runtime, first.precision, first.inputs) == ("eager", "bfloat16", 24)
+    assert first.note.startswith("bfloat16 against float32 on 24 inputs: same top-1")
+    assert "; auto took eager; 1 at a time: eager " in first.note
+    assert "; 2 at a time: eager " in first.note

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.settings import LitportSettings, LitServeModel
-from servers.engines.litserve.optimize import optimize
+from servers.engines.registry import optimize
 from tests.conftest import LITPORT, serving
 
 PLUGIN = """import litserve as ls
@@ -73,7 +73,9 @@ def test_only_a_model_with_a_runtime_is_prepared(tmp_path: Path) -> None:
     (tmp_path / "scores.py").write_text(PLUGIN)
     model = LitServeModel(engine="litserve", api=f"{tmp_path}/scores.py:PlainAPI")
     settings = LitportSettings(models={"plain": model})
-    with pytest.raises(UserError, match=r"expected a model of engine litserve \(plain\), got score"):
+    with pytest.raises(UserError, match=r"expected a model that can be prepared \(plain\), got score"):
         optimize(settings, "score", "auto", None)
     with pytest.raises(UserError, match=r"models\.plain\.runtime: expected eager: api .* has no export_modules\(\)"):
         optimize(settings, "plain", "auto", None)
+    with pytest.raises(UserError, match=r"models\.plain: engine litserve takes --precision .*, got int8"):
+        optimize(settings, "plain", None, "int8")
