@@ -3,11 +3,11 @@
     python -m benchmarks.experiments.peers embedding|image --python PYTHON [--runtime onnxruntime]
 
 All have the same code, runtime, batches and allocator settings, each with two workers of one thread. One after the
-other answers 16 users, in an order and back (A B C D E E D C B A), so that drift of the machine cancels; the
-processes of the others are stopped meanwhile, since some poll at rest. PYTHON is an interpreter with mosec and
-nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best of several batch sizes
-and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime, or finds it behind its
-own packages.
+other starts, answers 16 users and ends, in an order and back (A B C D E E D C B A): drift of the machine cancels, and
+each block has a start of its own, since one differs from the next by several percent. PYTHON is an interpreter with
+mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best of several batch
+sizes and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime, or finds it behind
+its own packages.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ _SIDES = ("loop", "litport", "litserve", "mosec", "triton")
 # The model and the largest batch of the recipes `bench-embedding.yaml` and `bench-image.yaml`.
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
-_WARM_UP_S = 2
+_WARM_UP_S = 3
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,6 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
         try:
             yield server
         finally:
-            _resume(server)
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
@@ -147,63 +146,35 @@ def _environ() -> dict[str, str]:
     return {**os.environ, **allocator.environ()}
 
 
-def _suspend(process: psutil.Process) -> None:
-    for member in _tree(process):
-        member.suspend()
-
-
-def _resume(process: psutil.Process) -> None:
-    for member in reversed(_tree(process)):
-        member.resume()
-
-
-def _tree(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
-
-
-def _run_block(client: Client, process: psutil.Process, seconds: float) -> Block:
-    _resume(process)
-    asyncio.run(client.run(_WARM_UP_S))
-    try:
-        return _run_alone(client, process, seconds)
-    finally:
-        _suspend(process)
-
-
-def _run_alone(client: Client, process: psutil.Process, seconds: float) -> Block:
-    pids = [member.pid for member in _tree(process)]
-    before_s = cpu_s(pids)
-    latencies, elapsed_s = asyncio.run(client.run(seconds))
-    cuts = statistics.quantiles(latencies, n=100)
-    processor_ms = 1000 * (cpu_s(pids) - before_s) / len(latencies)
-    return Block(len(latencies) / elapsed_s, processor_ms, 1000 * cuts[49], 1000 * cuts[98])
+def _run_server(side: str, kind: str, folder: Path, arguments: argparse.Namespace) -> Block:
+    """Start a server, warm it up, measure, and end it."""
+    with _server(side, kind, folder, arguments.port, arguments) as process:
+        client = Client(kind, _RECIPES[kind][0], side, arguments.port, arguments.users)
+        asyncio.run(client.wait(process))
+        asyncio.run(client.run(_WARM_UP_S))
+        pids = [member.pid for member in (process, *process.children(recursive=True))]
+        before_s = cpu_s(pids)
+        latencies, elapsed_s = asyncio.run(client.run(arguments.seconds))
+        cuts = statistics.quantiles(latencies, n=100)
+        processor_ms = 1000 * (cpu_s(pids) - before_s) / len(latencies)
+        return Block(len(latencies) / elapsed_s, processor_ms, 1000 * cuts[49], 1000 * cuts[98])
 
 
 def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[Block]]:
     """The blocks of each side."""
     variant = _variant(arguments)
     blocks: dict[str, list[Block]] = {side: [] for side in arguments.sides}
-    with ExitStack() as stack:
-        if "loop" in arguments.sides:
-            loop = _Loop(kind, folder, variant, *(arguments.loop or _best_loop(kind, folder, variant)))
-            stack.callback(loop.close)
-        clients, processes = {}, {}
-        for index, side in enumerate(side for side in arguments.sides if side != "loop"):
-            port = arguments.port + index
-            processes[side] = stack.enter_context(_server(side, kind, folder, port, arguments))
-            clients[side] = Client(kind, _RECIPES[kind][0], side, port, arguments.users)
-            asyncio.run(clients[side].wait(processes[side]))
-            _suspend(processes[side])
-        for number in range(arguments.rounds):
-            for order in (tuple(arguments.sides), tuple(reversed(arguments.sides))):
-                for side in order:
-                    block = (
-                        loop.run(arguments.seconds)
-                        if side == "loop"
-                        else _run_block(clients[side], processes[side], arguments.seconds)
-                    )
-                    blocks[side].append(block)
-                    print(number, side, f"{block.requests_per_s:.1f}/s", flush=True)
+    size = (arguments.loop or _best_loop(kind, folder, variant)) if "loop" in arguments.sides else ()
+    for number in range(arguments.rounds):
+        for side in (*arguments.sides, *reversed(arguments.sides)):
+            if side == "loop":
+                with contextlib.closing(_Loop(kind, folder, variant, *size)) as loop:
+                    loop.run(_WARM_UP_S)
+                    block = loop.run(arguments.seconds)
+            else:
+                block = _run_server(side, kind, folder, arguments)
+            blocks[side].append(block)
+            print(number, side, f"{block.requests_per_s:.1f}/s", flush=True)
     return blocks
 
 
@@ -224,7 +195,7 @@ def main() -> int:
     parser.add_argument("--sides", nargs="+", choices=_SIDES, default=_SIDES)
     parser.add_argument("--runtime", choices=("eager", *PACKAGES), default="eager")
     parser.add_argument("--loop", nargs=2, type=int, metavar=("PROCESSES", "BATCH"), help="in place of the best")
-    parser.add_argument("--port", type=int, default=8130, help="the first of several")
+    parser.add_argument("--port", type=int, default=8130)
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of the order and back")
     parser.add_argument("--seconds", type=float, default=8, help="length of a block")
     parser.add_argument("--users", type=int, default=16)
