@@ -29,6 +29,8 @@ DEFAULTS: Mapping[str, str] = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
+    # Ray's own is 15, which models inherit: beside anything else on the machine they would hardly get a processor.
+    "RAY_worker_niceness": "0",
 }
 """What the environment may override, on every node alike."""
 

@@ -31,6 +31,7 @@ def test_no_environment_turns_authentication_off(token_file: Path) -> None:
         "RAY_health_check_failure_threshold": "3",
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "2000",
+        "RAY_worker_niceness": "0",
     }
 
 
