@@ -1,4 +1,4 @@
-"""What the front door costs. `vllm`: a process of vLLM or llama.cpp, asked on its socket (A) and through the port (B).
+"""What the front door costs. `vllm`: a process of vLLM, asked on its socket (A) and through the port (B).
 
     litport serve configs/recipes/demo.yaml &
     python -m benchmarks.experiments.front_door vllm --model smollm2-135m-instruct
@@ -146,7 +146,7 @@ async def measure(url: str, model: str, users: Sequence[int], rounds: int) -> li
         async with through.get("/status") as response:
             status = await response.json()
         socket = next(entry["socket"] for entry in status["models"] if entry["name"] == model)
-        connector = aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=2)  # llama.cpp closes after 5 s
+        connector = aiohttp.UnixConnector(socket, limit=0)
         async with aiohttp.ClientSession("http://localhost", connector=connector) as direct:
             await _run(through, model, 2, 1, _prompts(seed=0))  # warm both
             await _run(direct, model, 2, 1, _prompts(seed=1))
