@@ -1,4 +1,4 @@
-"""What happens on Ray when a node dies or freezes, under load.
+"""What happens on Ray when a node, a process of one, the head or a gateway dies or freezes, under load.
 
 Each node is a network namespace. One of them is spare: there is room for a replica whose node is gone.
 """
@@ -7,12 +7,13 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import psutil
 import pytest
 
@@ -37,6 +38,22 @@ MODELS: dict[str, Any] = {
         "canary_timeout_s": 5,
     }
 }
+CHAT, EMBEDDINGS = "smollm2-135m-instruct", "all-minilm-l6-v2"
+DEMO: dict[str, Any] = {
+    CHAT: {
+        "engine": "vllm",
+        "source": CHAT,
+        "args": {"max-model-len": 512, "kv-cache-memory-bytes": 2**27, "dtype": "bfloat16"},
+        "resources": {"cpus": 0},
+    },
+    EMBEDDINGS: {
+        "engine": "litserve",
+        "api": "embedding",
+        "source": EMBEDDINGS,
+        "replicas": 2,
+        "resources": {"cpus": 0},
+    },
+}
 USERS = 6
 MOST_IN_FLIGHT = 2
 """Of one replica: one in the worker, and one on its way."""
@@ -51,6 +68,8 @@ class Served:
     nodes: Cluster
     ray: Ray
     gateways: list[Platform]
+    process_count: int = 0
+    """Of the models' processes on all machines."""
 
     def replicas(self) -> dict[str, Machine]:
         """The machine of each replica that Ray holds to be running, by its id."""
@@ -94,11 +113,48 @@ def served(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Itera
         with gateway(ray, recipe) as one, gateway(ray, recipe) as two:
             result = Served(nodes, ray, [one, two])
             _wait_until_whole(result)
+            result.process_count = sum(len(_litport(machine)) for machine in nodes.machines)
             yield result
         undeployed = ray.litport("undeploy", str(recipe))
         assert undeployed.returncode == 0, undeployed.stdout + undeployed.stderr
         wait_until(lambda: not [pid for machine in nodes.machines for pid in _litport(machine)], 30)
     assert not nodes.token_file.parent.exists()
+
+
+def test_language_and_embedding_models_are_deployed_asked_and_undeployed(served: Served) -> None:
+    recipe = served.ray.recipe(DEMO, "demo")
+    deployed = served.ray.litport("deploy", str(recipe), timeout_s=150)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    with gateway(served.ray, recipe) as platform:
+        for name in DEMO:
+            platform.wait_for(name, state="ready")
+        client = openai.OpenAI(base_url=f"{platform.url}/v1", api_key="none", max_retries=0)
+        question: Any = [{"role": "user", "content": "What is the capital of France?"}]
+        with client.chat.completions.create(model=CHAT, messages=question, max_tokens=16, stream=True) as stream:
+            assert sum(len(part.choices[0].delta.content or "") for part in stream if part.choices) > 0
+        vectors = [client.embeddings.create(model=EMBEDDINGS, input="a cat").data[0].embedding for _ in range(4)]
+        assert len(vectors[0]) == 384
+        assert max(abs(x - y) for vector in vectors for x, y in zip(vector, vectors[0], strict=True)) < 1e-4
+    undeployed = served.ray.litport("undeploy", str(recipe))
+    assert undeployed.returncode == 0, undeployed.stdout + undeployed.stderr
+    assert served.ray.applications().keys() == {f"litport-{MODEL}"}
+    wait_until(lambda: sum(len(_litport(machine)) for machine in served.nodes.machines) == served.process_count, 30)
+
+
+def kill_child(machine: Machine) -> None:
+    _signal(_child(machine), signal.SIGKILL)
+
+
+def kill_replica(machine: Machine) -> None:
+    _signal(_named(machine, "ray::ServeReplica"), signal.SIGKILL)
+
+
+def freeze_replica(machine: Machine) -> None:
+    _signal(_named(machine, "ray::ServeReplica"), signal.SIGSTOP)
+
+
+def freeze_child(machine: Machine) -> None:
+    _signal(_child(machine), signal.SIGSTOP)
 
 
 def kill_node(machine: Machine) -> None:
@@ -109,25 +165,69 @@ def freeze_node(machine: Machine) -> None:
     machine.signal(signal.SIGSTOP)
 
 
-@pytest.mark.parametrize("strike", [kill_node, freeze_node], ids=["kill_node", "freeze_node"])
+# A frozen replica holds its place until Ray has given it up: after it there is no room for that of a node.
+@pytest.mark.parametrize(
+    "strike", [kill_node, freeze_node, kill_child, freeze_child, kill_replica, freeze_replica], ids=lambda f: f.__name__
+)
 def test_only_what_was_in_flight_there_fails(served: Served, strike: Callable[[Machine], None]) -> None:
+    _wait_until_whole(served)
     machine = next(iter(served.replicas().values()))
     before = served.addresses(served.gateways[0])
     (address,) = [address for address in before if machine.address in address]
     with load(served.urls, MODEL, USERS) as requests:
         begin_s = time.monotonic()
         strike(machine)
-        wait_until(lambda: address not in served.addresses(served.gateways[0]), TOLD_S + 5, every_s=0.01)
+        wait_until(
+            lambda: all(address not in served.addresses(platform) for platform in served.gateways),
+            TOLD_S + 5,
+            every_s=0.01,
+        )
         left_s = time.monotonic() - begin_s
         _wait_until_whole(served)
         healed_s = time.monotonic() - begin_s
-    machine.signal(signal.SIGKILL)
-    served.nodes.start(machine)
-    served.nodes.wait(served.nodes.machines)
+    if strike in (kill_node, freeze_node):
+        machine.signal(signal.SIGKILL)
+        served.nodes.start(machine)
+        served.nodes.wait(served.nodes.machines)
     _report(strike.__name__, requests, f"left after {left_s:.1f} s, healed after {healed_s:.1f} s")
     assert requests.failures <= MOST_IN_FLIGHT * len(served.gateways)
     assert requests.longest_s < TOLD_S
     assert healed_s < HEALED_S
+
+
+def test_the_controller_may_die(served: Served) -> None:
+    before = served.replicas()
+    with load(served.urls, MODEL, USERS) as requests:
+        _signal(_named(served.nodes.head, "ray::ServeController"), signal.SIGKILL)
+        wait_until(lambda: served.replicas() == before, 60, every_s=0.2)
+    _report("kill_controller", requests)
+    assert requests.failures == 0
+
+
+def test_a_gateway_may_die_for_a_client_that_tries_both(served: Served) -> None:
+    one, two = served.gateways
+    with load(served.urls, MODEL, USERS) as requests:
+        one.process.kill()
+        one.process.wait()
+    _report("kill_gateway", requests)
+    assert requests.failures <= USERS
+    assert requests.longest_s < TOLD_S
+    served.gateways[:] = [two]
+
+
+def test_replicas_serve_through_a_head_that_dies_and_comes_back(served: Served) -> None:
+    before = served.replicas()
+    head = served.nodes.head
+    with load(served.urls, MODEL, USERS) as requests:
+        head.signal(signal.SIGKILL)
+        requests.wait()
+        served.nodes.start(head)
+        served.nodes.wait(served.nodes.machines)
+        begin_s = time.monotonic()
+        wait_until(lambda: served.replicas() == before, 60, every_s=0.2, problem=served.replicas)
+        healed_s = time.monotonic() - begin_s
+    _report("kill_head", requests, f"the same replicas {healed_s:.1f} s after the head was back")
+    assert requests.failures == 0
 
 
 def _report(name: str, requests: Load, more: str = "") -> None:
@@ -141,12 +241,26 @@ def _wait_until_whole(served: Served) -> None:
     wait_until(is_whole, 60, every_s=0.05, problem=served.gateways[0].log.read_text)
 
 
+def _named(machine: Machine, title: str) -> list[int]:
+    return [pid for pid, command in _commands(machine) if command.startswith(title)]
+
+
 def _litport(machine: Machine) -> set[int]:
     """The processes of models on this machine."""
     return {pid for pid, command in _commands(machine) if "servers.engines" in command}
+
+
+def _child(machine: Machine) -> list[int]:
+    return sorted(_litport(machine))[:1]
 
 
 def _commands(machine: Machine) -> Iterator[tuple[int, str]]:
     for pid in machine.processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             yield pid, " ".join(psutil.Process(pid).cmdline())
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    assert pids
+    for pid in pids:
+        psutil.Process(pid).send_signal(number)
