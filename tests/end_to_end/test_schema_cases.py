@@ -218,15 +218,12 @@ def small(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterat
         yield platform
 
 
-counts = pytest.mark.parametrize("count", [COUNT, pytest.param(LONG_COUNT, marks=pytest.mark.long)])
+@pytest.mark.long
+def test_the_small_models_answer_whatever_their_document_allows_and_forbids(small: Platform) -> None:
+    _check(small, LONG_COUNT)
 
 
-@counts
-def test_the_small_models_answer_whatever_their_document_allows_and_forbids(small: Platform, count: int) -> None:
-    _check(small, count)
-
-
-@counts
+@pytest.mark.parametrize("count", [COUNT, pytest.param(LONG_COUNT, marks=pytest.mark.long)])
 def test_the_demo_answers_whatever_its_document_allows_and_forbids(platform: Platform, count: int) -> None:
     _check(platform, count // 2)  # each takes a sixth of a second to make: vLLM's schemas are large
 

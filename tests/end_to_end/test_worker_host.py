@@ -15,6 +15,8 @@ from tests.conftest import REPOSITORY, Platform, serving
 from tests.services.page_reader import metrics_url, values
 from tests.services.polling import wait_until
 
+pytestmark = pytest.mark.long
+
 _STRANGERS = REPOSITORY / "tests" / "services" / "strangers"
 _TWINS: dict[str, dict[str, Any]] = {
     "echo": {"api": "echo"},

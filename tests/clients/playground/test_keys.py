@@ -14,7 +14,7 @@ from tests.conftest import LITPORT, REPOSITORY, Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM
 from tests.services.ports import free_port
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.long]
 Visit = Callable[..., Page]
 ALICE, HASTY, ROOT = "alice-0123456789", "hasty-0123456789", "root-01234567890"
 KEYS = f"alice: {{key: {ALICE}}}\nhasty: {{key: {HASTY}, requests_per_minute: 1}}\nroot: {{key: {ROOT}, admin: true}}\n"
@@ -104,7 +104,6 @@ def test_the_key_of_who_started_it_is_not_for_visitors_from_elsewhere(visit: Vis
     assert "the API key is not used, as 0.0.0.0 lets others in" in playground.log.read_text()
 
 
-@pytest.mark.long
 def test_with_an_admin_key_a_model_is_changed_on_the_live_page(visit: Visit, playground: Playground) -> None:
     page = visit(playground.url)
     expect(page.get_by_label("API key")).to_be_visible()
@@ -133,7 +132,6 @@ def test_with_an_admin_key_a_model_is_changed_on_the_live_page(visit: Visit, pla
     expect(group).to_contain_text("v1, v2 previous")
 
 
-@pytest.mark.long
 def test_the_key_of_who_started_it_is_used_on_their_own_machine(visit: Visit, served: Platform, tmp_path: Path) -> None:
     with playing(tmp_path, served.url, key=ALICE) as local:
         page = visit(local.url)
@@ -145,7 +143,6 @@ def test_the_key_of_who_started_it_is_used_on_their_own_machine(visit: Visit, se
         page.context.close()
 
 
-@pytest.mark.long
 def test_a_platform_that_starts_later_is_found(visit: Visit, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

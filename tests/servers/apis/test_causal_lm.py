@@ -57,6 +57,7 @@ def test_a_batch_of_unequal_prompts_gets_the_texts_that_transformers_generates(c
     assert [(answer["token_ids"], answer["text"]) for answer in answers] == _by_transformers(folder, 12)
 
 
+@pytest.mark.long
 def test_a_stream_is_a_line_a_token_and_only_the_last_line_sums_up(start: Callable[[str], Child]) -> None:
     answer = start("streamed").predict(prompt=PROMPTS[0], max_tokens=5, ignore_eos=True)
     lines = [json.loads(line) for line in answer.text.splitlines()]
@@ -87,6 +88,7 @@ def test_text_ends_before_a_stop_string(chat: Child) -> None:
     assert answer["finish_reason"] == "stop"
 
 
+@pytest.mark.long
 def test_sampling_repeats_with_its_seed(start: Callable[[str], Child]) -> None:
     def sample(seed: int) -> Any:
         return _ask(start("batched"), prompt="A poem:", max_tokens=12, temperature=1.0, top_p=0.9, seed=seed)["text"]

@@ -62,6 +62,7 @@ def test_an_encoder_that_bfloat16_breaks_is_refused_or_serves_in_float32(fragile
     assert _set_up(EmbeddingAPI, fragile, Variant("bfloat16", cosine=0)).equality.precision == "bfloat16"
 
 
+@pytest.mark.long
 def test_a_model_that_fails_the_proof_never_takes_traffic_and_says_the_figures(fragile: Path, tmp_path: Path) -> None:
     process, log_file = launch(tmp_path, api="embedding", model_dir=str(fragile), variant={"precision": "bfloat16"})
     try:

@@ -26,6 +26,7 @@ from tests.services.replicas import SECRET, open_replica, write_secret
 from tests.services.tiny_engine import TinyEngine
 
 
+@pytest.mark.long
 def test_replicas_are_found_however_late_and_stay_while_they_serve_whatever_ray_says(tmp_path: Path) -> None:
     async def run() -> None:
         ports = [free_port()]

@@ -203,7 +203,7 @@ def _wait_for_log(caplog: pytest.LogCaptureFixture, text: str) -> None:
     wait_until(lambda: text in caplog.text, 10, problem=lambda: caplog.text)
 
 
-@pytest.mark.parametrize("kind", [Collector, GrpcCollector])
+@pytest.mark.parametrize("kind", [pytest.param(Collector, marks=pytest.mark.long), GrpcCollector])
 def test_what_is_left_at_the_end_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Collector]
 ) -> None:

@@ -36,7 +36,8 @@ class MuteEngine(TinyEngine):
         await super().canary(connection, card)
 
 
-@pytest.mark.parametrize("victim", ["main", pytest.param("worker", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["main", "worker"])
 def test_a_stopped_process_is_found_and_replaced(tmp_path: Path, victim: str) -> None:
     async def run() -> Model:
         async with supervising(tmp_path, TinyEngine("one"), **QUICK) as supervisor:
@@ -84,18 +85,15 @@ def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path)
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    "work",
-    [pytest.param({"burn_s": 0.5}, marks=pytest.mark.long), {"processes_burn_s": [0.1] * 5}],
-    ids=["itself", "a compiler"],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("work", [{"burn_s": 0.5}, {"processes_burn_s": [0.2] * 4}], ids=["itself", "a compiler"])
 def test_a_model_that_computes_or_waits_for_a_processor_is_not_taken_for_stuck(
     work: dict[str, object], tmp_path: Path
 ) -> None:
-    """A long request that needs half a second of a core, of which it gets a fifth."""
+    """A long request that needs half a second of a core or more, of which it gets a fifth."""
 
     async def run() -> None:
-        async with supervising(tmp_path, TinyEngine("one"), canary_interval_s=0.1, canary_timeout_s=0.5) as supervisor:
+        async with supervising(tmp_path, TinyEngine("one"), canary_interval_s=0.1, canary_timeout_s=1) as supervisor:
             model = supervisor.models["one"]
             await wait_until_state(model, State.READY)
             connection = model.choose().connection

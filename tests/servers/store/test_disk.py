@@ -51,6 +51,7 @@ def test_a_disk_that_pip_fills_is_named_and_left_as_it_was(index: Index, tmp_pat
         assert _files(disk) == []
 
 
+@pytest.mark.long
 def test_a_disk_too_small_for_what_conversion_gives_is_named_and_left_as_it_was(index: Index, tmp_path: Path) -> None:
     index.add("flat", "1.0", {"flat/model.pth": pickle_bytes({"x": torch.zeros(750_000)})})
     with small_disk(tmp_path / "disk", 4_000_000) as disk:

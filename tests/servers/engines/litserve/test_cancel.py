@@ -120,6 +120,7 @@ def test_several_workers_leave_only_what_is_cancelled(serve: Serve, tmp_path: Pa
     _await_rest(child)
 
 
+@pytest.mark.long
 def test_an_async_apis_running_work_is_left_and_the_work_beside_it_goes_on(serve: Serve, tmp_path: Path) -> None:
     child = serve(api=f"{SLOW}:SlowAsyncAPI")
     gate = tmp_path / "gate"
@@ -134,6 +135,7 @@ def test_an_async_apis_running_work_is_left_and_the_work_beside_it_goes_on(serve
     assert child.predict(**_request(tmp_path, "after")).json()["seen"] == ["beside", "stays", "after"]
 
 
+@pytest.mark.long
 def test_work_that_does_not_yield_ends_its_worker_after_the_grace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -193,6 +193,7 @@ def test_a_worker_that_dies_again_and_again_without_an_answer_ends_the_host(tmp_
     run_hosted(tmp_path, use, api=_DIES, max_restarts=2)
 
 
+@pytest.mark.long
 def test_a_request_that_waits_longer_than_its_deadline_is_not_worked_on(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         work = asyncio.create_task(host.predict(input=0))
@@ -246,6 +247,7 @@ def test_a_request_leaves_no_cycle_to_either_ends_collector(tmp_path: Path) -> N
     run_hosted(tmp_path, use, api=f"{tmp_path}/garbage.py:GarbageAPI")
 
 
+@pytest.mark.long
 def test_large_bodies_go_both_ways(tmp_path: Path) -> None:
     async def use(host: Hosted) -> None:
         value = "x" * 5_000_000
