@@ -65,7 +65,7 @@ test: lint ## lint, types and tests, in about eleven minutes on two cores
 # The APIs come last: by then the other half has pulled their models into a new clone's cache.
 SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/servers/*/)) tests/servers/apis
 
-test-long: dev-setup runtimes ray ## the tests that are long by nature: kills, overload, soaks, images; twenty-five minutes and more
+test-long: dev-setup runtimes ray ## the tests that are long by nature: kills, overload, soaks, images; twenty-eight minutes and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
 	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
 	.venv/bin/pytest -m "not alone and long" --ignore=tests/clients --ignore=tests/docker --ignore=tests/end_to_end \

@@ -105,7 +105,7 @@ def test_a_start_error_reaches_the_command_and_ray_word_for_word(ray: Ray) -> No
 
 def test_a_replica_that_fits_nowhere_is_told_with_what_is_missing(ray: Ray) -> None:
     recipe = ray.recipe({"big": {"engine": "litserve", "api": "echo", "resources": {"cpus": 64, "gpus": 1}}}, "big")
-    result = ray.litport("deploy", str(recipe), "--server.drain_timeout_s", "0", timeout_s=45)
+    result = ray.litport("deploy", str(recipe), "--server.drain_timeout_s", "0", timeout_s=90)
     assert result.returncode == 1
     assert "each needs 64 CPU, 1 GPU, and there are free" in result.stdout
     assert f"of 8 CPU, 0 of 0 GPU on {HOST}" in result.stdout

@@ -57,8 +57,9 @@ DEMO: dict[str, Any] = {
 USERS = 6
 MOST_IN_FLIGHT = 2
 """Of one replica: one in the worker, and one on its way."""
-TOLD_S = 10
-HEALED_S = 20
+# Twice what is promised: other tests may run beside these. docs/reliability.md has what was measured.
+TOLD_S = 20
+HEALED_S = 40
 
 
 @dataclass
@@ -123,7 +124,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Itera
 
 def test_language_and_embedding_models_are_deployed_asked_and_undeployed(served: Served) -> None:
     recipe = served.ray.recipe(DEMO, "demo")
-    deployed = served.ray.litport("deploy", str(recipe), timeout_s=150)
+    deployed = served.ray.litport("deploy", str(recipe), timeout_s=300)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     with gateway(served.ray, recipe) as platform:
         for name in DEMO:
