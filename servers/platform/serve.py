@@ -65,7 +65,7 @@ def serve(
                 platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed, read)
                 declaration = platform.declaration
                 start = platform.start(listener, metrics_listener)
-                async with _watching(declaration, watched), _beside(follow and follow(platform)):
+                async with _beside(_watch(declaration, watched)), _beside(follow and follow(platform)):
                     return await run_service(platform, start, progress, lambda: declaration.reload("SIGHUP"))
 
             status: int = uvloop.run(run())
@@ -113,17 +113,11 @@ async def run_service(
     return 1 if service.supervisor.fatal.is_set() else 0
 
 
-@contextlib.asynccontextmanager
-async def _watching(declaration: Declaration, watched: Sequence[Path] | None) -> AsyncIterator[None]:
-    """Within the block, apply the recipes when a file of theirs has changed; None watches nothing."""
+def _watch(declaration: Declaration, watched: Sequence[Path] | None) -> Coroutine[Any, Any, None] | None:
+    """Apply the recipes when a file of theirs has changed; None where nothing is watched."""
     if watched is None:
-        yield
-        return
-    task = asyncio.create_task(watch(lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch")))
-    try:
-        yield
-    finally:
-        task.cancel()
+        return None
+    return watch(lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch"))
 
 
 @contextlib.asynccontextmanager
