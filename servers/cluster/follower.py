@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from servers.gateway.address import url_of
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
+from servers.processes.background import keep_up
 
 _log = logging.getLogger("litport.cluster")
 
@@ -146,7 +148,8 @@ class Follower:
             self._supervisor.begin(model)
         for instance in leavers:
             self._placeholders.pop(model, None)
-            task = asyncio.create_task(self._take_away(model, instance))
+            end = partial(self._take_away, model, instance)
+            task = asyncio.create_task(keep_up(f"{model.name}: the end of a replica", end))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
         model.admission.admit()

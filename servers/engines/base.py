@@ -5,7 +5,8 @@ need. Each difference is a method here. An engine describes its child process; t
 engine whose models run elsewhere describes none.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +14,11 @@ from typing import Any, Protocol
 import msgspec
 
 from servers.apis.equality import Equality
-from servers.engines.connection import Connection
+from servers.engines.connection import Connection, NotTakenError
 from servers.processes.group import Member
+from servers.processes.pause import pausable_timeout
 
+_DESCRIPTION_S = 10.0
 TENSOR_PATH = "/v2/infer"
 """Where a connection takes inference requests with tensors, if the card has any."""
 
@@ -144,6 +147,19 @@ async def post(connection: Connection, path: str, document: object, headers: Map
     if reply.status != 200:
         raise CanaryError(f"POST {path} was answered {reply.status}: {answer[:300].decode(errors='replace')}")
     return answer
+
+
+@contextlib.asynccontextmanager
+async def description_limit() -> AsyncIterator[None]:
+    """Bounds the time in which a server elsewhere says what it offers: a frozen one takes connections, and is silent.
+
+    Raises NotTakenError.
+    """
+    try:
+        async with pausable_timeout(_DESCRIPTION_S):
+            yield
+    except TimeoutError:
+        raise NotTakenError(f"its server has not said within {_DESCRIPTION_S:g} s what it offers") from None
 
 
 async def get(connection: Connection, path: str) -> bytes:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 
 from servers.errors import MAX_RETRY_AFTER_S, ApiError, UnservedError
 from servers.models.instance import State
@@ -17,6 +18,7 @@ from servers.models.residence import UnloadReason
 from servers.models.room import Room, measure
 from servers.models.start import NotWantedError, StartError
 from servers.models.supervisor import Supervisor
+from servers.processes.background import keep_up
 
 _log = logging.getLogger("litport.loader")
 
@@ -40,7 +42,7 @@ class Loader:
 
     def start(self) -> None:
         """Watch for idle models from now on."""
-        self._watch = asyncio.create_task(self._unload_idle())
+        self._watch = asyncio.create_task(keep_up("the watch for idle models", self._unload_idle))
 
     def review(self) -> None:
         """Look anew which models are idle for too long: settings may have changed."""
@@ -56,7 +58,7 @@ class Loader:
         if model.is_leaving:
             raise _not_ready(f"model '{model.name}' is being removed", 1)
         if model not in self._loads and model.residence.retry_at_s > time.monotonic():
-            raise _load_failed(model)
+            raise _load_failed(model, model.residence.failure)
         if not model.settings.on_demand_wait:
             self._insisted.add(model)
         self._begin(model)
@@ -142,7 +144,7 @@ class Loader:
                             return problem
                     except StartError as problem:
                         residence.loads["failed"] += 1
-                        model.admission.refuse(lambda: _load_failed(model))
+                        model.admission.refuse(partial(_load_failed, model, str(problem)))
                         return problem
                 residence.loads["ok"] += 1
                 residence.settle()
@@ -213,10 +215,9 @@ def _due_in_s(model: Model) -> float | None:
     return due_s - time.monotonic()
 
 
-def _load_failed(model: Model) -> UnservedError:
+def _load_failed(model: Model, cause: str) -> UnservedError:
     wait_s = max(1.0, model.residence.retry_at_s - time.monotonic())
-    cause = model.residence.failure[:_LONGEST_CAUSE]
-    return _not_ready(f"model '{model.name}' could not be loaded: {cause}", wait_s)
+    return _not_ready(f"model '{model.name}' could not be loaded: {cause[:_LONGEST_CAUSE]}", wait_s)
 
 
 def _not_ready(message: str, retry_s: float) -> UnservedError:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import TextIOWrapper
 from itertools import takewhile
 from logging.handlers import RotatingFileHandler
@@ -22,6 +23,7 @@ from pathlib import Path
 from servers.apis.exports import STEP
 from servers.engines.base import Command
 from servers.models.child_log import ChildLog, split_request_id
+from servers.processes.background import keep_up
 from servers.processes.group import ProcessGroup
 from servers.processes.reaper import Reaper
 
@@ -65,7 +67,7 @@ class ModelProcess:
         self._reaper.track(process.pid)
         assert process.stdout is not None
         self._tasks = [
-            asyncio.create_task(self._listen(process.stdout)),
+            asyncio.create_task(keep_up(f"{self.name}: its output", partial(self._listen, process.stdout))),
             asyncio.create_task(self._await_exit(process)),
         ]
 

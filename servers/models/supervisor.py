@@ -9,10 +9,9 @@ would fail in the same way; one that was ready is, with backoff. Which models ar
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from servers.engines.base import Needs
 from servers.models import restart
@@ -22,6 +21,7 @@ from servers.models.process import ModelProcess
 from servers.models.start import NotWantedError, StartError, locate, start
 from servers.models.start_gate import StartGate
 from servers.models.watch import watch
+from servers.processes.background import complete, keep_up
 from servers.processes.group import ProcessGroup
 from servers.processes.pause import pausable_timeout
 from servers.processes.reaper import Reaper
@@ -108,8 +108,11 @@ class Supervisor:
     async def bring_up(self, model: Model) -> None:
         """Start the instances of a model that do not run, and return when one is ready. Raises StartError.
 
-        It is for one caller at a time. Cancelling it does not stop the start.
+        It is for one caller at a time. Cancelling it does not stop the start. A model elsewhere may be asked on after
+        the caller was told that it is away.
         """
+        if model.state is State.READY:
+            return
         self._outcomes[model] = outcome = asyncio.get_running_loop().create_future()
         self.begin(model)
         try:
@@ -186,20 +189,22 @@ class Supervisor:
                 has_been_ready = True
                 self._welcome(model, instance)
                 drain = partial(self._move, model, instance, State.DRAINING, "its replica is being stopped")
-                await _until_broken(process, watch(model, instance, process, drain))
+                await _until_broken(process, partial(watch, model, instance, process, drain))
                 instance.deaths += instance.address is None
                 problem = StartError(process.cause())
                 self._move(model, instance, State.STARTING, f"clearing up: {problem}")
             except StartError as error:
                 problem = error
             finally:
-                await _complete(_clear(instance, process))
+                await complete(_clear(instance, process))
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
                 instance.failures = 0
             instance.failures += 1
             if outcome := restart.outcome(model, instance, problem, has_been_ready, time.monotonic() - begin_s):
                 self._give_up(model, instance, outcome)
                 return
+            if absence := restart.absence(model, problem, time.monotonic() - begin_s):
+                self._tell(model, absence)
             if instance.address is None or ready_at_s is not None:
                 instance.restarts += 1
             backoff_s = restart.backoff_s(instance)
@@ -231,9 +236,7 @@ class Supervisor:
         instance.start_s = sum(duration_s for phase, duration_s in instance.phases_s.items() if phase in _START_PHASES)
         model.residence.loaded_at_s = time.monotonic()
         self._move(model, instance, State.READY, instance.card.note if instance.card else "")
-        outcome = self._outcomes.get(model)
-        if outcome is not None and not outcome.done():
-            outcome.set_result(None)
+        self._tell(model, None)
 
     def _give_up(self, model: Model, instance: Instance, problem: StartError) -> None:
         """The instance has failed for good, or, if it is loaded on demand, until the next request."""
@@ -250,8 +253,17 @@ class Supervisor:
             if is_needed and is_alone:
                 self.fatal.set()  # first, so that whoever hears of the step knows that it is the end
             self._move(model, instance, State.FAILED, str(problem))
+        if is_last:
+            self._tell(model, problem)
+
+    def _tell(self, model: Model, problem: StartError | None) -> None:
+        """Tell the caller who waits for the model, if there is one, that it is ready or why not."""
         outcome = self._outcomes.get(model)
-        if outcome is not None and not outcome.done() and is_last:
+        if outcome is None or outcome.done():
+            return
+        if problem is None:
+            outcome.set_result(None)
+        else:
             outcome.set_exception(problem)
 
     def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
@@ -263,24 +275,14 @@ async def _leave_alone(_: Model, __: Needs) -> None:
     """Make no room."""
 
 
-async def _until_broken(process: ModelProcess, questions: Coroutine[Any, Any, None]) -> None:
-    """Return once the process has ended by itself, or is given up."""
-    task = asyncio.create_task(questions)
+async def _until_broken(process: ModelProcess, ask: Callable[[], Awaitable[None]]) -> None:
+    """Return once the process has ended by itself, or is given up; `ask` asks it again and again."""
+    task = asyncio.create_task(keep_up(f"{process.name}: its canary", ask))
     try:
         await process.broken.wait()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _complete(step: Coroutine[Any, Any, None]) -> None:
-    """Await the step to its end even when this task is cancelled meanwhile; the cancellation is raised after it."""
-    task = asyncio.ensure_future(step)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 async def _clear(instance: Instance, process: ModelProcess) -> None:

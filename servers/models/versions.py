@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -22,6 +23,7 @@ from servers.models.question import Question
 from servers.models.roster import Roster
 from servers.models.start import NoRoomError, StartError
 from servers.models.trial import Limits, SwapError, SwapResult, Trial
+from servers.processes.background import keep_up
 
 _log = logging.getLogger("litport.versions")
 
@@ -150,12 +152,13 @@ class Versions:
         new.swaps["ok"] += 1
         before, old.previous, new.previous = old.previous, None, old
         if before is not None and before is not new:
-            task = asyncio.create_task(self._roster.remove(before))
+            task = asyncio.create_task(keep_up(f"{before.label}: its end", partial(self._roster.remove, before)))
             self._ends.add(task)
             task.add_done_callback(self._ends.discard)
-        if watch := self._watches.get(new.name):
-            watch.cancel()
-        self._watches[new.name] = asyncio.create_task(self._watch(old, new, tell))
+        if task := self._watches.get(new.name):
+            task.cancel()
+        watch = partial(self._watch, old, new, tell)
+        self._watches[new.name] = asyncio.create_task(keep_up(f"{old.label}: its wait as the way back", watch))
         tell("ok", old, new, f"{new.version} serves {new.name}, {old.version} is the way back")
 
     async def _watch(self, old: Model, new: Model, tell: Tell) -> None:

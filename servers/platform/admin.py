@@ -101,6 +101,9 @@ class Admin:
                 lines.put_nowait(msgspec.json.encode(change))
             except ApiError as problem:
                 lines.put_nowait(msgspec.json.encode({"error": problem.message}))
+            except Exception:
+                _log.exception("%s of %s failed", request.path[1:], name)
+                lines.put_nowait(msgspec.json.encode({"error": "the platform failed at it; its log says how"}))
             finally:
                 lines.put_nowait(None)
 

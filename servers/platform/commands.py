@@ -220,6 +220,8 @@ def _ask(arguments: argparse.Namespace, method: str, path: str, **content: Any) 
 
     with _answering(arguments, method, path, **content) as answer:
         answer.read()
+    if answer.status_code >= 500:
+        raise UserError("the platform failed at it; its log says how")
     document: dict[str, Any] = answer.json()
     if answer.status_code != 200:
         raise UserError(str(document["error"]))

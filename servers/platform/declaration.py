@@ -123,6 +123,9 @@ class Declaration:
             except UserError as problem:
                 _log.error("reload failed: %s", problem)
                 return []
+            except Exception:  # at a signal nobody awaits it
+                _log.exception("reload failed in its midst")
+                return []
             restarts = [line for line in plan.lines if line.startswith("restart")]
             _log.info("reloaded (%s): %s", who, "; ".join((*results, *restarts)) or "nothing differs")
             return results

@@ -67,7 +67,8 @@ class Progress:
         if instance.state is State.READY:
             line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"
         level = logging.ERROR if instance.state is State.FAILED else logging.INFO
-        if instance.state is State.UNLOADED and instance.detail:  # a load has failed
+        is_away = instance.state is State.STARTING and instance.address is not None and instance.failures > 0
+        if is_away or (instance.state is State.UNLOADED and instance.detail):  # a load has failed
             level = logging.WARNING
         _log.log(level, "%s", line, extra={"model": model.name})
 

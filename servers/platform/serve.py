@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from servers.platform.files import watch
 from servers.platform.platform import Platform
 from servers.platform.progress import Progress
 from servers.platform.targets import check
+from servers.processes.background import keep_up
 from servers.processes.reaper import Reaper
 from servers.processes.run_dir import make_run_dir
 
@@ -41,13 +43,13 @@ def serve(
     read: Read,
     version: str,
     watched: Sequence[Path] | None = None,
-    follow: Callable[[Platform], Coroutine[Any, Any, None]] | None = None,
+    follow: Callable[[Platform], Awaitable[None]] | None = None,
 ) -> int:
     """Serve until a signal; the exit status is 0, or 1 when a required model failed for good.
 
     `read` reads settings while it runs: anew at SIGHUP, and whenever one of the `watched` files, or one that the
-    settings name, has changed; None watches nothing. `follow` runs beside the platform. Raises UserError when the
-    address is not available, SettingsError when the settings cannot be served.
+    settings name, has changed; None watches nothing. `follow` runs beside the platform, and begins again when it
+    fails. Raises UserError when the address is not available, SettingsError when the settings cannot be served.
     """
     settings = loaded.settings
     listener, metrics_listener = _listeners(settings)
@@ -65,7 +67,9 @@ def serve(
                 platform = Platform(settings, keyring, about, run_dir, reaper, progress.changed, read)
                 declaration = platform.declaration
                 start = platform.start(listener, metrics_listener)
-                async with _beside(_watch(declaration, watched)), _beside(follow and follow(platform)):
+                watching = _beside("the watch for changed files", _watch(declaration, watched))
+                following = _beside("the follower of the cluster", follow and partial(follow, platform))
+                async with watching, following:
                     return await run_service(platform, start, progress, lambda: declaration.reload("SIGHUP"))
 
             status: int = uvloop.run(run())
@@ -113,20 +117,20 @@ async def run_service(
     return 1 if service.supervisor.fatal.is_set() else 0
 
 
-def _watch(declaration: Declaration, watched: Sequence[Path] | None) -> Coroutine[Any, Any, None] | None:
-    """Apply the recipes when a file of theirs has changed; None where nothing is watched."""
+def _watch(declaration: Declaration, watched: Sequence[Path] | None) -> Callable[[], Awaitable[None]] | None:
+    """Applies the recipes when a file of theirs has changed; None where nothing is watched."""
     if watched is None:
         return None
-    return watch(lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch"))
+    return partial(watch, lambda: [*watched, *declaration.files], lambda: declaration.reload("--watch"))
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    """Run the work until the block ends."""
+async def _beside(name: str, work: Callable[[], Awaitable[None]] | None) -> AsyncIterator[None]:
+    """Keep the work up until the block ends."""
     if work is None:
         yield
         return
-    task = asyncio.create_task(work)
+    task = asyncio.create_task(keep_up(name, work))
     try:
         yield
     finally:

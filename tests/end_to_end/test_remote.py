@@ -5,6 +5,7 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from tests.conftest import Platform, serving, starting
+from tests.conftest import Platform, litport, serving, starting
 from tests.services import certificate
 from tests.services.openai_server import ANSWER, KEY, USAGE, OpenAiServer
 from tests.services.polling import wait_until
@@ -180,6 +181,30 @@ def test_one_that_is_down_at_the_start_is_waited_for_where_it_is_not_required(tm
             platform.wait_for("far", state="ready")
             answer = platform.http.post(CHAT, json={"model": "far", "messages": QUESTION})
             assert answer.content == ANSWER + USAGE
+
+
+@pytest.mark.long
+def test_commands_that_wait_for_a_server_that_is_away_are_told_within_seconds(tmp_path: Path) -> None:
+    def away(**settings: Any) -> dict[str, Any]:
+        return {"engine": "remote", "url": f"http://127.0.0.1:{free_port()}", "required": False, **settings}
+
+    recipe, following = tmp_path / "recipe.yaml", tmp_path / "following.yaml"
+    models = {"far": away(), "later": away(load="on_demand")}
+    recipe.write_text(json.dumps({"models": models}))
+    following.write_text(json.dumps({"models": {**models, "more": away()}}))
+    with serving(tmp_path, str(recipe)) as platform, ThreadPoolExecutor() as pool:
+        wait_until(
+            lambda: re.search(r"warning.*far: starting is asked again.*cannot be reached", platform.log.read_text())
+        )
+        port = ("--port", platform.url.rpartition(":")[2])
+        loads = [pool.submit(litport, "load", name, *port, timeout_s=20) for name in models]
+        applied = litport("apply", str(following), "--yes", *port, timeout_s=20)
+        for outcome in (*(load.result() for load in loads), applied):
+            assert "cannot be reached" in outcome.stderr + outcome.stdout
+        assert [load.result().returncode for load in loads] == [2, 2]
+        assert (applied.returncode, "add more: it could not be started" in applied.stdout) == (0, True)
+        states = {name: model["state"] for name, model in platform.status().items()}
+        assert states == {"far": "starting", "later": "unloaded", "more": "unloaded"}
 
 
 @pytest.mark.long

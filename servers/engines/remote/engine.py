@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from configs.settings import RemoteModel
-from servers.engines.base import CanaryError, Card, Needs
+from servers.engines.base import CanaryError, Card, Needs, description_limit
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site
 from servers.engines.openai_document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
@@ -57,8 +57,9 @@ class RemoteEngine:
 
     async def warm(self, connection: Connection) -> Card:
         """What the server says of itself, then the canary."""
-        entry = description.entry(self.name, self._model, await _fetch(connection, "/v1/models"))
-        offer = description.read(await _fetch(connection, "/openapi.json"), self._model)
+        async with description_limit():
+            entry = description.entry(self.name, self._model, await _fetch(connection, "/v1/models"))
+            offer = description.read(await _fetch(connection, "/openapi.json"), self._model)
         routes = self.paths & frozenset(
             offer.paths or (CHAT,) if self.settings.routes is None else self.settings.routes
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from servers.engines.base import CanaryError, Card, Needs, Rules, get
+from servers.engines.base import CanaryError, Card, Needs, Rules, description_limit, get
 from servers.engines.connection import Connection, NotTakenError
 from servers.engines.replica import wire
 from servers.engines.replica.connection import ReplicaConnection
@@ -41,7 +41,8 @@ class ReplicaEngine:
     async def warm(self, connection: Connection) -> Card:
         """The card of the model, which is ready. Raises NotTakenError while it is not, or for another replica."""
         try:
-            description = msgspec.json.decode(await get(connection, wire.CARD_PATH), type=Description)
+            async with description_limit():
+                description = msgspec.json.decode(await get(connection, wire.CARD_PATH), type=Description)
         except msgspec.MsgspecError as problem:
             raise NotTakenError(f"{self.url}: its card is not one of this version of Litport: {problem}") from None
         actual = (description.protocol, description.model, description.engine)

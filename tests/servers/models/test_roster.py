@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from servers.models import restart
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.start import StartError
@@ -65,6 +68,32 @@ def test_a_version_that_does_not_start_ends_nothing_and_can_be_replaced_again(do
     assert ask(door, "one").headers["x-litport-version"] == "v1", "the old one goes on"
     run(door, door.platform.roster.replace(door.supervisor.models["one"], make(tmp_path, "one", number=11)))
     assert ask(door, "one").headers["x-litport-version"] == "v3"
+
+
+def test_whoever_waits_for_a_server_elsewhere_is_told_that_it_is_away(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value_s in {"FIRST_BACKOFF": 0.05, "MAX_BACKOFF_ELSEWHERE": 0.1, "LONGEST_WAIT_ELSEWHERE": 0.3}.items():
+        monkeypatch.setattr(restart, f"_{name}_S", value_s)
+    added, started = (make(tmp_path, name, number=number) for number, name in enumerate(("two", "three"), 20))
+    for model in (added, started):
+        model.choose().address = "http://127.0.0.1:9"
+    with pytest.raises(StartError, match="cannot be reached"):
+        run(door, door.platform.roster.add(added))
+    assert added.state is State.UNLOADED, "the next request tries again"
+    answer = ask(door, "two")
+    assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
+
+    door.supervisor.install(started)
+    door.loop.call_soon_threadsafe(door.supervisor.begin, started)
+    with pytest.raises(StartError, match="asked again until it answers"):
+        run(door, door.platform.loader.load(started))
+    assert started.state is State.STARTING
+    with subprocess.Popen([sys.executable, "-m", "tests.services.tiny_server", started.choose().socket]) as server:
+        wait_until(lambda: started.state is State.READY)
+        run(door, door.platform.loader.load(started))
+        assert ask(door, "three").status_code == 200
+        server.terminate()
 
 
 def make(folder: Path, name: str, argv: list[str] | None = None, number: int = 10, **settings: Any) -> Model:

@@ -1,12 +1,16 @@
 """What the settings of a model elsewhere allow, and what its server's document tells of it."""
 
+import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from configs.settings import LitportSettings, RemoteModel
-from servers.engines import registry
+from servers.engines import base, registry
+from servers.engines.base import Engine
+from servers.engines.connection import NotTakenError
 from servers.engines.kind import Site
 from servers.engines.remote import description
 
@@ -91,11 +95,27 @@ def test_a_document_of_another_form_offers_nothing(document: Any) -> None:
     assert description.read(document, "a") == description.Offer()
 
 
+def _engine(model: RemoteModel) -> Engine:
+    site = Site(LitportSettings(models={"a": model}), Path("/run/0.sock"), frozenset(), model.url)
+    return registry.kind_of(model).make("a", model, site)
+
+
 def test_it_has_an_address_and_no_command() -> None:
     model = RemoteModel.model_validate({"engine": "remote", "url": "http://box"})
-    kind = registry.kind_of(model)
-    engine = kind.make(
-        "a", model, Site(LitportSettings(models={"a": model}), Path("/run/0.sock"), frozenset(), "http://box")
-    )
-    assert engine.command(None, Path("/run/0.sock")) is None
-    assert list(kind.addresses(model)) == ["http://box"]
+    assert _engine(model).command(None, Path("/run/0.sock")) is None
+    assert list(registry.kind_of(model).addresses(model)) == ["http://box"]
+
+
+def test_a_server_that_takes_connections_and_says_nothing_counts_as_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_DESCRIPTION_S", 0.1)
+
+    async def ask(url: str) -> None:
+        engine = _engine(RemoteModel.model_validate({"engine": "remote", "url": url}))
+        connection = engine.connect(Path("/run/0.sock"))
+        try:
+            await engine.warm(connection)
+        finally:
+            await connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NotTakenError, match=r"within 0.1 s"):
+        asyncio.run(ask(f"http://127.0.0.1:{silent.getsockname()[1]}"))
