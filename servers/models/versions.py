@@ -155,10 +155,10 @@ class Versions:
             task = asyncio.create_task(keep_up(f"{before.label}: its end", partial(self._roster.remove, before)))
             self._ends.add(task)
             task.add_done_callback(self._ends.discard)
-        if task := self._watches.get(new.name):
-            task.cancel()
-        watch = partial(self._watch, old, new, tell)
-        self._watches[new.name] = asyncio.create_task(keep_up(f"{old.label}: its wait as the way back", watch))
+        if watch := self._watches.get(new.name):
+            watch.cancel()
+        keep = partial(self._watch, old, new, tell)
+        self._watches[new.name] = asyncio.create_task(keep_up(f"{old.label}: its wait as the way back", keep))
         tell("ok", old, new, f"{new.version} serves {new.name}, {old.version} is the way back")
 
     async def _watch(self, old: Model, new: Model, tell: Tell) -> None:

@@ -8,7 +8,7 @@ stored: the next start reads the recipes of its command line.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,16 +153,18 @@ class Declaration:
             await self._change(plan.settings, plan.keyring, plan.difference, steps)
         except StartError as problem:
             _log.error("a change is undone: %s", problem)
-            await self._undo(before, keyring, who, str(problem))
+            await self._undo(before, keyring, who, str(problem), plan.difference.changed)
         for name, what in plan.key_changes.items():
             steps.change_key(name, what)
         return results
 
-    async def _undo(self, before: LitportSettings, keyring: Keyring, who: str, cause: str) -> None:
+    async def _undo(
+        self, before: LitportSettings, keyring: Keyring, who: str, cause: str, replaced: Collection[str]
+    ) -> None:
         """Bring everything back to these settings. Raises UserError, always."""
         changes = difference(self._running(), before)
         lost = [name for name, model in self._platform.models.items() if model.residence.failure]
-        lost = [name for name in lost if name not in changes.changed and name in before.models]
+        lost = [name for name in lost if name in replaced and name not in changes.changed]
         try:
             await self._change(before, keyring, changes, Steps(self._platform, before, f"{who} (undoing)", []))
         except StartError as problem:

@@ -209,6 +209,8 @@ def test_where_a_required_model_does_not_start_all_is_undone(
     optional = {**BROKEN, "required": False}
     assert served.apply({"models": {**TWO, "bad": optional}}) == 0
     assert "add bad: it could not be started" in capsys.readouterr().out
+    assert served.apply({"models": {**TWO, "bad": optional, "worse": BROKEN}}) == 2
+    assert "what had been done is undone" in capsys.readouterr().err, "whatever failed before"
 
 
 def test_a_change_of_what_a_process_was_started_with_replaces_it_and_is_the_only_change(served: Served) -> None:
