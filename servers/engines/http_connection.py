@@ -21,6 +21,9 @@ from servers.engines.stream import Stream
 _KEEP_ALIVE_S = 3.0
 _CONNECT_TIMEOUT_S = 5.0
 _BACKLOG_WAIT_S = 0.005
+# The Server header of llama.cpp, which closes a connection after each streamed answer although its head says that it
+# stays open (b11434); a request that followed at once was lost in the end of the connection.
+_LEAVES_AFTER_STREAM = b"llama.cpp"
 # How much of an answer is held for a slow client before its process is held back.
 _BUFFER_BYTES = 128 * 1024
 _WINDOW_BYTES = 32 * 1024
@@ -123,6 +126,8 @@ class _Channel(asyncio.Protocol):
         self._is_paused = False
         self._may_stay = False
         self._ends_with_connection = False
+        self._is_chunked = False
+        self._leaves_after_stream = False
         self._is_whole = False
 
     @property
@@ -193,20 +198,25 @@ class _Channel(asyncio.Protocol):
         """An answer begins; one that nobody asked for is an error."""
         if self._reply is None or self._stream is not None:
             raise ConnectionAbortedError("an answer without a request")
-        self._headers, self._ends_with_connection = [], True
+        self._headers, self._ends_with_connection, self._is_chunked = [], True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field."""
         self._headers.append((name, value))
-        if name.lower() in (b"content-length", b"transfer-encoding"):
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
             self._ends_with_connection = False
+            self._is_chunked = name == b"transfer-encoding"
+        elif name == b"server":
+            self._leaves_after_stream = value == _LEAVES_AFTER_STREAM
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         status = self._parser.get_status_code()
         if status < 200:  # informational; the answer follows
             return
-        self._may_stay = self._parser.should_keep_alive()
+        leaves = self._is_chunked and self._leaves_after_stream
+        self._may_stay = self._parser.should_keep_alive() and not leaves
         stream = self._stream = Stream(self._leave, self._grant, _WINDOW_BYTES)
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(Reply(status, self._headers, stream, stream.close))

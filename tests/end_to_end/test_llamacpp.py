@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_the_real_one_answers_and_streams(real: Platform, client: openai.OpenAI)
     assert "4" in "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     with pytest.raises(openai.BadRequestError):
         chat.create(model=NAME, messages=[])
+
+
+@NEEDS_LLAMA_SERVER
+@pytest.mark.long
+def test_streams_of_the_real_one_that_follow_each_other_are_all_answered(real: Platform) -> None:
+    body = {"model": NAME, "prompt": "1, 2, 3,", "max_tokens": 2, "stream": True}
+
+    def ask(_: int) -> list[str]:
+        answers = [real.http.post("/v1/completions", json=body, timeout=60) for _ in range(10)]
+        return [answer.text for answer in answers if not answer.text.endswith("data: [DONE]\n\n")]
+
+    with ThreadPoolExecutor(8) as users:
+        assert [problem for problems in users.map(ask, range(8)) for problem in problems] == []
 
 
 @NEEDS_LLAMA_SERVER

@@ -1,6 +1,7 @@
 """A stand-in for llama.cpp's `llama-server`: its routes and its loading state, without a model.
 
-It takes the options that Litport sets, and answers each prompt with its own name.
+It takes the options that Litport sets, and answers each prompt with its own name. As the real one, it closes a
+connection after a streamed answer without a word before.
 """
 
 import argparse
@@ -24,7 +25,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     if not body.get("stream"):
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response({"object": "chat.completion", "choices": [choice], "usage": _usage(2)})
-    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    response = web.StreamResponse(headers={"content-type": "text/event-stream", "server": "llama.cpp"})
     await response.prepare(request)
     timings = {"cache_n": 2, "prompt_n": 1, "prompt_ms": 0.5, "predicted_n": 2, "predicted_ms": 0.5}
     events: tuple[dict[str, Any], ...] = (
@@ -35,6 +36,9 @@ async def _chat(request: web.Request) -> web.StreamResponse:
         chunk = {"object": "chat.completion.chunk", **event}
         await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
     await response.write(b"data: [DONE]\n\n")
+    await response.write_eof()
+    if request.transport is not None:
+        request.transport.close()
     return response
 
 

@@ -137,6 +137,19 @@ def test_a_get_is_sent_again_when_the_idle_connection_was_closed_and_a_post_is_n
     _run(tmp_path, (_OK, b"", _END, _OK, b"", _END), use)
 
 
+def test_a_server_that_leaves_after_a_stream_without_a_word_is_connected_to_anew(tmp_path: Path) -> None:
+    llama = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nKeep-Alive: timeout=5, max=100\r\n"
+    stream = llama + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    whole = llama + b"Content-Length: 1\r\n\r\nb"
+
+    async def use(connection: HttpConnection, server: _Server) -> None:
+        for answer, connections in ((b"a", 1), (b"b", 2), (b"a", 2), (b"b", 3)):
+            assert await _get(connection, "POST") == (200, answer)
+            assert server.connections == connections
+
+    _run(tmp_path, (stream, whole, stream, whole), use)
+
+
 @pytest.mark.parametrize("begins", [True, False])
 def test_leaving_an_answer_or_its_request_closes_the_connection(tmp_path: Path, begins: bool) -> None:
     async def use(connection: HttpConnection, server: _Server) -> None:
