@@ -1,35 +1,31 @@
-"""The users of `benchmarks.experiments.peers`: each asks one server for what its kind of model answers."""
+"""The users of an experiment: each asks one server, and asks again when it has answered."""
 
 import asyncio
 import json
 import struct
 import time
+from collections.abc import Iterator
 
 import aiohttp
 import psutil
-
-from benchmarks.experiments import peer_servers
 
 _START_S = 300
 
 
 class Client:
-    """16 users, each of whom sends the next request when the last is answered."""
+    """`users` of one side, who send JSON bodies to its URL; Triton's are packed as its tensors."""
 
-    def __init__(self, kind: str, model: str, side: str, port: int, users: int) -> None:
+    def __init__(self, side: str, url: str, bodies: Iterator[bytes], users: int) -> None:
         self._side = side
+        self._url = url
+        self._bodies = bodies
         self._users = users
-        self._bodies = peer_servers.bodies(kind, port)
-        own_path = "/v1/embeddings" if kind == "embedding" else "/predict"
-        paths = {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own_path}
-        litport_path = own_path if kind == "embedding" else f"/predict/{model}"
-        self._url = f"http://127.0.0.1:{port}{paths.get(side, litport_path)}"
 
-    async def wait(self, process: psutil.Process) -> None:
-        """Return once it answers. Raises TimeoutError, and SystemExit when the process ends."""
+    async def wait(self, process: psutil.Process | None = None) -> None:
+        """Return once it answers. Raises TimeoutError, and SystemExit when its process ends."""
         async with asyncio.timeout(_START_S), aiohttp.ClientSession() as session:
             while True:
-                if process.status() == psutil.STATUS_ZOMBIE:
+                if process is not None and process.status() == psutil.STATUS_ZOMBIE:
                     raise SystemExit(f"{self._side} has ended")
                 try:
                     await self._ask(session)

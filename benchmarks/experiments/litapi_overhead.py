@@ -11,18 +11,17 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from benchmarks.experiments.blocks import Block, print_blocks
 from clients.ready import wait_until_ready
 from servers.processes.interpreter import module_argv
 from servers.processes.proc import cpu_s
@@ -34,16 +33,6 @@ wrk.body = '{"input": [1, 2, 3]}'
 wrk.headers["content-type"] = "application/json"
 """
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-
-
-@dataclass(frozen=True)
-class Block:
-    """One run of wrk."""
-
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    processor_ms: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ def _run_wrk(platform: _Platform, connections: int, seconds: int, script: Path) 
         raise SystemExit(text)
     count = int(_field(r"(\d+) requests in", text))
     rate = float(_field(r"Requests/sec:\s+([\d.]+)", text))
-    return Block(rate, _latency_ms("50%", text), _latency_ms("99%", text), 1000 * spent_s / count)
+    return Block(rate, 1000 * spent_s / count, _latency_ms("50%", text), _latency_ms("99%", text))
 
 
 def _field(pattern: str, text: str) -> str:
@@ -93,9 +82,9 @@ def _latency_ms(quantile: str, text: str) -> float:
     return number * _UNITS_MS[_field(rf"{quantile}\s+[\d.]+(\w+)", text)]
 
 
-def measure(port: int, rounds: int, seconds: int) -> dict[int, dict[str, list[Block]]]:
+def measure(port: int, rounds: int, seconds: int) -> dict[str, list[Block]]:
     """Blocks by number of connections and way of serving."""
-    blocks: dict[int, dict[str, list[Block]]] = {}
+    blocks: dict[str, list[Block]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         script = Path(name, "echo.lua")
         script.write_text(_WRK_SCRIPT)
@@ -106,19 +95,10 @@ def measure(port: int, rounds: int, seconds: int) -> dict[int, dict[str, list[Bl
         for platform in platforms.values():  # warm both
             _run_wrk(platform, 4, 1, script)
         for connections in (16, 1):
-            blocks[connections] = {serving: [] for serving in _SERVING.values()}
             for side in "ABBA" * rounds:
                 block = _run_wrk(platforms[side], connections, seconds, script)
-                blocks[connections][_SERVING[side]].append(block)
+                blocks.setdefault(f"{connections} connections, {_SERVING[side]}", []).append(block)
     return blocks
-
-
-def _row(label: str, blocks: Sequence[Block]) -> str:
-    cells = [label]
-    for name in ("requests_per_s", "processor_ms", "p50_ms", "p99_ms"):
-        values = [getattr(block, name) for block in blocks]
-        cells.append(f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})")
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> int:
@@ -128,20 +108,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of A B B A")
     parser.add_argument("--seconds", type=int, default=6, help="length of a block")
     arguments = parser.parse_args()
-    loads = [os.getloadavg()[0]]
-    begin_s = time.monotonic()
-    results = measure(arguments.port, arguments.rounds, arguments.seconds)
-    loads.append(os.getloadavg()[0])
-    print(f"load before and after: {loads[0]:.1f}, {loads[1]:.1f}; took {time.monotonic() - begin_s:.0f} s")
-    print("| connections, serving | requests/s | processor ms a request | p50, ms | p99, ms |\n|---|---|---|---|---|")
-    for connections, sides in results.items():
-        for serving, blocks in sides.items():
-            print(_row(f"{connections}, {serving}", blocks))
-    document: Mapping[str, object] = {
-        str(connections): {serving: [asdict(block) for block in blocks] for serving, blocks in sides.items()}
-        for connections, sides in results.items()
-    }
-    print(json.dumps(document))
+    load_before = os.getloadavg()[0]
+    print_blocks(measure(arguments.port, arguments.rounds, arguments.seconds), load_before)
     return 0
 
 

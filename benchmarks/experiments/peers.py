@@ -16,19 +16,18 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from benchmarks.experiments import peer_servers
+from benchmarks.experiments.blocks import Block, block_of, print_blocks
 from benchmarks.experiments.closed_loop import Client
 from servers.apis.exports import exports_dir
 from servers.apis.runtimes import PACKAGES
@@ -42,16 +41,6 @@ _SIDES = ("loop", "litport", "litserve", "mosec", "triton")
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
 _WARM_UP_S = 3
-
-
-@dataclass(frozen=True)
-class Block:
-    """One side under load; `p50_ms` and `p99_ms` are None for the loop."""
-
-    requests_per_s: float
-    processor_ms: float
-    p50_ms: float | None = None
-    p99_ms: float | None = None
 
 
 class _Loop:
@@ -149,15 +138,20 @@ def _environ() -> dict[str, str]:
 def _run_server(side: str, kind: str, folder: Path, arguments: argparse.Namespace) -> Block:
     """Start a server, warm it up, measure, and end it."""
     with _server(side, kind, folder, arguments.port, arguments) as process:
-        client = Client(kind, _RECIPES[kind][0], side, arguments.port, arguments.users)
+        url = f"http://127.0.0.1:{arguments.port}{_path(kind, side)}"
+        client = Client(side, url, peer_servers.bodies(kind, arguments.port), arguments.users)
         asyncio.run(client.wait(process))
         asyncio.run(client.run(_WARM_UP_S))
         pids = [member.pid for member in (process, *process.children(recursive=True))]
         before_s = cpu_s(pids)
-        latencies, elapsed_s = asyncio.run(client.run(arguments.seconds))
-        cuts = statistics.quantiles(latencies, n=100)
-        processor_ms = 1000 * (cpu_s(pids) - before_s) / len(latencies)
-        return Block(len(latencies) / elapsed_s, processor_ms, 1000 * cuts[49], 1000 * cuts[98])
+        latencies_s, elapsed_s = asyncio.run(client.run(arguments.seconds))
+        return block_of(latencies_s, elapsed_s, cpu_s(pids) - before_s)
+
+
+def _path(kind: str, side: str) -> str:
+    own = "/v1/embeddings" if kind == "embedding" else "/predict"
+    litport = own if kind == "embedding" else f"/predict/{_RECIPES[kind][0]}"
+    return {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own, "litport": litport}[side]
 
 
 def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[Block]]:
@@ -178,14 +172,6 @@ def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str,
     return blocks
 
 
-def _row(side: str, blocks: Sequence[Block]) -> str:
-    cells = [side]
-    for name in ("requests_per_s", "processor_ms", "p50_ms", "p99_ms"):
-        values = [value for block in blocks if (value := getattr(block, name)) is not None]
-        cells.append(f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})" if values else "")
-    return "| " + " | ".join(cells) + " |"
-
-
 def main() -> int:
     """Print a table, the load of the machine, and as the last line one JSON document."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -203,15 +189,8 @@ def main() -> int:
     folder = Store(arguments.cache_dir).find(_RECIPES[arguments.kind][0])
     if folder is None:
         raise SystemExit(f"{arguments.cache_dir} has no {_RECIPES[arguments.kind][0]}; see `litport models pull`")
-    loads = [os.getloadavg()[0]]
-    blocks = measure(arguments.kind, folder, arguments)
-    loads.append(os.getloadavg()[0])
-    print(f"load before and after: {loads[0]:.1f}, {loads[1]:.1f}")
-    print("| side | requests/s | processor ms a request | p50, ms | p99, ms |\n|---|---|---|---|---|")
-    for side, rows in blocks.items():
-        print(_row(side, rows))
-    document: Mapping[str, object] = {side: [asdict(block) for block in rows] for side, rows in blocks.items()}
-    print(json.dumps(document))
+    load = os.getloadavg()[0]
+    print_blocks(measure(arguments.kind, folder, arguments), load)
     return 0
 
 

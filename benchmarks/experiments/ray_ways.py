@@ -12,21 +12,20 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import psutil
 
 from benchmarks.experiments import peer_servers
+from benchmarks.experiments.blocks import Block, block_of, print_blocks
+from benchmarks.experiments.closed_loop import Client
 from configs.settings import Cluster
 from servers.cluster import application, dashboard, rollout
 from servers.cluster.dashboard import Dashboard
@@ -40,18 +39,7 @@ _MODEL = "all-minilm-l6-v2"
 _BATCH, _WAIT_S = 8, 0.01
 _SIDES = ("serve", "gateway", "proxy")
 _PROXY_PORT = 8149
-_START_S = 120
 _WARM_UP_S = 2.0
-
-
-@dataclass(frozen=True)
-class Block:
-    """One side under load."""
-
-    requests_per_s: float
-    processor_ms: float
-    p50_ms: float
-    p99_ms: float
 
 
 def build(arguments: dict[str, Any]) -> Any:
@@ -126,56 +114,25 @@ def _replicas(ray: Dashboard, name: str) -> list[psutil.Process]:
     return processes
 
 
+@dataclass(frozen=True)
 class _Side:
     """A side, and the processes between a request and its answer."""
 
-    def __init__(self, name: str, url: str, roots: Sequence[psutil.Process]) -> None:
-        self.name = name
-        self._url = url
-        self._roots = roots
+    name: str
+    url: str
+    roots: Sequence[psutil.Process]
 
-    async def wait(self) -> None:
-        """Return once it answers. Raises TimeoutError."""
-        async with asyncio.timeout(_START_S), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    await self._ask(session, b'{"input": "x", "model": "all-minilm-l6-v2"}')
-                except (aiohttp.ClientError, RuntimeError):
-                    await asyncio.sleep(0.5)
-                else:
-                    return
+    def client(self, users: int) -> Client:
+        """Its users."""
+        return Client(self.name, self.url, peer_servers.bodies("embedding", users), users)
 
     def run(self, users: int, seconds: float) -> Block:
         """A block under load."""
-        asyncio.run(self._load(users, _WARM_UP_S))
-        pids = [member.pid for root in self._roots for member in (root, *root.children(recursive=True))]
-        before_s, begin_s = cpu_s(pids), time.monotonic()
-        latencies = asyncio.run(self._load(users, seconds))
-        elapsed_s = time.monotonic() - begin_s
-        cuts = statistics.quantiles(latencies, n=100)
-        processor_ms = 1000 * (cpu_s(pids) - before_s) / len(latencies)
-        return Block(len(latencies) / elapsed_s, processor_ms, 1000 * cuts[49], 1000 * cuts[98])
-
-    async def _load(self, users: int, seconds: float) -> list[float]:
-        latencies: list[float] = []
-        bodies = peer_servers.bodies("embedding", users)
-        end_s = time.perf_counter() + seconds
-
-        async def user(session: aiohttp.ClientSession) -> None:
-            while (sent_s := time.perf_counter()) < end_s:
-                await self._ask(session, next(bodies))
-                latencies.append(time.perf_counter() - sent_s)
-
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
-            for _ in range(users):
-                tasks.create_task(user(session))
-        return latencies
-
-    async def _ask(self, session: aiohttp.ClientSession, body: bytes) -> None:
-        async with session.post(self._url, data=body, headers={"content-type": "application/json"}) as answer:
-            text = await answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{self.name}: {answer.status} {text[:300]!r}")
+        asyncio.run(self.client(users).run(_WARM_UP_S))
+        pids = [member.pid for root in self.roots for member in (root, *root.children(recursive=True))]
+        before_s = cpu_s(pids)
+        latencies_s, elapsed_s = asyncio.run(self.client(users).run(seconds))
+        return block_of(latencies_s, elapsed_s, cpu_s(pids) - before_s)
 
 
 def measure(sides: Sequence[_Side], arguments: argparse.Namespace) -> dict[str, list[Block]]:
@@ -187,16 +144,8 @@ def measure(sides: Sequence[_Side], arguments: argparse.Namespace) -> dict[str, 
                 for side in order:
                     block = side.run(users, arguments.seconds)
                     blocks.setdefault(f"{side.name}, {users} users", []).append(block)
-                    print(number, users, side.name, asdict(block), flush=True)
+                    print(number, users, side.name, f"{block.requests_per_s:.1f}/s", flush=True)
     return blocks
-
-
-def _row(side: str, blocks: Sequence[Block]) -> str:
-    cells = [side]
-    for name in ("requests_per_s", "processor_ms", "p50_ms", "p99_ms"):
-        values = [getattr(block, name) for block in blocks]
-        cells.append(f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})")
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> int:
@@ -212,7 +161,7 @@ def main() -> int:
     folder = Store(arguments.cache_dir).find(_MODEL)
     if folder is None:
         raise SystemExit(f"{arguments.cache_dir} has no {_MODEL}; see `litport models pull`")
-    loads = [os.getloadavg()[0]]
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         recipe = _recipe(Path(temporary), arguments)
         ray = stack.enter_context(dashboard.connect(Cluster(), arguments.ray))
@@ -235,17 +184,12 @@ def main() -> int:
             else:
                 roots.append(stack.enter_context(_litport(name, recipe, port)))
             side = _Side(name, f"http://127.0.0.1:{port}{path}", roots)
-            asyncio.run(side.wait())
+            asyncio.run(side.client(1).wait())
             if name != "serve":
                 roots += _replicas(ray, "proxy" if name == "proxy" else application.application_name(_MODEL))
             sides.append(side)
         blocks = measure(sides, arguments)
-    loads.append(os.getloadavg()[0])
-    print(f"load before and after: {loads[0]:.1f}, {loads[1]:.1f}")
-    print("| side | requests/s | processor ms a request | p50, ms | p99, ms |\n|---|---|---|---|---|")
-    for title, rows in blocks.items():
-        print(_row(title, rows))
-    print(json.dumps({title: [asdict(block) for block in rows] for title, rows in blocks.items()}))
+    print_blocks(blocks, load_before)
     return 0
 
 
