@@ -65,12 +65,14 @@ test: lint ## lint, types and tests, in about eleven minutes on two cores
 # The APIs come last: by then the other half has pulled their models into a new clone's cache.
 SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/servers/*/)) tests/servers/apis
 
+# One half of the long tests.
+LONG = tests/benchmarks/report tests/clients tests/docker tests/end_to_end
+
 test-long: dev-setup runtimes ray ## the tests that are long by nature: kills, overload, soaks, images; twenty-eight minutes and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
 	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
-	.venv/bin/pytest -m "not alone and long" --ignore=tests/clients --ignore=tests/docker --ignore=tests/end_to_end \
-		$(ARGS) >$$log 2>&1 & half=$$!; \
-	.venv/bin/pytest -m "not alone and long" tests/clients tests/docker tests/end_to_end $(ARGS) || status=$$?; \
+	.venv/bin/pytest -m "not alone and long" $(LONG:%=--ignore=%) $(ARGS) >$$log 2>&1 & half=$$!; \
+	.venv/bin/pytest -m "not alone and long" $(LONG) $(ARGS) || status=$$?; \
 	wait $$half || status=$$?; cat $$log; exit $$status
 
 lint: dev-setup ## ruff: the rules and the format

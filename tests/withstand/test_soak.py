@@ -14,7 +14,6 @@ STRANGERS = "tests/services/strangers"
 MIB = 2**20
 
 
-@pytest.mark.alone
 @pytest.mark.long
 def test_mixed_traffic_leaves_memory_and_descriptors_as_they_were(tmp_path: Path) -> None:
     targets = ("configs/recipes/echo.yaml", f"{STRANGERS}/streams.py:CountdownAPI", "--models.streams.stream", "true")
@@ -26,7 +25,6 @@ def test_mixed_traffic_leaves_memory_and_descriptors_as_they_were(tmp_path: Path
     assert result.verdict() == dict.fromkeys(result.verdict(), True), result.document()
 
 
-@pytest.mark.alone
 @pytest.mark.long
 def test_leaks_are_seen_in_the_processes_that_leak_and_in_no_others(tmp_path: Path) -> None:
     recipe = tmp_path / "leaks.yaml"
