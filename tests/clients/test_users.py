@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -100,6 +101,21 @@ class _Server(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class _LeavingServer(_Server):
+    """Closes each connection a moment after its first answer, as llama.cpp's server does on a busy machine."""
+
+    server_version, sys_version = "llama.cpp", ""
+
+    def version_string(self) -> str:
+        return self.server_version
+
+    def do_POST(self) -> None:
+        super().do_POST()
+        self.close_connection = True
+        self.wfile.flush()
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def records() -> Iterator[dict[str, RequestRecord]]:
     """The record of each case."""
@@ -117,6 +133,17 @@ def records() -> Iterator[dict[str, RequestRecord]]:
         yield records
         server.shutdown()
         thread.join()
+
+
+def test_a_server_that_leaves_after_a_stream_without_a_word_gets_each_call_anew() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _LeavingServer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        calls = [Call(index, f"/{list(CASES).index('plain')}", b"{}") for index in range(4)]
+        result = generator.generate(f"http://127.0.0.1:{server.server_port}", "events", calls, 1, 60)
+        server.shutdown()
+        thread.join()
+    assert [record.error for record in result.records] == [None] * 4
 
 
 @pytest.mark.parametrize("name", CASES)
