@@ -18,7 +18,7 @@ from servers.platform.commands import add_commands
 from servers.platform.connection import add_connection, connection, settings_without_models
 
 VERSION = "0.1.0"
-RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16", "int8")
+RUNTIMES, PRECISIONS = ("eager", "onnxruntime", "openvino", "auto"), ("float32", "bfloat16", "float16", "int8")
 
 _TAKE_SETTINGS = {"serve", "run", "replica", "deploy", "gateway", "undeploy"}
 _TAKE_SETTINGS |= {"config check", "config show", "bench run", "bench load", "models optimize"}

@@ -19,7 +19,7 @@ from configs.vllm import VllmModel
 RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs, *LlamaCppModel.rungs))]
 """The names that `rungs` takes; `configs.engines.register` adds those of further engines."""
 
-VARIANT_RUNG = re.compile(r"model\[(eager|onnxruntime|openvino)(?:-(float32|bfloat16))?\]")
+VARIANT_RUNG = re.compile(r"model\[(eager|onnxruntime|openvino)(?:-(float32|bfloat16|float16))?\]")
 """The rung `model-batched` computed by another runtime, or in another precision."""
 _NUMBER = r"\d+(?:\.\d+)?"
 LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")

@@ -41,10 +41,17 @@ class LitServeModel(ModelSettings):
         "packages of their own, or the fastest of those that are installed. For the APIs embedding, "
         "image_classification and pipeline, and those with `export_modules` (see docs/plugins.md).",
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    runtime_options: dict[Text, JsonValue] = Field(
+        {},
+        description="Further options of the session of onnxruntime or openvino, by its own names, such as "
+        "`graph_optimization_level: ORT_ENABLE_EXTENDED` or `NUM_STREAMS: 2`; not those that Litport sets: threads, "
+        "spinning, precision.",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
-        description="What the model computes in: bfloat16 for embedding and image_classification, and with openvino. "
-        "Whatever differs from eager float32 serves only once its answers were proved equal (see docs/plugins.md).",
+        description="What the model computes in: bfloat16 for embedding and image_classification, and with openvino; "
+        "float16 for these APIs on a GPU, and with openvino on a processor that computes it. Whatever differs from "
+        "eager float32 serves only once its answers were proved equal (see docs/plugins.md).",
     )
     accept: Accept = Accept()
     on_failed_proof: Literal["fail", "eager"] = Field(

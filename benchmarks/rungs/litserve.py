@@ -19,9 +19,8 @@ from benchmarks.rungs.process import free_port
 from benchmarks.rungs.server.rung import ServerRung
 from configs.bench import VARIANT_RUNG
 from configs.settings import LitServeModel
-from servers.apis.equality import Variant
 from servers.apis.exports import exports_dir
-from servers.engines.litserve.engine import LitServeEngine, api_spec
+from servers.engines.litserve.engine import LitServeEngine, api_spec, variant_of
 
 # This share of the processors in use leaves none for more workers.
 _BUSY = 0.85
@@ -86,8 +85,14 @@ def _make(context: RungContext, rung: str) -> Rung:
             return plain_server(context, rung, api_spec(model, context.model_dir, exports), endpoint, model)
         case _:  # model, model-batched, model[RUNTIME]
             if match := VARIANT_RUNG.fullmatch(rung):
-                variant = Variant(runtime=match[1], precision=match[2] or "float32", exports=str(exports))
-                spec["variant"] = asdict(replace(variant, cosine=model.accept.cosine, top1=model.accept.top1))
+                variant = replace(
+                    variant_of(model, exports),
+                    runtime=match[1],
+                    precision=match[2] or "float32",
+                    falls_back=False,
+                    options=model.runtime_options if match[1] == model.runtime else {},
+                )
+                spec["variant"] = asdict(variant)
             layers = {"decode": LitServeLayer.DECODE, "predict": LitServeLayer.PREDICT, "encode": LitServeLayer.ENCODE}
             size = context.settings.bench.max_batch_size
             return context.bare(rung, {**spec, "batch_size": size}, layers)

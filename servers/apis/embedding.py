@@ -4,16 +4,18 @@ Lists in one request work together with batches across requests; LitServe's spec
 is too long is rejected and not truncated, as nobody can tell the vector of half a text from that of the whole.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import litserve
 from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
-from pydantic import ConfigDict, PositiveInt, field_validator
+from pydantic import ConfigDict, PositiveInt, ValidationError, field_validator
 
 from servers.apis.equality import Equality, Variant
 from servers.apis.rejection import Rejection
@@ -129,8 +131,11 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         def load(variant: Variant) -> Any:
             return sentence_encoder.from_folder(self._model_dir, device, variant, self._forward_size)
 
-        answer = sentence_encoder.answer_proof
-        self._encoder, self.equality = select(self.variant, "cosine", load, answer, self.max_batch_size)
+        items = _items_of(self.variant.checks)
+        answer = partial(sentence_encoder.answer_proof, [item for _, item in items])
+        self._encoder, self.equality = select(
+            self.variant, "cosine", load, answer, self.max_batch_size, [name for name, _ in items]
+        )
 
     def decode_tensors(self, tensors: Mapping[str, Any], _parameters: Mapping[str, Any]) -> Texts:
         """The texts of a request with tensors. Raises HTTPException."""
@@ -195,6 +200,17 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
 def _items(value: Any) -> Sequence[Any]:
     is_one = isinstance(value, str) or (bool(value) and isinstance(value[0], int))
     return [value] if is_one else value
+
+
+def _items_of(checks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str | Sequence[int]]]:
+    """The texts and token ids of the checks, each with its check's name; what is no request of this API has none."""
+    items: list[tuple[str, str | Sequence[int]]] = []
+    for check in checks:
+        if isinstance(check["body"], dict):
+            with contextlib.suppress(ValidationError):
+                request = InputRequest.model_validate({"model": "", **check["body"]})
+                items += [(check["name"], item) for item in _items(request.input)]
+    return items
 
 
 def _check_items(items: Sequence[Any]) -> None:

@@ -1,17 +1,18 @@
 """The proof that a faster variant of a model answers as the eager float32 model does, before it takes traffic.
 
 Both answer the same fixed inputs. A variant within the limits serves; one that is not is an error with the figures, or
-the eager float32 model serves in its place. The inputs are made here, so that the proof needs no data and no network.
+the eager float32 model serves in its place. The inputs are made here, so that the proof needs no data and no network;
+those of the model's checks come after them.
 """
 
 import json
 import logging
 import math
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from configs.errors import UserError
 
@@ -32,7 +33,9 @@ class Variant:
     """How a model should compute; `cosine` and `top1` are the least that the proof accepts, both from 0 to 1.
 
     With `falls_back` a variant below them is replaced by the eager float32 model. `exports` is the folder that keeps
-    the exports for other runtimes (`exports`).
+    the exports for other runtimes (`exports`), and `options` are further options of the runtime's session
+    (`session_options`). `checks` are requests whose inputs are part of the proof: mappings of `name`, `body` (JSON) and
+    `file` (the path of an upload, or None).
     """
 
     precision: str = EAGER
@@ -41,6 +44,8 @@ class Variant:
     falls_back: bool = False
     runtime: str = "eager"
     exports: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    checks: Sequence[Mapping[str, Any]] = field(default=(), hash=False)
 
     @property
     def name(self) -> str:
@@ -72,15 +77,16 @@ def prove(
     load: Callable[[], _Model],
     expected: "Tensor",
     answer: "Callable[[_Model], Tensor]",
+    check_rows: Sequence[str] = (),
 ) -> tuple[_Model | None, Equality]:
     """The variant and what was measured of it, None for one that gives way to eager float32; raises as
     `selection.select` does.
 
-    `expected` is what eager float32 has answered.
+    `expected` is what eager float32 has answered. Its last rows are of checks: `check_rows` has their names.
     """
     try:
         model = load()
-        proof, problem = _judge(variant, gate, expected, answer(model))
+        proof, problem = _judge(variant, gate, expected, answer(model), check_rows)
         if problem is None:
             _log.info("%s", proof.note)
             return model, proof
@@ -99,17 +105,22 @@ def prove(
 
 
 def _judge(
-    variant: Variant, gate: Literal["cosine", "top1"], expected: "Tensor", answers: "Tensor"
+    variant: Variant,
+    gate: Literal["cosine", "top1"],
+    expected: "Tensor",
+    answers: "Tensor",
+    check_rows: Sequence[str],
 ) -> tuple[Equality, str | None]:
     """What is measured of the answers, and what is wrong with them, if anything."""
-    cosine, top1 = compare(expected, answers, surest=gate == "top1")
+    cosine, top1 = compare(expected, answers, surest=len(expected) - len(check_rows) if gate == "top1" else 0)
     value, limit, figures = top1, variant.top1, f"same top-1 {_text(top1)}, cosine {_text(cosine)}"
     if gate == "cosine":
         value, limit, figures, top1 = cosine, variant.cosine, f"cosine {_text(cosine)}", None
-    measured = f"{variant.name} against float32 on {len(expected)} inputs: {figures}"
+    inputs = f"{len(expected)} inputs" + (f", {len(check_rows)} of them of checks" if check_rows else "")
+    measured = f"{variant.name} against float32 on {inputs}: {figures}"
     proof = Equality(variant.name, variant.precision, len(expected), cosine, top1, measured, variant.runtime)
     if value is None or value < limit:
-        return proof, f"{measured}; expected {gate} >= {limit:g}"
+        return proof, f"{measured}; expected {gate} >= {limit:g}{_failed(gate, limit, expected, answers, check_rows)}"
     # Neither figure sees a factor.
     factor = _scale_errors(expected, answers).max().item()
     most = max(_LARGEST_SCALE_ERROR, math.sqrt(2 - 2 * variant.cosine))  # the distance of unit vectors at that cosine
@@ -118,11 +129,24 @@ def _judge(
     return proof, None
 
 
-def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> tuple[float | None, float | None]:
+def _failed(
+    gate: Literal["cosine", "top1"], limit: float, expected: "Tensor", answers: "Tensor", check_rows: Sequence[str]
+) -> str:
+    """The names of the checks whose answers alone are below the limit, as the end of a sentence."""
+    names: dict[str, None] = {}
+    for row, name in enumerate(check_rows, len(expected) - len(check_rows)):
+        figures = compare(expected[row : row + 1], answers[row : row + 1])
+        value = figures[gate == "top1"]
+        if value is None or value < limit:
+            names[name] = None
+    return f" (not so for the checks: {', '.join(names)})" if names else ""
+
+
+def compare(expected: "Tensor", answers: "Tensor", *, surest: int = 0) -> tuple[float | None, float | None]:
     """The least cosine of the rows, and the share of rows with the same largest number; None where one is not finite.
 
     Two rows of zeros have cosine 1, one of them 0.
-    With `surest` only the half of the rows counts for the second whose largest number stands out most in `expected`:
+    Of the first `surest` rows only the half counts for the second whose largest number stands out most in `expected`:
     a near tie falls either way by rounding alone, also from one batch size to another.
     """
     import torch
@@ -133,9 +157,9 @@ def compare(expected: "Tensor", answers: "Tensor", *, surest: bool = False) -> t
     cosine = cosines.masked_fill(~(expected.any(dim=-1) | answers.any(dim=-1)), 1).min().item()
     same = (expected.argmax(dim=-1) == answers.argmax(dim=-1)).float()
     if surest:
-        best = expected.topk(2, dim=-1).values
+        best = expected[:surest].topk(2, dim=-1).values
         order = (best[:, 0] - best[:, 1]).argsort(descending=True)
-        same = same[order[: math.ceil(len(order) / 2)]]
+        same = torch.cat([same[order[: math.ceil(surest / 2)]], same[surest:]])
     return cosine, same.mean().item()
 
 

@@ -2,7 +2,8 @@
 
 It is called after `setup` and returns pairs: a module, and examples of the tensors that it is called with by the names
 of its parameters, with two rows. The proof gives each module numbers of rows, and lengths of token ids, that the export
-did not see, and compares its answers with those of eager float32.
+did not see, and compares its answers with those of eager float32. So it does with the calls of the modules by which the
+API answers the checks of its model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from configs.errors import UserError
-from servers.apis import exports, runtimes
+from servers.apis import check_calls, exports, runtimes
+from servers.apis.check_calls import ModuleCall
 from servers.apis.equality import Variant
 from servers.apis.runtimes import Replacement
 from servers.apis.selection import select
@@ -45,13 +47,18 @@ def _set_up(api: Any, variant: Variant, device: str) -> None:
             for number, (module, inputs) in enumerate(modules)
         ]
 
-    replacements, api.equality = select(variant, "cosine", load, partial(_answer, modules), api.max_batch_size)
+    calls = check_calls.record(api, [module for module, _ in modules], variant.checks)
+    answer = partial(_answer, modules, calls)
+    check_rows = [call.check for call in calls for _ in range(call.rows)]
+    replacements, api.equality = select(variant, "cosine", load, answer, api.max_batch_size, check_rows)
     for replacement in replacements:
         replacement.enable()
         replacement.release()
 
 
-def _answer(modules: _Modules, replacements: Sequence[Replacement], size: int | None) -> "Tensor":
+def _answer(
+    modules: _Modules, calls: Sequence[ModuleCall], replacements: Sequence[Replacement], size: int | None
+) -> "Tensor":
     """The answers to all inputs of the proof, a row for each, filled up with zeros to one width.
 
     With a `size`, to the example in so many rows. Raises UserError where torch does not take other numbers of rows.
@@ -67,6 +74,9 @@ def _answer(modules: _Modules, replacements: Sequence[Replacement], size: int | 
                 for variation in _vary(inputs) if size is None else [_resize(inputs, size)]:
                     for tensor in exports.flatten(module(**variation))[1]:
                         rows += tensor.reshape(len(tensor), -1).float().cpu()
+            for call in calls if size is None else ():
+                for tensor in exports.flatten(call.repeat())[1]:
+                    rows += tensor.reshape(len(tensor), -1).float().cpu()
     except Exception as error:  # whatever a plug-in's module raises
         if replacements:
             raise

@@ -1,13 +1,11 @@
 """Picture classification: the likeliest labels of a picture, uploaded as a file or sent as base64 in JSON.
 
-It takes an EfficientNet-Lite0 folder or any folder that transformers can load for image classification. Pictures are
-decoded in the worker, so a slow decode delays neither the API server nor other models. A picture is never fetched from
-an address.
+Pictures are decoded in the worker, so a slow decode delays neither the API server nor other models. A picture is never
+fetched from an address.
 """
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import litserve
 from fastapi import Depends, HTTPException
 
-from servers.apis import equality, pictures, pretrained, runtimes
-from servers.apis.equality import EAGER, Equality, Variant
+from servers.apis import classifier, pictures
+from servers.apis.classifier import PictureClassifier
+from servers.apis.equality import Equality, Variant
 from servers.apis.picture_request import (
     DEFAULT_TOP_K,
     MAX_TOP_K,
@@ -33,13 +32,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-_PROOF_BATCH = 4  # the memory that a larger one takes would stay with the process
 _FORWARD_SIZE = 32  # pictures that one request brings are computed so many at a time
 _MAX_PICTURES = 256
 _TOP_K_SCHEMA = {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K, "default": DEFAULT_TOP_K}
 # One grey pixel as PNG.
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNoaGgAAAMEAYFL09IQAAAAAElFTkSuQmCC"
-_LITE0_ARCHITECTURES = ("efficientnet_lite0", "tf_efficientnet_lite0")  # the wheel's name and timm's
 
 
 class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no complete types
@@ -103,12 +100,12 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
         Raises ValueError when the folder holds none, UserError when the proof fails.
         """
 
-        def load(variant: Variant) -> _Classifier:
-            return _load(self._model_dir, device, variant)
+        def load(variant: Variant) -> PictureClassifier:
+            return classifier.from_folder(self._model_dir, device, variant)
 
-        self._classifier, self.equality = select(
-            self.variant, "top1", load, partial(_answer_proof, []), self.max_batch_size
-        )
+        images = _images_of(self.variant.checks)
+        answer = partial(classifier.answer_proof, list(images.values()), [])
+        self._classifier, self.equality = select(self.variant, "top1", load, answer, self.max_batch_size, list(images))
 
     def decode_tensors(self, tensors: Mapping[str, Any], parameters: Mapping[str, Any]) -> PictureBatch:
         """The encoded pictures of a request with tensors. Raises HTTPException."""
@@ -176,96 +173,11 @@ class _Pixels:
     is_batch: bool
 
 
-@dataclass(frozen=True)
-class _Classifier:
-    labels: Sequence[str]
-    prepare: "Callable[[Image], Tensor]"  # to (3, height, width), float32, on the CPU
-    classify: "Callable[[Tensor], Tensor]"  # (rows, 3, height, width) to logits (rows, classes)
-
-
-def _load(model_dir: Path, device: str, variant: Variant) -> _Classifier:
-    config_file = model_dir / "config.json"
-    if not config_file.is_file():
-        raise ValueError(f"expected a model folder with a config.json, got {model_dir}")
-    config = json.loads(config_file.read_text())
-    if config.get("architecture") in _LITE0_ARCHITECTURES:
-        return _lite0(model_dir, config, device, variant)
-    if "architecture" in config:
-        names = " or ".join(_LITE0_ARCHITECTURES)
-        raise ValueError(f"expected the architecture {names}, or a transformers folder; got {config['architecture']}")
-    return _transformers(model_dir, device, variant)
-
-
-def _lite0(model_dir: Path, config: dict[str, Any], device: str, variant: Variant) -> _Classifier:
-    from safetensors.torch import load_file
-
-    from servers.apis import efficientnet_lite
-
-    model = efficientnet_lite.from_state(load_file(model_dir / "model.safetensors"))
-    if variant.name != EAGER:
-        model.fuse()  # rounding after each norm as well changed the class of three times as many pictures
-    model = model.to(device)
-    labels = config.get("label_names") or Path(__file__).with_name("imagenet_labels.txt").read_text().splitlines()
-    if len(labels) != model.classifier.out_features:
-        raise ValueError(f"the model has {model.classifier.out_features} classes, but there are {len(labels)} labels")
-    prepare = efficientnet_lite.prepare
-    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, None))
-
-
-def _transformers(model_dir: Path, device: str, variant: Variant) -> _Classifier:
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    processor = AutoImageProcessor.from_pretrained(model_dir, trust_remote_code=False)
-    dtype = variant.precision if variant.runtime == "eager" else EAGER
-    model = pretrained.load(AutoModelForImageClassification, model_dir, dtype=dtype)
-    model = model.to(device).eval()
-    labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-
-    def prepare(image: "Image") -> "Tensor":
-        pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
-
-    return _Classifier(labels, prepare, _forward(model, prepare, device, variant, "logits"))
-
-
-def _forward(
-    model: Any,
-    prepare: "Callable[[Image], Tensor]",
-    device: str,
-    variant: Variant,
-    output: str | None,
-) -> "Callable[[Tensor], Tensor]":
-    """From pixels to logits, the attribute `output` of the model's answer or the answer itself.
-
-    In bfloat16 the pixels lie channels last, as convolutions on a CPU want them.
-    """
-    import torch
-
-    def logits(pixels: "Tensor") -> "Tensor":
-        answer = model(pixels)
-        tensor: Tensor = answer if output is None else getattr(answer, output)
-        return tensor
-
-    if variant.runtime != "eager":
-        rows = torch.stack([prepare(picture) for picture in equality.make_pictures()[:2]])
-        replacement = runtimes.prepare(variant, model, {"pixels" if output is None else "pixel_values": rows}, device)
-        replacement.enable()
-        replacement.release()
-    if variant.runtime != "eager" or variant.precision == EAGER:
-        return lambda pixels: logits(pixels.to(device))
-    dtype: torch.dtype = getattr(torch, variant.precision)
-    model.to(dtype=dtype, memory_format=torch.channels_last)
-    return lambda pixels: logits(pixels.to(device, dtype, memory_format=torch.channels_last))
-
-
-def _answer_proof(rows: "list[Tensor]", classifier: _Classifier, size: int | None) -> "Tensor":
-    """The logits of the pictures of the proof, or of so many of them at once. `rows` keeps what is prepared."""
-    import torch
-
-    rows += [classifier.prepare(picture) for picture in equality.make_pictures()] if not rows else []
-    with torch.inference_mode():
-        if size is not None:
-            return classifier.classify(torch.stack((rows * math.ceil(size / len(rows)))[:size]))
-        pixels = torch.stack(rows)
-        batches = [pixels[:1], *pixels[1:].chunk(len(rows) // _PROOF_BATCH)]
-        return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])
+def _images_of(checks: Sequence[Mapping[str, Any]]) -> "dict[str, Image]":
+    """The pictures of the checks by the checks' names; what is no request of this API has none."""
+    images = {}
+    for check in checks:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+            data = Path(check["file"]).read_bytes() if check["file"] else pictures.from_base64(check["body"]["image"])
+            images[check["name"]] = pictures.decode(data)
+    return images

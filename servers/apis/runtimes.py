@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
-from servers.apis import exports
+from servers.apis import exports, session_options
 from servers.apis.equality import Variant
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ PACKAGES = {
     "openvino": ("openvino", "onnx", "onnxscript"),
 }
 """What to install for each runtime, by the names of modules, which are those of the packages."""
-PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bfloat16")}
-"""What each computes in on a CPU."""
+PRECISIONS = {"onnxruntime": ("float32",), "openvino": ("float32", "bfloat16", "float16")}
+"""What each may compute in on a CPU; OpenVINO says of the processor which (`_openvino`)."""
+NO_FLOAT16 = "in torch it is for a GPU: on a CPU it is slower than float32 where the processor does not compute it"
 
 _Session = Callable[[Mapping[str, Any]], Sequence[Any]]
 
@@ -58,7 +59,7 @@ def prepare(
 
         def make_session() -> _Session:
             file = exports.export(Path(variant.exports or passing), name, module, inputs)
-            return open_session(file, variant.precision)
+            return open_session(file, variant)
 
         return Replacement(module, inputs, make_session)
 
@@ -103,11 +104,7 @@ class Replacement:
     def _forward(self, *args: Any, **options: Any) -> Any:
         import torch
 
-        arguments = self._signature.bind(*args, **options).arguments
-        for name, parameter in self._signature.parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments.update(arguments.pop(name, {}))
-        tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+        tensors = tensors_of(self._signature, args, options)
         if tensors.keys() != set(self._names):
             raise TypeError(f"it was exported with the inputs {self._names}, and called with {list(tensors)}")
         values = [torch.from_numpy(value) for value in self._session(_arrays(tensors))]
@@ -118,15 +115,34 @@ class Replacement:
         return tuple(values)
 
 
+def tensors_of(signature: inspect.Signature, args: Sequence[Any], options: Mapping[str, Any]) -> "dict[str, Tensor]":
+    """The tensors of a call of this signature, by the names of its parameters."""
+    import torch
+
+    arguments = signature.bind(*args, **options).arguments
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(name, {}))
+    return {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+
+
+def refuse_precision(variant: Variant, device: str) -> None:
+    """Raise RuntimeError for what torch should not compute on this device, which counts as a failed proof."""
+    if (variant.runtime, variant.precision) == ("eager", "float16") and device.startswith("cpu"):
+        raise RuntimeError(NO_FLOAT16)
+
+
 def _arrays(tensors: "Mapping[str, Tensor]") -> Mapping[str, Any]:
     return {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
 
 
-def _onnxruntime(file: Path, _precision: str) -> _Session:
+def _onnxruntime(file: Path, variant: Variant) -> _Session:
     import onnxruntime
     import torch
 
     options = onnxruntime.SessionOptions()
+    for name, value in variant.options.items():
+        session_options.set_onnxruntime(options, name, value)
     options.intra_op_num_threads = torch.get_num_threads()  # this process's share of the cores
     options.inter_op_num_threads = 1
     # Threads that spin between two requests take the cores from whatever else runs.
@@ -136,17 +152,23 @@ def _onnxruntime(file: Path, _precision: str) -> _Session:
     return lambda values: session.run(None, values)
 
 
-def _openvino(file: Path, precision: str) -> _Session:
+def _openvino(file: Path, variant: Variant) -> _Session:
     import openvino
     import torch
 
-    # Without the hint it takes bfloat16 by itself where the processor has it.
+    # Without the hint it takes bfloat16 by itself where the processor has it; with one that the processor does not
+    # compute, another type.
+    kind = getattr(openvino.Type, {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[variant.precision])
     options = {
-        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
+        **variant.options,
+        "INFERENCE_PRECISION_HINT": kind,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     model = openvino.Core().compile_model(str(file), "CPU", options)
+    if (actual := model.get_property("INFERENCE_PRECISION_HINT")) != kind:
+        name = actual.get_type_name()
+        raise RuntimeError(f"on this processor it computes in {name} where {variant.precision} is asked for")
 
     def run(values: Mapping[str, Any]) -> Sequence[Any]:
         answer = model(dict(values))

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +27,14 @@ def select(
     load: Callable[[Variant], _Model],
     answer: "Callable[[_Model, int | None], Tensor]",
     batch_size: int = 1,
+    check_rows: Sequence[str] = (),
 ) -> tuple[_Model, Equality | None]:
     """The model to serve, and what was measured of it (None for eager float32).
 
-    `answer` gives the answers (inputs, numbers) of a model to the fixed inputs, or to so many inputs at once. `gate` is
-    the figure that decides. Raises UserError for a variant below its limit, or one that raises, unless it falls back;
-    always for one that cannot run here. Of `runtime: auto` the fastest at 1 and at `batch_size` inputs is taken.
+    `answer` gives the answers (inputs, numbers) of a model to the inputs of the proof, or to so many inputs at once.
+    The last ones are of checks, one for each of their names in `check_rows`. `gate` is the figure that decides. Of
+    `runtime: auto` the fastest at 1 and at `batch_size` inputs is taken. Raises UserError for a variant below its
+    limit, or one that raises, unless it falls back; always for one that cannot run here.
     """
     eager = load(Variant())
     if variant.name == EAGER:
@@ -41,7 +43,7 @@ def select(
     trials: dict[str, tuple[_Model, Equality]] = {}
 
     def prove_variant(candidate: Variant) -> tuple[_Model | None, Equality]:
-        return prove(candidate, gate, lambda: load(candidate), expected, lambda model: answer(model, None))
+        return prove(candidate, gate, lambda: load(candidate), expected, lambda model: answer(model, None), check_rows)
 
     def attempt(runtime: str) -> Callable[[int], object] | str:
         candidate = replace(variant, runtime=runtime, falls_back=False)

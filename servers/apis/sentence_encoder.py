@@ -93,6 +93,7 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
     """
     from transformers import AutoModel, AutoTokenizer
 
+    runtimes.refuse_precision(variant, device)
     pooling, normalizes = _pooling(model_dir)
     dtype = variant.precision if variant.runtime == "eager" else EAGER
     model = pretrained.load(AutoModel, model_dir, dtype=dtype).to(device).eval()
@@ -128,16 +129,21 @@ def forward_groups(lengths: Sequence[int], most: int, forward_tokens: int) -> li
     return groups[::-1]
 
 
-def answer_proof(encoder: SentenceEncoder, size: int | None) -> Tensor:
+def answer_proof(items: Sequence[str | Sequence[int]], encoder: SentenceEncoder, size: int | None) -> Tensor:
     """The vectors of the texts of the proof: the first alone, the others together, in lengths from 3 to the limit.
 
-    With a `size`, of so many texts of middling length at once.
+    Then those of the `items` of checks, texts or token ids, each alone. With a `size`, of so many texts of middling
+    length at once.
     """
     texts = equality.TEXTS if size is None else (equality.TEXTS[5:9] * size)[:size]
     sequences = [ids[: encoder.max_tokens] for ids in encoder.tokenize(texts)]
     if size is not None:
         return encoder.embed(sequences)
-    return torch.cat([encoder.embed(sequences[:1]), encoder.embed(sequences[1:])])
+    # The API refuses a text that is too long, and ids beyond the vocabulary; here they only have to be computed.
+    most = encoder.vocabulary_size - 1
+    ids_of_items = [encoder.tokenize([item])[0] if isinstance(item, str) else item for item in items]
+    more = [[min(max(index, 0), most) for index in ids[: encoder.max_tokens]] for ids in ids_of_items]
+    return torch.cat([encoder.embed(group) for group in (sequences[:1], sequences[1:], *([ids] for ids in more))])
 
 
 def _example() -> dict[str, Tensor]:

@@ -31,6 +31,9 @@ _GIB = 1024**3
 _OVERHEAD_BYTES = _GIB
 # With fewer, a quick model would idle while requests are on their way to it.
 _MIN_RUNNING = 16
+# The checks whose inputs are part of the proof ask for a prediction, and expect one.
+_PREDICTS = (None, "/predict", "/v1/embeddings")
+_OK = 200
 # An async API works on all requests that it gets.
 _ASYNC_RUNNING = 256
 
@@ -169,17 +172,22 @@ def _note(card: Mapping[str, Any]) -> str:
     return f"on LitServe's own server: {card['reason'] or 'serving: litserve'}"
 
 
-def _variant(settings: LitServeModel, exports: Path | None) -> dict[str, Any]:
-    accept = settings.accept
-    variant = Variant(
+def variant_of(settings: LitServeModel, exports: Path | None) -> Variant:
+    """How the model should compute, and what the proof accepts; the harness uses it too."""
+    return Variant(
         precision=settings.precision,
-        cosine=accept.cosine,
-        top1=accept.top1,
+        cosine=settings.accept.cosine,
+        top1=settings.accept.top1,
         falls_back=settings.on_failed_proof == "eager",
         runtime=settings.runtime,
         exports=None if exports is None else str(exports),
+        options=settings.runtime_options,
+        checks=[
+            {"name": name, "body": check.body, "file": None if check.file is None else str(check.file)}
+            for name, check in settings.checks.items()
+            if check.status == _OK and check.path in _PREDICTS
+        ],
     )
-    return asdict(variant)
 
 
 def api_spec(settings: LitServeModel, model_dir: Path | None, exports: Path | None = None) -> dict[str, Any]:
@@ -188,7 +196,7 @@ def api_spec(settings: LitServeModel, model_dir: Path | None, exports: Path | No
         "api": settings.api,
         "model_dir": None if model_dir is None else str(model_dir),
         "init": settings.init,
-        "variant": _variant(settings, exports),
+        "variant": asdict(variant_of(settings, exports)),
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "workers_per_device": settings.workers_per_device,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from configs.errors import UserError
 from configs.settings import LitServeModel
-from servers.apis import registry, runtimes
+from servers.apis import registry, runtimes, session_options
 from servers.apis.export_hook import HOOK
 from servers.apis.exports import exports_dir
 from servers.apis.reference import MCP_TOOL
@@ -62,9 +62,13 @@ def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:
 def _check_variant(settings: LitServeModel) -> Iterable[tuple[str, str]]:
     runtime, precision = settings.runtime, settings.precision
     names = " and ".join(registry.PROVED)
+    if runtime in ("eager", "auto") and settings.runtime_options:
+        yield "runtime_options", f"expected none with runtime: {runtime}, they are those of onnxruntime or openvino"
     if runtime == "eager":
         if precision != "float32" and settings.api not in registry.PROVED:
             yield "precision", f"expected float32: only the APIs {names} take {precision} without another runtime"
+        elif precision == "float16" and settings.accelerator == "cpu":
+            yield "precision", f"expected float32 or bfloat16, got float16: {runtimes.NO_FLOAT16}"
         return
     if settings.api not in registry.PROVED and not registry.has_method(settings.api, HOOK):
         yield "runtime", f"expected eager: api {settings.api!r} has no {HOOK}(), see docs/plugins.md"
@@ -76,6 +80,9 @@ def _check_variant(settings: LitServeModel) -> Iterable[tuple[str, str]]:
         yield "precision", f"expected float32: {runtime} does not compute in {precision} on a CPU"
     if reason := runtimes.problem(runtime):
         yield "runtime", reason
+    elif settings.runtime_options:
+        for name, reason in session_options.problems(runtime, settings.runtime_options).items():
+            yield f"runtime_options.{name}".rstrip("."), reason
 
 
 def _describe(settings: LitServeModel) -> str:

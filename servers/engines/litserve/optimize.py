@@ -29,7 +29,7 @@ def optimize(settings: LitportSettings, name: str, runtime: str | None, precisio
     model = settings.models[name]
     assert isinstance(model, LitServeModel)
     if precision == "int8":
-        raise UserError(f"models.{name}: engine litserve takes --precision float32 or bfloat16, got int8")
+        raise UserError(f"models.{name}: engine litserve takes --precision float32, bfloat16 or float16, got int8")
     changes = {"runtime": runtime, "precision": precision}
     model = model.model_copy(update={field: value for field, value in changes.items() if value is not None})
     if problems := [f"models.{name}.{field}: {problem}" for field, problem in LITSERVE.check_model(model)]:

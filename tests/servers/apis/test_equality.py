@@ -1,7 +1,9 @@
 """The proof on tiny models: what it lets serve, and what it does not."""
 
+import base64
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +89,55 @@ def test_wrong_weights_a_constant_class_and_numbers_that_are_none_are_refused() 
                 select(BFLOAT16, gate, models.__getitem__, lambda model, _: inputs @ model)
 
 
+def test_the_inputs_of_checks_are_part_of_the_proof(tiny_classifier: Path, tiny_vit: Path, tmp_path: Path) -> None:
+    picture = equality.make_pictures()[3]
+    picture.save(tmp_path / "noise.png")
+    encoded = base64.b64encode((tmp_path / "noise.png").read_bytes()).decode()
+    bodies = [{"input": ["one", "two"]}, {"input": [[5, 6]], "model": "m"}, {"image": encoded}, {"input": 5}, "text"]
+    checks = [{"name": f"check {index}", "body": body, "file": None} for index, body in enumerate(bodies)]
+    checks.append({"name": "upload", "body": {}, "file": str(tmp_path / "noise.png")})
+    proof = _set_up(EmbeddingAPI, tiny_classifier, Variant("bfloat16", checks=checks)).equality
+    assert proof.inputs == len(equality.TEXTS) + 3
+    assert " on 15 inputs, 3 of them of checks: cosine 0.99" in proof.note
+    proof = _set_up(ImageClassificationAPI, tiny_vit, Variant("bfloat16", top1=0.5, checks=checks)).equality
+    assert " on 26 inputs, 2 of them of checks: same top-1" in proof.note
+
+
+@pytest.mark.parametrize("gate", ["cosine", "top1"])
+def test_a_variant_that_answers_one_check_otherwise_is_refused_by_the_name_of_the_check(gate: Any) -> None:
+    import torch
+
+    expected = torch.eye(4).repeat(3, 1)
+    answers = expected.clone()
+    answers[10] = expected[11]
+    models = {Variant(): expected, BFLOAT16: answers}
+    names = ["hello", "paris", "rome"]
+    with pytest.raises(UserError, match=rf"expected {gate} >= .* \(not so for the checks: paris\)\."):
+        select(BFLOAT16, gate, models.__getitem__, lambda rows, _: rows, 1, names)
+    _, proof = select(
+        Variant("bfloat16", falls_back=True), gate, lambda each: models[replace(each, falls_back=False)],
+        lambda rows, _: rows, 1, names,
+    )  # fmt: skip
+    assert proof is not None
+    assert proof.precision == "float32"
+
+
+def test_float16_is_not_taken_for_a_cpu(tiny_classifier: Path, tiny_vit: Path) -> None:
+    for api_class, folder in ((EmbeddingAPI, tiny_classifier), (ImageClassificationAPI, tiny_vit)):
+        with pytest.raises(UserError, match="float16 failed: RuntimeError: in torch it is for a GPU"):
+            _set_up(api_class, folder, Variant("float16"))
+        proof = _set_up(api_class, folder, Variant("float16", falls_back=True)).equality
+        assert (proof.variant, proof.precision) == ("float16", "float32")
+
+
 def test_near_ties_do_not_count_where_the_surest_are_asked_for() -> None:
     import torch
 
     expected = torch.tensor([[5.0, 0.0], [0.0, 4.0], [1.0, 1.01], [1.01, 1.0]])
     answers = torch.tensor([[5.0, 0.0], [0.0, 4.0], [1.01, 1.0], [1.0, 1.01]])
     assert equality.compare(expected, answers)[1] == 0.5
-    assert equality.compare(expected, answers, surest=True)[1] == 1
+    assert equality.compare(expected, answers, surest=4)[1] == 1
+    assert equality.compare(expected, answers, surest=3)[1] == pytest.approx(2 / 3)  # the last row is of a check
 
 
 def test_rows_of_zeros_equal_each_other_and_nothing_else() -> None:

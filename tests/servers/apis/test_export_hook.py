@@ -79,7 +79,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Behaviour], None]:
             twins.append(copy.deepcopy(module))
             return Path()
 
-        def open_session(_file: Path, _precision: str) -> Any:
+        def open_session(_file: Path, _variant: Variant) -> Any:
             twin = twins[-1]
 
             def run(values: Mapping[str, Any]) -> Sequence[Any]:
@@ -132,6 +132,40 @@ def test_a_broken_export_never_takes_traffic(play: Callable[[Behaviour], None], 
         assert torch.equal(plugin.head(torch.ones(3, 8)), eager.head(torch.ones(3, 8)))
     assert (plugin.equality.runtime, plugin.equality.precision) == ("eager", "float32")
     assert plugin.equality.note.startswith("float32, since onnxruntime float32")
+
+
+class Answering(Plugin):
+    """A plug-in with the methods that answer a request."""
+
+    def decode_request(self, request: Any) -> Any:
+        import torch
+
+        return torch.tensor(request["ids"])
+
+    def predict(self, x: Any) -> Any:
+        return self.head(self.words(x)).tolist()
+
+
+def test_the_calls_by_which_a_plugin_answers_its_checks_are_part_of_the_proof(
+    play: Callable[[Behaviour], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong_for_large_ids(module: Any, values: Mapping[str, Any]) -> Any:
+        answer = module(**values)
+        return answer.flip(-1) if not values["input"].is_floating_point() and values["input"].max() > 40 else answer
+
+    def check(name: str, body: Any) -> dict[str, Any]:
+        return {"name": name, "body": body, "file": None}
+
+    checks = [check("small", {"ids": [[1, 2, 3]]}), check("no request", {"text": "a"})]
+    play(wrong_for_large_ids)
+    plugin: Any = Answering(max_batch_size=1)
+    export_hook.attach(plugin, Variant(runtime="onnxruntime", checks=checks))
+    plugin.setup("cpu")
+    assert " on 20 inputs, 2 of them of checks: cosine " in plugin.equality.note
+    assert "check 'no request' is no part of the proof, only asked at the start: KeyError" in caplog.text
+    export_hook.attach(plugin, Variant(runtime="onnxruntime", checks=[*checks, check("large", {"ids": [[48, 49]]})]))
+    with pytest.raises(UserError, match=r"on 22 inputs, 4 of them of checks: .* \(not so for the checks: large\)"):
+        plugin.setup("cpu")
 
 
 def test_an_export_that_raises_gives_way_to_eager_float32(monkeypatch: pytest.MonkeyPatch) -> None:

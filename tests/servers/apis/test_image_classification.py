@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from servers.apis import efficientnet_lite, pictures
+from configs.errors import UserError
+from servers.apis import classifier, efficientnet_lite, pictures
 from servers.apis.image_classification import ImageClassificationAPI
 from servers.apis.picture_request import PictureRequest
 from servers.apis.rejection import Rejection
@@ -159,9 +160,10 @@ def test_weights_of_another_model_are_refused() -> None:
         efficientnet_lite.from_state({"classifier.bias": torch.zeros(5), "classifier.weight": torch.zeros(5, 1280)})
 
 
-def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_model_of_timm_names_the_packages_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet50"}))
-    with pytest.raises(ValueError, match="got resnet50"):
+    monkeypatch.setattr(classifier, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"resnet50 is a model of timm's; pip install timm torchvision$"):
         ImageClassificationAPI(str(tmp_path)).setup("cpu")
     with pytest.raises(ValueError, match=r"expected a model folder with a config\.json"):
         ImageClassificationAPI(str(tmp_path / "none")).setup("cpu")

@@ -1,5 +1,7 @@
 """The runtimes themselves, where they are installed, and what the check of the settings says of them."""
 
+import base64
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ from servers.apis import export_hook, runtimes
 from servers.apis.embedding import EmbeddingAPI
 from servers.apis.equality import Variant, make_pictures
 from servers.apis.image_classification import ImageClassificationAPI
+from servers.apis.picture_request import PictureRequest
 from servers.apis.pipeline import PipelineAPI, _Call
 from servers.engines.litserve.kind import LITSERVE
+from tests.servers.apis import tiny
 
+PICTURE = base64.b64decode(str(ImageClassificationAPI.example_request["image"]))
 RUNTIMES = [
     pytest.param(name, marks=pytest.mark.skipif(problem is not None, reason=f"NOT TESTED: {problem}"))
     for name in runtimes.PACKAGES
@@ -32,6 +37,9 @@ def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.Monk
     assert _problems(api="pipeline", runtime="auto") == {}
     assert list(_problems(api="pipeline", runtime="auto", precision="bfloat16")) == ["precision"]
     assert list(_problems(api="pipeline", precision="bfloat16")) == ["precision"]
+    assert _problems(api="embedding", precision="float16") == {}
+    assert list(_problems(api="embedding", precision="float16", accelerator="cpu")) == ["precision"]
+    assert list(_problems(api="embedding", precision="float16", runtime="onnxruntime")) == ["precision"]
 
 
 @pytest.mark.long
@@ -76,6 +84,41 @@ def test_a_pipeline_of_an_encoder_and_a_plugin_hand_their_modules_over(
         spoil(tmp_path / task)
         with pytest.raises(UserError, match=r"expected cosine|failed"):
             api.setup("cpu")
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # of the exporter
+@pytest.mark.parametrize("kind", tiny.PICTURE_MODELS)
+def test_a_random_picture_classifier_of_any_family_is_served_and_exported(kind: str, tmp_path: Path) -> None:
+    folder = tiny.picture_model(kind, tmp_path / kind)
+    variants = [Variant("bfloat16", top1=0.5)]
+    variants += [Variant(runtime=name, exports=str(tmp_path / "exports")) for name in runtimes.usable("float32")]
+    for variant in variants:
+        api = ImageClassificationAPI(str(folder), max_batch_size=2)
+        export_hook.attach(api, variant)
+        api.setup("cpu")
+        assert api.equality is not None
+        assert (api.equality.runtime, api.equality.precision) == (variant.runtime, variant.precision)
+        [answer] = api.predict([api.decode_request(PictureRequest(PICTURE, 7))])
+        assert sum(each["score"] for each in answer["predictions"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # of the exporter
+@pytest.mark.skipif(find_spec("timm") is None, reason="NOT TESTED: timm is not installed")
+def test_a_folder_of_timm_is_served_and_exported(tmp_path: Path) -> None:
+    folder = tiny.timm_model(tmp_path / "timm")
+    eager = ImageClassificationAPI(str(folder))
+    eager.setup("cpu")
+    answer = eager.predict(eager.decode_request(PictureRequest(PICTURE, 7)))
+    assert sorted(each["label"] for each in answer["predictions"]) == [f"class {index}" for index in range(7)]
+    for name in runtimes.usable("float32"):
+        api: Any = ImageClassificationAPI(str(folder))
+        export_hook.attach(api, Variant(runtime=name, exports=str(tmp_path / "exports")))
+        api.setup("cpu")
+        assert (api.equality.runtime, api.equality.top1) == (name, 1)
+        predictions = api.predict(api.decode_request(PictureRequest(PICTURE, 7)))["predictions"]
+        assert [each["label"] for each in predictions] == [each["label"] for each in answer["predictions"]]
 
 
 def spoil(root: Path) -> None:

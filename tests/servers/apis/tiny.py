@@ -52,6 +52,40 @@ def picture_classifier(folder: Path) -> Path:
     return folder
 
 
+PICTURE_MODELS = ("resnet", "convnext", "mobilenet_v2", "swin")
+
+
+def picture_model(kind: str, folder: Path) -> Path:
+    """A picture classifier of another family, with seven classes: convolutions, norms, and windows of attention."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    sizes: dict[str, dict[str, Any]] = {
+        "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"},
+        "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "layer_scale_init_value": 1.0},
+        "mobilenet_v2": {"depth_multiplier": 0.35},
+        "swin": {"embed_dim": 16, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4, "patch_size": 4},
+    }
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, image_size=64, num_labels=7, **sizes[kind])
+    AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+def timm_model(folder: Path) -> Path:
+    """A ResNet of timm's in the layout of timm's own folders."""
+    import timm
+    import torch
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=7)
+    save_for_hf(model, str(folder), model_config={"label_names": [f"class {index}" for index in range(7)]})
+    return folder
+
+
 def _byte_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
