@@ -41,6 +41,7 @@ _SIDES = ("loop", "litport", "litserve", "mosec", "triton")
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
 _WARM_UP_S = 3
+_TERMINATED = 128 + signal.SIGTERM
 
 
 class _Loop:
@@ -186,6 +187,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8, help="length of a block")
     parser.add_argument("--users", type=int, default=16)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_TERMINATED))  # the servers end, too
     folder = Store(arguments.cache_dir).find(_RECIPES[arguments.kind][0])
     if folder is None:
         raise SystemExit(f"{arguments.cache_dir} has no {_RECIPES[arguments.kind][0]}; see `litport models pull`")

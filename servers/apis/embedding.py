@@ -4,8 +4,10 @@ Lists in one request work together with batches across requests; LitServe's spec
 is too long is rejected and not truncated, as nobody can tell the vector of half a text from that of the whole.
 """
 
+import base64
 import contextlib
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import litserve
+import msgspec
 from fastapi import HTTPException
 from litserve.specs.openai_embedding import EmbeddingRequest, EmbeddingResponse, OpenAIEmbeddingSpec
 from pydantic import ConfigDict, PositiveInt, ValidationError, field_validator
@@ -50,7 +53,12 @@ class InputRequest(EmbeddingRequest):  # type: ignore[misc] # litserve ships no 
 
 
 class EmbeddingSpec(OpenAIEmbeddingSpec):  # type: ignore[misc] # litserve ships no complete types
-    """LitServe's spec, with lists also where requests are batched, and with 4xx answers."""
+    """LitServe's spec, with lists also where requests are batched, and with 4xx answers.
+
+    `request_type` and `render` are the worker host's short way around the endpoint (`host.specs.ShortSpec`).
+    """
+
+    request_type = InputRequest
 
     def pre_setup(self, lit_api: Any) -> None:
         """Register the route."""
@@ -60,6 +68,16 @@ class EmbeddingSpec(OpenAIEmbeddingSpec):  # type: ignore[misc] # litserve ships
     async def embeddings_endpoint(self, request: InputRequest) -> EmbeddingResponse:
         """Answer POST /v1/embeddings; overridden for the type of `request`, from which FastAPI reads the body."""
         return await super().embeddings_endpoint(request)
+
+    def render(self, request: InputRequest, response: Any) -> bytes:
+        """The JSON that the endpoint would answer with. Raises HTTPException for a Rejection."""
+        self._validate_response(response)
+        vectors = response["embeddings"]
+        if request.encoding_format == "base64":
+            vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+        data = [{"index": index, "embedding": vector, "object": "embedding"} for index, vector in enumerate(vectors)]
+        usage = {name: response[name] for name in ("prompt_tokens", "total_tokens")}
+        return msgspec.json.encode({"data": data, "model": request.model, "object": "list", "usage": usage})
 
     def _validate_response(self, response: Any) -> None:
         if isinstance(response, Rejection):  # the first place in the API server that has the worker's answer

@@ -9,9 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import HTTPException
+from litserve.specs.openai_embedding import Embedding, EmbeddingResponse, UsageInfo
 
 from servers.apis import sentence_encoder
+from servers.apis.embedding import EmbeddingSpec
 from servers.apis.equality import Variant
+from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
 
@@ -161,3 +165,23 @@ def _vectors(answer: httpx.Response) -> list[list[float]]:
     data = answer.json()["data"]
     assert [entry["index"] for entry in data] == list(range(len(data)))
     return [entry["embedding"] for entry in data]
+
+
+def test_the_short_way_answers_as_the_endpoint_of_litserve() -> None:
+    spec = EmbeddingSpec()
+    response = {"embeddings": [[0.1, -2.5e-8, 1.0], [3.0, 0.25, 1e-3]], "prompt_tokens": 7, "total_tokens": 7}
+    for encoding in ("float", "base64"):
+        body = {"input": ["a", "b"], "model": "m", "encoding_format": encoding}
+        request = EmbeddingSpec.request_type.model_validate(body)
+        answer = json.loads(spec.render(request, response))
+        rows = response["embeddings"]
+        assert isinstance(rows, list)
+        packed = [base64.b64encode(struct.pack("<3f", *row)).decode() for row in rows]
+        data = [
+            Embedding(index=index, embedding=row if encoding == "float" else packed[index])
+            for index, row in enumerate(rows)
+        ]
+        expected = EmbeddingResponse(data=data, model="m", usage=UsageInfo(prompt_tokens=7, total_tokens=7))
+        assert answer == json.loads(expected.model_dump_json())
+    with pytest.raises(HTTPException, match="too long"):
+        spec.render(request, Rejection("too long"))

@@ -16,12 +16,13 @@ from starlette.responses import Response
 
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.direct_reply import DirectReply
+from servers.engines.litserve.host.encode import Encode
 from servers.engines.litserve.host.exchange import Exchange, current
 from servers.engines.litserve.host.failure import failure_of
 from servers.engines.litserve.host.interrupt import AGAIN_S, Execution
 from servers.engines.litserve.host.outlet import Outlet
 from servers.engines.litserve.host.route import LONG_WAY, Route
-from servers.engines.litserve.host.specs import SpecServer
+from servers.engines.litserve.host.specs import ShortSpec, SpecServer
 from servers.engines.litserve.host.tensors.route import TensorRoute
 from servers.engines.litserve.host.ticket import Ticket
 from servers.engines.litserve.host.work import Work
@@ -33,6 +34,7 @@ _READ_BYTES = 256 * 1024
 class Service:
     """What the connections of a worker share: the API's route or spec, and where complete batches go.
 
+    `short` is the way around FastAPI, for APIs without a spec and specs that allow it.
     `tensors` takes the inference requests with tensors, where the API declares some.
     """
 
@@ -55,12 +57,15 @@ class Service:
         self.is_async = bool(api.enable_async)
         self.health = api.health
         self.route: Route | None = None
+        self.short: Route | ShortSpec | None = None
         self.tensors: TensorRoute | None = None
         if api.spec is None:
-            self.route = Route(api, self._take)
+            self.short = self.route = Route(api, self._take)
             self.app = self.route.app
         else:
             self.app = SpecServer(api, loop, _submit, callbacks).app
+            if callbacks is None:  # the endpoint tells them of its requests
+                self.short = ShortSpec.of(api.spec)
 
     def count_request(self) -> None:
         """A request has come; a spec tells the callbacks itself."""
@@ -81,7 +86,7 @@ class Service:
         assert exchange is not None
         assert self.route is not None
         exchange.is_taken = True
-        _submit(direct_work(exchange.ticket, value, self), exchange)
+        _submit(direct_work(exchange.ticket, value, self.route.encode, self.loop), exchange)
         if self.route.may_have_files:  # FastAPI closes them once this returns
             await exchange.ticket.wait_for_end()
         return Response()
@@ -92,10 +97,9 @@ def _submit(work: Work, exchange: Exchange) -> None:
     exchange.arrive()
 
 
-def direct_work(ticket: Ticket, value: Any, service: Service) -> Work:
+def direct_work(ticket: Ticket, value: Any, encode: Encode, loop: asyncio.AbstractEventLoop) -> Work:
     """A work that is answered from the API's thread."""
-    assert service.route is not None
-    work = Work(value, DirectReply(ticket, service.route.encode, service.loop), ticket.request)
+    work = Work(value, DirectReply(ticket, encode, loop), ticket.request)
     ticket.works.append(work)
     return work
 
@@ -234,10 +238,10 @@ class Intake:
         if request.has_tensors:
             self._begin_tensors(ticket, body, batch)
             return
-        if service.route is not None and request.method == "POST":
-            value = service.route.parse(request.content_type.partition(";")[0].strip().lower(), body)
+        if service.short is not None and request.method == "POST":
+            value = service.short.parse(request.content_type.partition(";")[0].strip().lower(), body)
             if value is not LONG_WAY:
-                batch.add(direct_work(ticket, value, service))
+                batch.add(direct_work(ticket, value, service.short.encode_for(value), service.loop))
                 batch.arrive()
                 return
         Exchange(ticket, body, batch).start(service.app, service.loop, service.path)

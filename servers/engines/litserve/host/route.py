@@ -49,6 +49,10 @@ class Route:
         ):
             self._adapter = TypeAdapter(request_type)
 
+    def encode_for(self, _value: Any) -> Encode:
+        """The encoder of the answer to this request."""
+        return self.encode
+
     def parse(self, media_type: str, body: bytes) -> Any:
         """What decode_request gets, or LONG_WAY; `media_type` is in lower case, without parameters."""
         if self._is_untyped:
