@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 # Each of the many processes would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup dev-setup runtimes ray serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
+.PHONY: help setup dev-setup runtimes ray redis serve playground test test-long lint types pytest soak chaos gpu-check gpu-pack format docs lock lock-check \
 	image test-containers clean
 
 # The Python that runs the set-up: any Python 3 will do, as the set-up looks for the newest of 3.11 to 3.13 itself.
@@ -48,6 +48,9 @@ runtimes: ## add ONNX Runtime and OpenVINO to .venv, for the setting `runtime` o
 ray: ## add Ray Serve to .venv, for models on a cluster of machines
 	$(SETUP) --ray
 
+redis: ## add redis-py to .venv, for limits of keys that several gateways count together
+	$(SETUP) --redis
+
 playground: ## a page to try the models of a running platform on
 	$(SETUP) --playground
 	@exec .venv/bin/litport playground $(ARGS)
@@ -68,7 +71,7 @@ SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/server
 # One half of the long tests.
 LONG = tests/benchmarks/report tests/clients tests/docker tests/end_to_end
 
-test-long: dev-setup runtimes ray ## the tests that are long by nature: kills, overload, soaks, images; twenty-eight minutes and more
+test-long: dev-setup runtimes ray redis ## the tests that are long by nature: kills, overload, soaks, images; twenty-eight minutes and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
 	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
 	.venv/bin/pytest -m "not alone and long" $(LONG:%=--ignore=%) $(ARGS) >$$log 2>&1 & half=$$!; \

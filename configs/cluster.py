@@ -1,4 +1,4 @@
-"""The settings of models on other machines, and the secret that a gateway and its replicas share."""
+"""The settings of models on other machines, and what several gateways share: the secret, the address of a store."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 import stat
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from configs.errors import UserError
 from configs.model import Section
@@ -26,6 +27,20 @@ def _dashboard(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+/?", text):
         raise ValueError("expected scheme, host and port alone, such as http://10.0.0.7:8265")
     return text.rstrip("/")
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    try:
+        port = urlsplit(text).port
+    except ValueError:  # its message repeats the text
+        port = 0
+    if not re.fullmatch(r"(rediss?://[^\s/?#]+(/\d*)?|unix://(\S*@)?/[^\s?#]+)", text) or port == 0:
+        raise ValueError("expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, or unix:///PATH")
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 class Cluster(Section):

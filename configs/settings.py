@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.bench import Bench
-from configs.cluster import Cluster
+from configs.cluster import Cluster, RedisUrl
 from configs.litserve import LitServeModel
 from configs.llamacpp import LlamaCppModel
 from configs.model import SHORTEST_KEY, ModelName, ModelSettings, Seconds, Section
@@ -134,6 +134,11 @@ class Limits(Section):
     )
     keep_alive_timeout_s: Seconds = Field(
         75, description="How long a connection may be idle between two requests, in seconds."
+    )
+    redis_url: RedisUrl | None = Field(
+        None,
+        description="Redis or Valkey in which several gateways count the limits of keys together, such as "
+        "`redis://:PASSWORD@10.0.0.7:6379/0` (needs `make redis`); null: each counts by itself.",
     )
 
 

@@ -33,7 +33,13 @@ STAMP = VENV / "litport-setup.json"
 # for every package, and tries it again for every package where it cannot be reached.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FLAVOURS = ("cpu", "cuda")
-EXTRAS = {"playground": "the playground", "runtimes": "the runtimes", "dev": "the tests", "ray": "Ray Serve"}
+EXTRAS = {
+    "playground": "the playground",
+    "runtimes": "the runtimes",
+    "dev": "the tests",
+    "ray": "Ray Serve",
+    "redis": "shared limits",
+}
 PIP_LOCK_OPTIONS = ("--require-hashes", "--only-binary=:all:", "-r")
 
 
@@ -48,6 +54,7 @@ def main() -> int:
     parser.add_argument("--playground", action="store_true", help="also what the playground needs")
     parser.add_argument("--runtimes", action="store_true", help="also ONNX Runtime and OpenVINO")
     parser.add_argument("--ray", action="store_true", help="also Ray Serve")
+    parser.add_argument("--redis", action="store_true", help="also the client of Redis, for shared limits of keys")
     parser.add_argument("--dev", action="store_true", help="also what the tests need, the playground included")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pip ends, too

@@ -1,4 +1,4 @@
-"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what playground, runtimes, tests and Ray add.
+"""Writes the locks from pyproject.toml's ranges: cpu.txt, cuda.txt, and what the playground and each other extra adds.
 
 A lock is complete, so it installs with `--no-deps`, and hashed, so it installs the same bytes anywhere. A locked
 version stays while the ranges allow it; `--upgrade` looks for newer ones. A lock names no index, folder or host. This
@@ -47,7 +47,7 @@ HEADER = f"""\
 # Written by `make lock` from pyproject.toml; do not edit.
 # Python {PYTHONS[0]} to {PYTHONS[-1]} on x86_64 Linux. Complete: install with `pip install --no-deps --require-hashes`.
 """
-LOCKS = ("cpu", "cuda", "playground", "runtimes", "dev", "ray")
+LOCKS = ("cpu", "cuda", "playground", "runtimes", "dev", "ray", "redis")
 # A package in a lock: name, version and marker, its hashes, and the comment that says what requires it.
 PACKAGE = re.compile(
     r"^(?P<name>[\w.-]+)==(?P<version>[^\s\\;]+)(?: ; (?P<marker>[^\\]+?))? \\\n"
@@ -118,7 +118,7 @@ class Resolver:
         # Where the CUDA build allows it, it gets the versions that the tests use on a CPU.
         alike = {**versions["cuda"], **base}
         cuda = self._compile("cuda", python, alike, "--constraints=cuda-constraints.txt")
-        # These hold only what playground, runtimes, tests and Ray add, so that they install beside either flavour.
+        # These hold only what the playground and each other extra adds, so that they install beside either flavour.
         playground = self._compile("playground", python, versions["playground"], *on_cpu, *self._beside(base))
         runtimes = self._compile("runtimes", python, versions["runtimes"], *on_cpu, *self._beside(base))
         base |= pins(playground, python) | pins(runtimes, python)
@@ -126,7 +126,10 @@ class Resolver:
         # Ray may be there without the tests, and the tests without Ray: what both need stands in both, alike.
         alike = {**base, **pins(dev, python)}
         ray = self._compile("ray", python, versions["ray"], *on_cpu, *self._beside(pins(cpu, python), alike))
-        return {"cpu": cpu, "cuda": cuda, "playground": playground, "runtimes": runtimes, "dev": dev, "ray": ray}
+        alike |= pins(ray, python)
+        redis = self._compile("redis", python, versions["redis"], *on_cpu, *self._beside(pins(cpu, python), alike))
+        added = {"playground": playground, "runtimes": runtimes, "dev": dev, "ray": ray, "redis": redis}
+        return {"cpu": cpu, "cuda": cuda, **added}
 
     def _beside(self, base: dict[str, str], alike: dict[str, str] | None = None) -> tuple[str, ...]:
         """uv's options for a lock that is installed on top of `base` and leaves it out; `alike` adds versions."""

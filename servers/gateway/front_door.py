@@ -23,6 +23,7 @@ from servers.gateway.exchange import Exchange
 from servers.gateway.forward import forward
 from servers.gateway.keys import Keyring
 from servers.gateway.ledger import Ledger
+from servers.gateway.limits.gate import Gate
 from servers.gateway.openapi.merge import Document
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
 from servers.gateway.response import Response
@@ -70,6 +71,7 @@ class FrontDoor:
         self._is_draining = False
         self._request_ended = asyncio.Event()
         self.metrics = self.ledger.metrics.registry
+        self.gate = Gate(None)
         self.clock = PauseClock()
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -138,12 +140,12 @@ class FrontDoor:
         key.check_model(model.granted_name(exchange.content.model))
         review(exchange, model, path)
         deadline = self._deadline(exchange, model)
-        key.enter(tokens)
+        lease = await self.gate.enter(key, tokens)
         try:
             await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
         finally:
             exchange.usage = read_usage(exchange.tokens, exchange.response.tail)
-            key.leave(tokens, _count_tokens(exchange))
+            self.gate.leave(key, lease, tokens, _count_tokens(exchange))
             self._request_ended.set()
 
     async def _serve(self, exchange: Exchange, model: Model, path: str | None) -> None:

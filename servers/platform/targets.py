@@ -6,6 +6,7 @@
 import ast
 import dataclasses
 from collections.abc import Container, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -139,6 +140,8 @@ def check(loaded: LoadedSettings) -> Keyring:
         problems.append(
             "models: expected one model or more, got none; a recipe has them under `models`, or `serve MODEL`"
         )
+    if settings.limits.redis_url is not None and find_spec("redis") is None:
+        problems.append("limits.redis_url: redis-py is not installed; make redis (or pip install litport[redis])")
     keyring, key_problems = _keys(settings)
     problems += [*_model_problems(loaded), *key_problems]
     if keyring is None or problems:

@@ -18,6 +18,7 @@ def test_show_prints_every_value_with_its_origin(load_two: Load) -> None:
 def test_show_masks_secrets_and_what_is_named_like_one(load_two: Load) -> None:
     loaded = load_two(
         "--auth.api_keys=hunter2-and-longer",
+        "--limits.redis_url=redis://:hunter2@store:6379/1",
         "--models.org/v1.5-mini.env.HF_TOKEN=hunter2",
         "--models.smollm2-135m-instruct.args.hf-token=hunter2",
         "--models.org/v1.5-mini.init.password=hunter2",
@@ -25,7 +26,7 @@ def test_show_masks_secrets_and_what_is_named_like_one(load_two: Load) -> None:
     )
     text = listing(loaded)
     assert "hunter2" not in text
-    assert text.count("**********") == 4
+    assert text.count("**********") == 5
     assert " 512 " in text
 
 

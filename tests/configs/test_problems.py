@@ -98,6 +98,9 @@ WRONG = [
     in_recipe("models: {a: {engine: remote, url: 'http://x', apikee: hunter2}}\n", "a.api_key?", "*****"),
     in_recipe("models: {a: {engine: remote, url: 'http://x', api_key: [hunter2]}}\n", "expected text", "*****"),
     in_recipe("models: {a: {engine: remote, url: 'http://x', api_key: hunter 2}}\n", "visible ASCII", "*****"),
+    in_recipe("limits: {redis_url: redis-of-hunter2}\n", "limits.redis_url: expected redis://[USER", "*****"),
+    in_recipe("limits: {redis_url: 'redis://:hunter2@host:x'}\n", "limits.redis_url: expected redis://[USER", "*****"),
+    in_recipe("limits: {redis_url: 'redis://a?password=hunter2'}\n", "limits.redis_url: expected redis://", "*****"),
     in_recipe("auth: {api_key: hunter2}\n", "auth.api_key: no such", "did you mean auth.api_keys?", "*****"),
     # vLLM options that are Litport's to set, and one option twice
     in_recipe(

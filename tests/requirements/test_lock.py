@@ -15,7 +15,7 @@ from requirements.lock import CPU_EXCLUDES, LOCKS, PACKAGE, PYTHONS, REQUIREMENT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-EXTRAS = {"runtimes": "onnxruntime", "ray": "ray"}
+EXTRAS = {"runtimes": "onnxruntime", "ray": "ray", "redis": "redis"}
 EACH_PYTHON = pytest.mark.parametrize("python", PYTHONS)
 IN_VENV = pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="the tests do not run in .venv")
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_replicas_are_found_however_late_and_stay_while_they_serve_whatever_ray_
         with ExitStack() as stack:
             ray = stack.enter_context(fake_dashboard())
             stack.enter_context(open_replica(tmp_path / "b", engine, "replica-b", ports[1]))
-            async with _following(tmp_path, ray, ports[0]) as model:
+            async with _following(tmp_path, ray, ports[0]) as (model,):
                 await wait_until_async(lambda: "it is not deployed on Ray" in model.choose().detail)
                 ray.run("one", status="DEPLOYING", message="it  waits\nfor room")
                 await wait_until_async(lambda: "says DEPLOYING: it waits for room" in model.choose().detail)
@@ -63,9 +63,27 @@ def test_a_port_whose_owner_does_not_know_the_secret_is_no_replica(tmp_path: Pat
             open_replica(tmp_path / "a", TinyEngine("one", frozenset(), kind="litserve"), "replica-a", port),
         ):
             ray.run("one", "replica-a")
-            async with _following(tmp_path, ray, port, SECRET[::-1]) as model:
+            async with _following(tmp_path, ray, port, SECRET[::-1]) as (model,):
                 await wait_until_async(lambda: "Ray" in model.choose().detail)
                 assert model.choose().address == awaited.ADDRESS
+
+    asyncio.run(run())
+
+
+def test_two_models_may_lose_their_replicas_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port()
+    replicas = {port: f"replica-{port}" for port in (first, _free_port_above(first))}
+    monkeypatch.setattr(Follower, "_identify", lambda _, __, port: replicas.get(port, ""))
+
+    async def run() -> None:
+        with fake_dashboard() as ray:
+            async with _following(tmp_path, ray, first, names=("one", "two")) as models:
+                for _ in range(2):
+                    for model, replica in zip(models, replicas.values(), strict=True):
+                        ray.run(model.name, replica)
+                    await wait_until_async(lambda: all(model.choose().address != awaited.ADDRESS for model in models))
+                    ray.applications = {}
+                    await wait_until_async(lambda: all("not deployed" in model.choose().detail for model in models))
 
     asyncio.run(run())
 
@@ -94,21 +112,28 @@ def _free_port_above(port: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _following(folder: Path, ray: FakeDashboard, port: int, secret: str = SECRET) -> AsyncIterator[Model]:
+async def _following(
+    folder: Path, ray: FakeDashboard, port: int, secret: str = SECRET, names: Sequence[str] = ("one",)
+) -> AsyncIterator[list[Model]]:
     settings = LitServeModel(engine="litserve", api="echo", start_timeout_s=0.5).model_copy(
         update={"instances": [awaited.ADDRESS]}
     )
-    engine = registry.replica_engine("one", settings, awaited.ADDRESS, secret)
-    model = Model("one", settings, engine, [Instance(folder / "0.sock", folder / "log", awaited.ADDRESS, engine)])
+    models = []
+    for name in names:
+        engine = registry.replica_engine(name, settings, awaited.ADDRESS, secret)
+        instance = Instance(folder / f"{name}.sock", folder / "log", awaited.ADDRESS, engine)
+        models.append(Model(name, settings, engine, [instance]))
     cluster = {"secret_file": str(write_secret(folder, secret)), "replica_port": port}
     with Reaper(folder / "run") as reaper, ray.client() as dashboard:
-        supervisor = Supervisor({"one": model}, folder, reaper, lambda _: None)
+        supervisor = Supervisor({model.name: model for model in models}, folder, reaper, lambda _: None)
         supervisor.start()
         following = Follower(supervisor, LitportSettings.from_layers([{"cluster": cluster}]), dashboard)
         task = asyncio.create_task(following.run())
         try:
-            yield model
+            yield models
         finally:
+            failure = task.exception() if task.done() else None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await supervisor.stop()
+            assert failure is None

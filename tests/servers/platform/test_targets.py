@@ -67,6 +67,12 @@ def test_a_check_tells_all_that_is_wrong_with_sources_and_apis(tmp_path: Path) -
 _OWN_LOOP = "tests/services/strangers/broken.py:OwnLoopAPI"
 
 
+def test_limits_that_gateways_share_need_a_client_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"limits\.redis_url: redis-py is not installed; make redis"):
+        targets.check(targets.load(["echo"], ["--limits.redis_url=redis://store"]))
+
+
 def test_a_check_says_what_will_run_each_litapi() -> None:
     lacks = "no cancelling, no spans of workers, no series of their own (see docs/plugins.md)"
     for words, line in {
