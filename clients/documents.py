@@ -118,6 +118,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
     `instances` are all of its instances, and `detail`, `phases_s`, `socket` and what else is of one are those of the
     one that the next request goes to. `equality` is null for a model that no proof compared with eager float32.
+    `target_replicas` is how many of them Ray is to run, null for those that Ray does not place.
     `version` is the one that serves, and `others` are those that have processes beside it.
     """
 
@@ -142,6 +143,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     serving: str | None = None
     equality: Equality | None = None
     instances: list[InstanceStatus] = []
+    target_replicas: int | None = None
     cpu_cores: float | None = None
     residence: Residence | None = None
     recent: Recent | None = None

@@ -21,8 +21,18 @@ def show(url: str, key: str | None) -> int:
     if response.status_code != 200:
         return rejection.report(response.status_code, response.text)
     console = Console(highlight=False)
-    console.print(fit(read_status(response.content).models, _COLUMNS, console))
+    models = read_status(response.content).models
+    columns = [column for column in _COLUMNS if column is not _REPLICAS or any(map(_replicas, models))]
+    console.print(fit(models, columns, console))
     return 0
+
+
+def _replicas(model: ModelStatus) -> str:
+    """How many are ready, and of how many; "" for a model of one process tree."""
+    count = model.target_replicas or len(model.instances)
+    if count == 1 and model.target_replicas is None:
+        return ""
+    return f"{sum(instance.state == 'ready' for instance in model.instances)}/{count}"
 
 
 def _version(model: ModelStatus) -> str:
@@ -39,9 +49,11 @@ def _of_residence(heading: str, text: Callable[[Residence], str], priority: int)
     return Column(heading, lambda model: text(model.residence) if model.residence else "", priority)
 
 
+_REPLICAS = Column("replicas", _replicas, 6)
 _COLUMNS = (
     Column("model", lambda model: model.name, 9, "left"),
     Column("state", lambda model: model.state, 9, "left"),
+    _REPLICAS,
     Column("version", _version, 2, "left"),
     Column("for", lambda model: span(model.in_state_s), 2),
     Column("GiB", lambda model: gib(model.memory_bytes), 7),

@@ -6,13 +6,27 @@ They are checked before a process starts, so that a mistake shows at once and no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+SECTION_TAG = "section"
+"""In pydantic's locations, a mapping that stands in the place of a single value."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,28 @@ class Resources(Section):
     )
 
 
+_Replicas = Annotated[int, Field(ge=1, le=64, strict=True)]
+
+
+class Autoscaling(Section):
+    """A number of replicas on Ray that follows the requests which run and wait, at all gateways together."""
+
+    min: _Replicas = Field(1, description="Replicas at least.")
+    max: _Replicas = Field(description="Replicas at most.")
+    target_running: float = Field(gt=0, description="Requests that run or wait for each replica.")
+    down_after_s: float = Field(60, ge=0, description="How long fewer must be enough before one ends, in seconds.")
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Autoscaling:
+        if self.min > self.max:
+            raise ValueError(f"expected a max that is not below min, got min {self.min} and max {self.max}")
+        return self
+
+
+def _kind_of_replicas(value: Any) -> str:
+    return SECTION_TAG if isinstance(value, Mapping | Autoscaling) else "number"
+
+
 class ModelSettings(Section):
     """What the settings of a model have with any engine; an engine's own class adds a Literal `engine` and the rest.
 
@@ -179,10 +215,13 @@ class ModelSettings(Section):
         description="The model that gets a request while this one is not ready or has no room; the answer's header "
         "X-Litport-Served-By names it.",
     )
-    replicas: Annotated[int, Field(ge=1, le=64)] = Field(
+    replicas: Annotated[
+        Annotated[_Replicas, Tag("number")] | Annotated[Autoscaling, Tag(SECTION_TAG)], Discriminator(_kind_of_replicas)
+    ] = Field(
         1,
         description="Process trees that serve it side by side, each with weights of its own; a request goes to the one "
-        "with the fewest, or with vLLM to the one whose prefix cache likely has its prompt.",
+        "with the fewest, or with vLLM to the one whose prefix cache likely has its prompt. On Ray, a mapping: `min` "
+        "(1) to `max`, so that `target_running` requests run or wait for each; `down_after_s` (60) of less end one.",
     )
     instances: Annotated[list[Annotated[str, AfterValidator(_replica_address)]], AfterValidator(different)] = Field(
         [],
@@ -253,3 +292,8 @@ class ModelSettings(Section):
     env: dict[Annotated[str, AfterValidator(_variable_name)], Annotated[str, Field(pattern=r"^[^\x00]*$")]] = Field(
         {}, description="Environment variables added for this model's process."
     )
+
+    @property
+    def replica_count(self) -> int:
+        """How many process trees serve it; at least so many where their number follows the load."""
+        return self.replicas.min if isinstance(self.replicas, Autoscaling) else self.replicas

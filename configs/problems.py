@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from configs.layer import Value, describe_value
+from configs.model import SECTION_TAG
 from configs.names import RECIPE, Models, UnknownNameError, nearest, variant
 from configs.shape import Group, Leaf, Shape, Table, TreePath, tree
 
@@ -53,6 +54,8 @@ def _locate(details: ErrorDetails, models: Models) -> tuple[TreePath, Shape]:
         elif isinstance(shape, Table):
             path = (*path, part)
             shape = shape.value
+        elif shape.section is not None and part == SECTION_TAG:
+            shape = shape.section
     if details["type"].startswith("union_tag"):
         assert isinstance(shape, Group)
         path, shape = (*path, "engine"), shape.fields["engine"]

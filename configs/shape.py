@@ -26,13 +26,17 @@ TreePath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value. `expected` describes the allowed values in words; a `free` leaf is any JSON, also set key by key."""
+    """One value. `expected` describes the allowed values in words; a `free` leaf is any JSON, also set key by key.
+
+    `section` is what a mapping in its place must be, where the value may also be one.
+    """
 
     expected: str
     choices: tuple[str, ...] = ()
     scalar: bool = True
     listed: bool = False
     free: bool = False
+    section: Group | None = None
     secret: bool = False
     optional: bool = False
     default: Any = None
@@ -112,9 +116,9 @@ def _field(info: FieldInfo) -> Shape:
 def _shape(annotation: Any, metadata: tuple[Any, ...], description: str) -> Shape:
     annotation, metadata = _bare(annotation, metadata)
     members = [_bare(member, ()) for member in typing.get_args(annotation)]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         return _group(annotation)
-    if _is_union(annotation) and all(isinstance(m, type) and issubclass(m, BaseModel) for m, _ in members):
+    if _is_union(annotation) and all(_is_model(member) for member, _ in members):
         groups = [_group(model) for model, _ in members]
         variants = {choice: group for group in groups for choice in group.fields["engine"].choices}  # type: ignore[union-attr]  # `engine` is the discriminator, a leaf
         fields = {name: part for group in reversed(groups) for name, part in group.fields.items()}
@@ -126,6 +130,7 @@ def _shape(annotation: Any, metadata: tuple[Any, ...], description: str) -> Shap
         keys = next((item for item in metadata if isinstance(item, Keys)), None)
         value, value_metadata = _bare(typing.get_args(annotation)[1], ())
         return Table(_shape(value, value_metadata, description), keys.spell if keys else None, description)
+    section = next((_group(member) for member, _ in members if _is_model(member)), None)
     kinds = [annotation] if not _is_union(annotation) else [member for member, _ in members]
     return Leaf(
         expected=_expected(annotation, metadata),
@@ -134,7 +139,8 @@ def _shape(annotation: Any, metadata: tuple[Any, ...], description: str) -> Shap
         ),
         scalar=not any(typing.get_origin(kind) is list for kind in kinds),
         listed=typing.get_origin(annotation) is list,
-        free=JsonValue in kinds,
+        free=JsonValue in kinds or section is not None,
+        section=section,
         secret=SecretStr in kinds or list[SecretStr] in kinds,
         optional=types.NoneType in kinds,
         description=description,
@@ -151,6 +157,8 @@ def _expected(annotation: Any, metadata: tuple[Any, ...]) -> str:
         return ("one of " if len(choices) > 1 else "") + ", ".join(choices)
     if typing.get_origin(annotation) is list:
         return f"a list, each item {_expected(typing.get_args(annotation)[0], ())}"
+    if _is_model(annotation):
+        return "a mapping of " + ", ".join(annotation.model_fields)
     text_by_type: dict[Any, str] = {
         bool: "true or false",
         int: "a whole number",
@@ -185,6 +193,10 @@ def _bare(annotation: Any, metadata: tuple[Any, ...]) -> tuple[Any, tuple[Any, .
     for item in metadata:
         flat += item.metadata if isinstance(item, FieldInfo) else [item]
     return annotation, tuple(flat)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _is_union(annotation: Any) -> bool:

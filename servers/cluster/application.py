@@ -12,9 +12,11 @@ from typing import Any
 from configs.errors import UserError
 from configs.layer import SECRET_ORIGIN
 from configs.loading import LoadedSettings
+from configs.model import Autoscaling
 from configs.paths import absolute
 from configs.settings import LitportSettings, ModelSettings
 from configs.shape import TreePath, sounds_secret
+from servers.cluster import scaling
 from servers.cluster.deployment import DEPLOYMENT
 from servers.engines import registry
 from servers.engines.replica import awaited
@@ -64,11 +66,11 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
         "name": application_name(name),
         "route_prefix": None,
         "import_path": IMPORT_PATH,
-        "args": {"name": name, "recipe": _recipe(loaded, name, model)},
+        "args": {"name": name, "recipe": _recipe(loaded, name, model), **_mark(model)},
         "deployments": [
             {
                 "name": DEPLOYMENT,
-                "num_replicas": model.replicas,
+                **_count(model),
                 "health_check_period_s": _HEALTH_PERIOD_S,
                 "health_check_timeout_s": _HEALTH_TIMEOUT_S,
                 "max_surge_percent": 100,  # a new version is ready before the old one ends
@@ -78,6 +80,21 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
             }
         ],
     }
+
+
+def _count(model: ModelSettings) -> dict[str, Any]:
+    """How many replicas, as Ray Serve takes it."""
+    if isinstance(model.replicas, Autoscaling):
+        return {"autoscaling_config": scaling.config(model.replicas)}
+    return {"num_replicas": model.replicas}
+
+
+def _mark(model: ModelSettings) -> dict[str, Any]:
+    """What makes Ray replace the processes where a number of replicas becomes a range: older ones report no load.
+
+    Ray starts to ask a replica for its figures at the replica's start alone.
+    """
+    return {"scales": True} if isinstance(model.replicas, Autoscaling) else {}
 
 
 def _gpus(model: ModelSettings) -> float:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from configs.errors import UserError
+from servers.cluster import scaling
 from servers.gateway.address import address_of, bind
 from servers.models.instance import State
 from servers.platform import logs
@@ -67,6 +68,10 @@ class ServedModel:
             raise RuntimeError("the model's supervisor has ended")
         if self._replica.supervisor.fatal.is_set():
             raise RuntimeError(_failure(self._replica))
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray's choice of the number of replicas goes by; Ray calls it."""
+        return {scaling.METRIC: self._replica.demand if self._replica is not None else 0.0}
 
     def __del__(self) -> None:
         """Let the requests in flight end, then the model's processes; Ray waits for it."""

@@ -134,6 +134,7 @@ class Follower:
 
     def _update(self, model: Model, application: Mapping[str, Any] | None) -> None:
         """Let the model have the replicas that Ray has, and those that are ready though Ray does not name them."""
+        model.target_replicas = _deployment(application or {}).get("target_num_replicas")
         urls = {self._urls[place.replica] for place in _places(application or {}) if place.replica in self._urls}
         stays = [
             instance
@@ -179,8 +180,7 @@ class Follower:
 
 def _places(application: Mapping[str, Any]) -> list[_Place]:
     """The replicas of an application that are up."""
-    deployment = (application.get("deployments") or {}).get(DEPLOYMENT) or {}
-    replicas = deployment.get("replicas") or ()
+    replicas = _deployment(application).get("replicas") or ()
     return [
         _Place(replica["replica_id"], replica["node_ip"])
         for replica in replicas
@@ -188,9 +188,13 @@ def _places(application: Mapping[str, Any]) -> list[_Place]:
     ]
 
 
+def _deployment(application: Mapping[str, Any]) -> Mapping[str, Any]:
+    deployment: Mapping[str, Any] = (application.get("deployments") or {}).get(DEPLOYMENT) or {}
+    return deployment
+
+
 def _news(application: Mapping[str, Any] | None) -> str:
     if application is None:
         return "it is not deployed on Ray (litport deploy)"
-    deployment = (application.get("deployments") or {}).get(DEPLOYMENT) or {}
-    message = " ".join(str(deployment.get("message") or application.get("message") or "").split())
+    message = " ".join(str(_deployment(application).get("message") or application.get("message") or "").split())
     return f"no replica of it runs on Ray, which says {application.get('status')}: {message}".rstrip(": ")

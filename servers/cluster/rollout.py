@@ -88,14 +88,18 @@ class _State:
         self._status: str = entry.get("status") or "NOT_STARTED"
         self._message = deployment.get("message") or entry.get("message") or ""
         self._replicas: Sequence[Mapping[str, Any]] = deployment.get("replicas") or ()
+        self._range: Mapping[str, Any] | None = self._deployment.get("autoscaling_config")
         self._count: int = self._deployment.get("num_replicas") or 1
+        if self._range is not None:
+            self._count = deployment.get("target_num_replicas") or self._range["min_replicas"]
 
     @property
     def line(self) -> str:
         """The model, and where its replicas run."""
         nodes = [replica.get("node_ip") or "?" for replica in self._replicas if replica["state"] == "RUNNING"]
         at = f" ({', '.join(nodes)})" if nodes else ""
-        return f"{self.model}: {self._status.lower()}, {len(nodes)} of {self._count} replicas run{at}"
+        bounds = f", {self._range['min_replicas']} to {self._range['max_replicas']} by load" if self._range else ""
+        return f"{self.model}: {self._status.lower()}, {len(nodes)} of {self._count} replicas run{at}{bounds}"
 
     @property
     def runs(self) -> bool:

@@ -8,7 +8,7 @@ the identity only.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
@@ -47,6 +47,7 @@ class ReplicaDoor:
         self._identity = identity
         self._secret = secret
         self._in_flight = 0
+        self._waiting = 0.0
         self._is_draining = False
         self._changed = asyncio.Event()
         self.clock = PauseClock()
@@ -80,6 +81,11 @@ class ReplicaDoor:
         """The requests that the model works on."""
         return self._in_flight
 
+    @property
+    def demand(self) -> float:
+        """The requests that the model works on, and its share of those that wait at gateways."""
+        return self._in_flight + self._waiting
+
     def changed(self) -> None:
         """Tell the gateways that wait for it that the model may be in another state."""
         self._changed.set()
@@ -94,9 +100,14 @@ class ReplicaDoor:
 
     async def _tell_state(self, request: Request, own_cycle: Cycle) -> None:
         """The state of the model as soon as it is not ready, at the latest after the time that the query asks for."""
-        text = parse_qs(request.query.decode("latin-1")).get("wait", ["0"])[0]
-        wait_s = float(text) if text.replace(".", "", 1).isdigit() else 0.0
-        await self._wait_while(lambda: self._is_ready, min(wait_s, _LONGEST_WAIT_S))
+        query = parse_qs(request.query.decode("latin-1"))
+        waiting = _number(query, "waiting")
+        # A gateway asks again at once, so that what it tells counts until it tells something else, or is gone.
+        self._waiting += waiting
+        try:
+            await self._wait_while(lambda: self._is_ready, min(_number(query, "wait"), _LONGEST_WAIT_S))
+        finally:
+            self._waiting -= waiting
         instance = self._model.choose()
         name = DRAINING if self._is_draining else instance.state.value
         if self._is_draining:
@@ -200,6 +211,11 @@ class ReplicaDoor:
                         await sink.drain()
         count = [] if tokens is None else [(wire.COUNT, wire.write_count(tokens))]
         await own_cycle.send({"type": "http.response.body", "body": whole or b"", "trailers": count})
+
+
+def _number(query: Mapping[str, Sequence[str]], name: str) -> float:
+    text = query.get(name, ["0"])[0]
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
 
 class _Sink:

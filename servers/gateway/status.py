@@ -123,6 +123,7 @@ def _model_status(
         process_count=len(members) or None,
         memory_bytes=sum(member.resident_bytes for member in members) or None,
         instances=[_instance_status(item) for item in model.instances],
+        target_replicas=model.target_replicas,
         paths=paths_of(model),
         serving=None if instance.card is None else instance.card.serving,
         equality=_equality(instance),

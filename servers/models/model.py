@@ -30,7 +30,8 @@ class Model:
     """One served model. `engine` is bound to its settings; `instances` holds at least one.
 
     `state` is that of the instance that `choose` returns; counts are sums over all instances. A model that
-    `is_leaving` answers the requests that it has and takes no new ones.
+    `is_leaving` answers the requests that it has and takes no new ones. `target_replicas` is how many Ray wants to run,
+    None where Ray has not said it.
 
     An object is one `version` of the model, `v1` at the start of the platform. While a new one is on `trial`, a share
     of the requests goes there. `swaps` counts how swaps of the model ended, and `recording` has its last requests where
@@ -47,6 +48,7 @@ class Model:
         self.quarantine = Quarantine(name)
         self.recent = Recent()
         self.is_leaving = False
+        self.target_replicas: int | None = None
         self.version = "v1"
         self.trial: Trial[Model] | None = None
         self.previous: Model | None = None

@@ -12,15 +12,17 @@ import msgspec
 
 from servers.engines.base import CanaryError
 from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError
+from servers.engines.replica import awaited, wire
 from servers.engines.replica.engine import DRAINING, READY, ReplicaEngine
-from servers.engines.replica.wire import State
 from servers.models.canary import until_stuck
-from servers.models.instance import Instance
+from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.processes.pause import pausable_timeout
 
 _INTERVAL_S = 4.0
+# Replicas on Ray hear from each question how much waits, and their number follows it.
+_RAY_INTERVAL_S = 1.0
 _POLL_S = 0.02
 
 
@@ -60,19 +62,26 @@ async def _until_left(
         return
 
 
-async def _ask(model: Model, instance: Instance, engine: ReplicaEngine) -> State:
+async def _ask(model: Model, instance: Instance, engine: ReplicaEngine) -> wire.State:
     """The state of the replica. Raises CONNECTION_LOST, TimeoutError included."""
     assert instance.connection is not None
     interval_s, timeout_s = _interval_s(model), model.settings.canary_timeout_s
     try:
         async with pausable_timeout(interval_s + timeout_s):
-            return await engine.follow(instance.connection, interval_s)
+            return await engine.follow(instance.connection, interval_s, _share(model))
     except TimeoutError:
         raise TimeoutError(f"it has not answered anything for {timeout_s:g} s (canary_timeout_s)") from None
 
 
 def _interval_s(model: Model) -> float:
-    return model.settings.canary_interval_s or _INTERVAL_S
+    interval_s = model.settings.canary_interval_s or _INTERVAL_S
+    return min(interval_s, _RAY_INTERVAL_S) if awaited.ADDRESS in model.settings.instances else interval_s
+
+
+def _share(model: Model) -> float:
+    """The part of the waiting requests that each ready instance counts as its own."""
+    ready_count = sum(instance.state is State.READY for instance in model.instances)
+    return model.admission.waiting / max(1, ready_count)
 
 
 def _fail(instance: Instance, process: ModelProcess, reason: str) -> None:

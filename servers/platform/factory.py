@@ -25,7 +25,7 @@ class ModelFactory:
         """The model of this name in the settings, without processes yet."""
         model_settings = settings.models[name]
         addresses = registry.addresses_of(model_settings)
-        places: Sequence[str | None] = addresses or [None] * model_settings.replicas
+        places: Sequence[str | None] = addresses or [None] * model_settings.replica_count
         model_number = next(self._numbers)
         stems = [f"{model_number}" if number == 0 else f"{model_number}-{number}" for number in range(len(places))]
         instances = [

@@ -97,6 +97,11 @@ class Replica:
         self.supervisor = Supervisor({model.name: model}, settings.server.cache_dir, reaper, self._note)
         self._server = Server(self._door, settings)
 
+    @property
+    def demand(self) -> float:
+        """See `ReplicaDoor.demand`."""
+        return self._door.demand
+
     async def start(self, listener: socket.socket) -> None:
         """Serve on the listening socket and begin to start the model."""
         self._serving = asyncio.create_task(self._server.serve([listener]))
@@ -143,7 +148,8 @@ def narrow(loaded: LoadedSettings, name: str, host: str) -> LoadedSettings:
     if registry.kind_of(model).addresses(model):
         raise UserError(f"replica: expected a model that runs here, but models.{name} is one of engine {model.engine}")
     if model.replicas != 1:
-        raise UserError(f"models.{name}.replicas: expected 1, got {model.replicas}: start as many replicas, on ports")
+        value = model.replicas if isinstance(model.replicas, int) else "a range"
+        raise UserError(f"models.{name}.replicas: expected 1, got {value}: start as many replicas, on ports")
     alone = model.model_copy(
         update={"instances": [], "fallback": None, "load": "at_start", "idle_unload_s": None, "required": True}
     )

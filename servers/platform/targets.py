@@ -15,6 +15,7 @@ from configs.cluster import read_secret
 from configs.errors import SettingsError, UserError
 from configs.loading import LoadedSettings
 from configs.loading import load as load_settings
+from configs.model import Autoscaling
 from configs.settings import LitportSettings, ModelSettings
 from configs.shape import TreePath
 from servers.apis import registry as apis
@@ -183,6 +184,9 @@ def _model_problems(loaded: LoadedSettings) -> Iterator[str]:
     settings = loaded.settings
     has_replicas = False
     for name, model in settings.models.items():
+        if isinstance(model.replicas, Autoscaling) and settings.cluster.dashboard is None:
+            origin = _origin(loaded.origins, ("models", name, "replicas"))
+            yield f"models.{name}.replicas: expected a number without cluster.dashboard, got a range (from {origin})"
         elsewhere = registry.has_replicas(model)
         has_replicas = has_replicas or elsewhere
         for field, problem in _replica_problems(model) if elsewhere else registry.kind_of(model).check_model(model):

@@ -52,6 +52,27 @@ WRONG = [
     in_recipe("server: {port: 65536}\n", "server.port: expected a whole number from 0 to 65535", "65536"),
     in_recipe("server: {port: [80]}\n", "server.port: expected a whole number", "80"),
     in_recipe("server: {port: {public: 80}}\n", "server.port: expected a whole number", "a mapping"),
+    in_recipe(
+        "models: {a: {engine: litserve, api: x:Y, replicas: {min: 3, max: 2, target_running: 1}}}\n",
+        "models.a.replicas: expected a max that is not below min, got min 3 and max 2",
+    ),
+    in_recipe(
+        "models: {a: {engine: litserve, api: x:Y, replicas: {max: 99, target_running: 1}}}\n",
+        "models.a.replicas.max: expected a whole number from 1 to 64, got 99",
+    ),
+    in_recipe(
+        "models: {a: {engine: litserve, api: x:Y, replicas: {max: 2}}}\n",
+        "models.a.replicas.target_running: missing; expected a number above 0",
+    ),
+    in_recipe(
+        "models: {a: {engine: litserve, api: x:Y, replicas: {max: 2, target: 1}}}\n",
+        "models.a.replicas.target: no such setting",
+        "min, max, target_running, down_after_s",
+    ),
+    in_recipe(
+        "models: {a: {engine: litserve, api: x:Y, replicas: true}}\n",
+        "models.a.replicas: expected a whole number from 1 to 64 or a mapping of min, max, target_running",
+    ),
     in_recipe("server: {port: null}\n", "server.port: expected a whole number", "null"),
     in_recipe(
         "server: {host: 'http://here'}\n", "server.host: expected a host name", "such as 127.0.0.1", "http://here"

@@ -34,14 +34,22 @@ class FakeDashboard:
         return Dashboard(self.url, token)
 
     def run(
-        self, model: str, *replicas: str, state: str = "RUNNING", status: str = "RUNNING", message: str = ""
+        self,
+        model: str,
+        *replicas: str,
+        state: str = "RUNNING",
+        status: str = "RUNNING",
+        message: str = "",
+        target: int | None = None,
     ) -> None:
-        """Let the model have these replicas on 127.0.0.1."""
+        """Let the model have these replicas on 127.0.0.1, of `target`."""
         rows = [
             {"replica_id": replica, "node_ip": "127.0.0.1", "node_id": "1", "state": "RUNNING"} for replica in replicas
         ]
         entry = self.applications.setdefault(application_name(model), {})
         entry |= {"status": status, "deployments": {"model": {"message": message, "replicas": rows}}}
+        if target is not None:
+            entry["deployments"]["model"]["target_num_replicas"] = target
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ class LitServeEngine:
         # By default torch uses all cores in every worker of every model.
         if "OMP_NUM_THREADS" in os.environ:
             return {}
-        replicas = self.settings.replicas
+        replicas = self.settings.replica_count
         sharing = (self.settings.workers_per_device or 1) * (replicas + 1 if self.siblings > replicas else replicas)
         return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // sharing))}
 

@@ -25,7 +25,7 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         settings,
         card_file,
         site.settings.telemetry.log_level,
-        sum(model.replicas for model in site.settings.models.values() if not model.instances),
+        sum(model.replica_count for model in site.settings.models.values() if not model.instances),
         exports=exports_dir(site.settings.server.cache_dir, name),
     )
 

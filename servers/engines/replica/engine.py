@@ -60,9 +60,13 @@ class ReplicaEngine:
         if state.state != READY:
             raise CanaryError(f"its model is {state.state} {state.detail}".rstrip())
 
-    async def follow(self, connection: Connection, wait_s: float) -> State:
-        """The replica's state as soon as it is not ready, at the latest after `wait_s` seconds."""
-        reply = await connection.send("GET", wire.STATE_PATH, query=f"wait={wait_s:g}")
+    async def follow(self, connection: Connection, wait_s: float, waiting: float = 0) -> State:
+        """The replica's state as soon as it is not ready, at the latest after `wait_s` seconds.
+
+        Until then the replica has `waiting` as its share of the requests that wait here.
+        """
+        query = f"wait={wait_s:g}&waiting={waiting:.3f}"
+        reply = await connection.send("GET", wire.STATE_PATH, query=query)
         return msgspec.json.decode(await reply.read(), type=State)
 
     def answers_in_parts(self) -> bool:

@@ -175,7 +175,7 @@ def _rules(name: str, settings: VllmModel, openapi: Mapping[str, Any]) -> VllmRu
 
 def _make(name: str, settings: VllmModel, site: Site) -> VllmEngine:
     models = [model for model in site.settings.models.values() if model.engine == settings.engine]
-    siblings = sum(model.replicas for model in models if not model.instances)
+    siblings = sum(model.replica_count for model in models if not model.instances)
     cache_dir = site.settings.server.cache_dir
     share = None if on_cpu() else gpu.share(site.settings, name, site.number)
     return VllmEngine(name, settings, siblings, site.paths, cache_dir, site.number, share)

@@ -140,7 +140,7 @@ def _tenants(name: str, settings: VllmModel, cache_dir: Path) -> Iterator[Tenant
     decoder = Decoder.read(folder, dtype if isinstance(dtype, str) else None) if folder else None
     length = limit if isinstance(limit, int) else decoder.context_tokens if decoder else None
     is_open = not _SIZE_OPTIONS & settings.args.keys()
-    for number in range(settings.replicas):
+    for number in range(settings.replica_count):
         on = visible(settings, number)
         is_known = not _SHRINKING & settings.args.keys() and decoder is not None and length is not None
         yield Tenant(

@@ -1,16 +1,19 @@
 """What is sent to Ray of a recipe: what a replica needs, and nothing secret."""
 
 import json
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from configs.errors import UserError
+from configs.errors import SettingsError, UserError
+from servers.cluster import scaling
 from servers.cluster.application import applications_of, through_ray
 from servers.cluster.deployment import DEPLOYMENT
 from servers.engines.replica import awaited
-from servers.platform.targets import load
+from servers.platform.targets import check, load
 
 RECIPE: dict[str, Any] = {
     "models": {
@@ -50,6 +53,38 @@ def test_what_only_the_gateway_decides_leaves_the_replicas_as_they_are(tmp_path:
     recipes = [_recipe(tmp_path, {**RECIPE, "models": {"org/vectors": entry}}) for entry in (model, changed)]
     first, second = (applications_of(load([str(recipe)], []))[0]["args"] for recipe in recipes)
     assert first == second
+
+
+def test_a_range_of_replicas_may_change_and_the_processes_stay(tmp_path: Path) -> None:
+    model = {"engine": "litserve", "api": "echo"}
+    number, first, second = (
+        applications_of(load([str(_recipe(tmp_path, {"models": {"one": {**model, "replicas": replicas}}}))], []))[0]
+        for replicas in (2, {"max": 4, "target_running": 8}, {"min": 2, "max": 3, "target_running": 5})
+    )
+    (deployment,) = first["deployments"]
+    assert "num_replicas" not in deployment
+    config = deployment["autoscaling_config"]
+    assert (config["min_replicas"], config["max_replicas"], config["target_ongoing_requests"]) == (1, 4, 8)
+    module, _, function = config["policy"]["policy_function"].partition(":")
+    assert getattr(import_module(module), function) is scaling.desired_replicas
+    assert first["args"] == second["args"] != number["args"]
+
+
+@pytest.mark.parametrize(("figures", "count"), [({"a": 6.0, "b": 4.5}, 2.625), ({"a": 0.0}, 0), ({}, 3)])
+def test_the_number_of_replicas_follows_what_all_of_them_tell(figures: dict[str, float], count: float) -> None:
+    context = SimpleNamespace(
+        aggregated_metrics={scaling.METRIC: figures} if figures else {},
+        target_num_replicas=3,
+        config=SimpleNamespace(target_ongoing_requests=4),
+    )
+    assert scaling.desired_replicas(context) == (count, {})
+
+
+def test_a_range_without_a_cluster_is_refused(tmp_path: Path) -> None:
+    model = {"engine": "litserve", "api": "echo", "replicas": {"max": 4, "target_running": 8}}
+    recipe = _recipe(tmp_path, {"models": {"one": model}})
+    with pytest.raises(SettingsError, match=r"models\.one\.replicas: expected a number without cluster\.dashboard"):
+        check(load([str(recipe)], []))
 
 
 def test_a_secret_is_not_sent(tmp_path: Path) -> None:

@@ -31,6 +31,18 @@ def test_a_deployment_leaves_the_applications_of_others(monkeypatch: pytest.Monk
         assert ray.deleted == 0
 
 
+def test_a_range_is_told_with_the_number_that_ray_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "_POLL_S", 0.01)
+    with fake_dashboard() as ray, ray.client() as dashboard:
+        ray.run("one", "a", target=2)
+        application = _application("one")
+        application["deployments"][0]["num_replicas"] = None
+        application["deployments"][0]["autoscaling_config"] = {"min_replicas": 1, "max_replicas": 4}
+        lines: list[str] = []
+        assert rollout.deploy(dashboard, [application], lines.append)
+        assert lines == ["one: running, 1 of 2 replicas run (127.0.0.1), 1 to 4 by load"]
+
+
 def test_the_last_application_takes_ray_serve_with_it() -> None:
     with fake_dashboard() as ray, ray.client() as dashboard:
         ray.run("one", "a")

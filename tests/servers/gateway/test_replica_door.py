@@ -165,6 +165,27 @@ def test_status_and_metrics_show_them(pair: Pair) -> None:
     assert 'tiny_pid{model="one",replica="2"}' in page
 
 
+def test_what_waits_at_a_gateway_is_divided_among_its_replicas(pair: Pair) -> None:
+    def demand() -> float:
+        return round(sum(replica.replica.demand for replica in pair.replicas), 2)
+
+    model = pair.door.supervisor.models["one"]
+    settings = model.settings
+    model.adopt(settings.model_copy(update={"max_running": 1}))
+    body = {"model": "one", "events": 5000, "wait_s": 0.01}
+    threads = [threading.Thread(target=lambda: pair.door.client.post(CHAT, json={"model": "one"})) for _ in range(3)]
+    try:
+        with pair.door.client.stream("POST", CHAT, json=body):
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: demand() == 4, problem=demand)
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: demand() == 0, problem=demand)
+    finally:
+        model.adopt(settings)
+
+
 def test_a_process_that_dies_fails_what_it_had_and_the_other_replica_serves(pair: Pair) -> None:
     victim = pair.door.client.post(CHAT, json={"model": "one"}).json()["pid"]
     answers: list[httpx.Response] = []
