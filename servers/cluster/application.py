@@ -66,7 +66,7 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
         "name": application_name(name),
         "route_prefix": None,
         "import_path": IMPORT_PATH,
-        "args": {"name": name, "recipe": _recipe(loaded, name, model), **_mark(model)},
+        "args": {"name": name, "recipe": _recipe(loaded, name, model)},
         "deployments": [
             {
                 "name": DEPLOYMENT,
@@ -83,18 +83,14 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
 
 
 def _count(model: ModelSettings) -> dict[str, Any]:
-    """How many replicas, as Ray Serve takes it."""
+    """How many replicas, as Ray Serve takes it.
+
+    A range in the place of a number is another version to Ray Serve, since it has a policy. So it starts new processes,
+    which matters: those that were started for a number report no load.
+    """
     if isinstance(model.replicas, Autoscaling):
         return {"autoscaling_config": scaling.config(model.replicas)}
     return {"num_replicas": model.replicas}
-
-
-def _mark(model: ModelSettings) -> dict[str, Any]:
-    """What makes Ray replace the processes where a number of replicas becomes a range: older ones report no load.
-
-    Ray starts to ask a replica for its figures at the replica's start alone.
-    """
-    return {"scales": True} if isinstance(model.replicas, Autoscaling) else {}
 
 
 def _gpus(model: ModelSettings) -> float:

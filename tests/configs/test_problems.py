@@ -65,7 +65,7 @@ WRONG = [
         "models.a.replicas.target_running: missing; expected a number above 0",
     ),
     in_recipe(
-        "models: {a: {engine: litserve, api: x:Y, replicas: {max: 2, target: 1}}}\n",
+        "models: {a: {engine: litserve, api: x:Y, replicas: {max: 2, target_running: 1, target: 1}}}\n",
         "models.a.replicas.target: no such setting",
         "min, max, target_running, down_after_s",
     ),

@@ -77,7 +77,7 @@ def test_the_gateways_mount_the_recipe_whose_models_fit_on_the_workers() -> None
     volumes = gateway["spec"]["template"]["spec"]["volumes"]
     assert [recipe["metadata"]["name"]] == [each["configMap"]["name"] for each in volumes if "configMap" in each]
     settings = LitportSettings.from_layers([yaml.safe_load(recipe["data"]["recipe.yaml"])])
-    cpus = sum(model.replicas * model.resources.cpus for model in settings.models.values())
+    cpus = sum(model.replica_count * model.resources.cpus for model in settings.models.values())
     (group,) = ray_cluster()["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     assert cpus == group["replicas"] * int(container["resources"]["requests"]["cpu"])
