@@ -114,12 +114,10 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model: its state, its requests and its processes. One with an `address` runs there, and has none here.
 
-    `memory_bytes` is resident memory, summed over the model's `process_count` processes. `paths` is empty while the
-    model is not up. `serving` is what runs a LitAPI, `host` or `litserve`: null while it is not up, and for others.
-    `instances` are all of its instances, and `detail`, `phases_s`, `socket` and what else is of one are those of the
-    one that the next request goes to. `equality` is null for a model that no proof compared with eager float32.
-    `target_replicas` is how many of them Ray is to run, null for those that Ray does not place.
-    `version` is the one that serves, and `others` are those that have processes beside it.
+    `memory_bytes` is resident memory of all `process_count` processes. `paths` is empty while the model is not up.
+    `serving` is what runs a LitAPI, `host` or `litserve`. `instances` are all of its instances; `detail`, `phases_s`,
+    `socket` and what else is of one are those of the one that is next. Ray is to run `target_replicas`. `equality` is
+    null for a model that no proof compared with eager float32. `version` serves, and `others` have processes beside it.
     """
 
     name: str

@@ -66,8 +66,7 @@ WRONG = [
     ),
     in_recipe(
         "models: {a: {engine: litserve, api: x:Y, replicas: {max: 2, target_running: 1, target: 1}}}\n",
-        "models.a.replicas.target: no such setting",
-        "min, max, target_running, down_after_s",
+        "models.a.replicas.target: no such setting; did you mean models.a.replicas.target_running?",
     ),
     in_recipe(
         "models: {a: {engine: litserve, api: x:Y, replicas: true}}\n",
