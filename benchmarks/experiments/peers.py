@@ -191,7 +191,6 @@ def main() -> int:
     folder = Store(arguments.cache_dir).find(_RECIPES[arguments.kind][0])
     if folder is None:
         raise SystemExit(f"{arguments.cache_dir} has no {_RECIPES[arguments.kind][0]}; see `litport models pull`")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the server that runs
     load = os.getloadavg()[0]
     print_blocks(measure(arguments.kind, folder, arguments), load)
     return 0
