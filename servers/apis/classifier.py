@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,10 @@ def from_folder(model_dir: Path, device: str, variant: Variant) -> PictureClassi
         return _lite0(model_dir, config, device, variant)
     missing = [name for name in _TIMM if find_spec(name) is None]
     if "architecture" in config and missing:
-        raise UserError(f"{model_dir}: {config['architecture']} is a model of timm's; pip install {' '.join(missing)}")
+        raise UserError(
+            f"{model_dir}: {config['architecture']} is a model of timm's; pip install {' '.join(missing)} "
+            f"(torchvision in the build of torch {version('torch')})"
+        )
     return _transformers(model_dir, device, variant)
 
 
