@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from servers.store import Store, sources
-from tests.conftest import serving
+from tests.conftest import litport, serving
 from tests.servers.gateway.keyrings import keys_file
 
 BASE = "smollm2-135m-instruct"
@@ -79,7 +79,7 @@ def test_the_merged_weights_equal_pefts_to_the_bit(adapters: Adapters, name: str
 
 
 @pytest.mark.long
-def test_each_is_loaded_by_a_request_answers_as_pefts_own_and_is_unloaded_when_idle(
+def test_each_is_loaded_by_a_request_also_one_that_apply_adds_and_answers_as_pefts_own(
     adapters: Adapters, tmp_path: Path
 ) -> None:
     base = {
@@ -88,19 +88,27 @@ def test_each_is_loaded_by_a_request_answers_as_pefts_own_and_is_unloaded_when_i
         "load": "on_demand",
         "idle_unload_s": 1,
         "min_resident_s": 0,
-        "adapters": {name: {"source": str(folder)} for name, folder in adapters.folders.items()},
         "args": {"dtype": "float32", "max-model-len": 256, "kv-cache-memory-bytes": 2**28},
     }
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps({"models": {"base": base}}))
-    key = "the-key-of-alice-only"
-    keys = keys_file(tmp_path, json.dumps({"alice": {"key": key, "models": list(CONFIGS)}}))
+    recipe, key = tmp_path / "recipe.yaml", "the-key-of-alice-only"
+
+    def write(*names: str) -> Path:
+        adapters_by_name = {name: {"source": str(adapters.folders[name])} for name in names}
+        recipe.write_text(json.dumps({"models": {"base": {**base, "adapters": adapters_by_name}}}))
+        return keys_file(tmp_path, json.dumps({"alice": {"key": key, "models": list(names)}}))
+
+    keys = write("one")
     arguments = ("--server.cache_dir", str(adapters.cache_dir), "--auth.keys_file", str(keys))
     with serving(tmp_path, str(recipe), *arguments) as platform:
         platform.http.headers["authorization"] = f"Bearer {key}"
-        assert {entry["id"] for entry in platform.http.get("/v1/models").json()["data"]} == {"base", *CONFIGS}
         body = {"max_tokens": TOKENS, "temperature": 0, "return_token_ids": True}
         for name in CONFIGS:
+            if name == "two":
+                write("two")
+                applied = litport("apply", str(recipe), "--yes", "--port", platform.url.rpartition(":")[2])
+                assert applied.returncode == 0, applied.stderr
+            names = {entry["id"] for entry in platform.http.get("/v1/models").json()["data"]}
+            assert names == {"base", name}
             answers = [
                 platform.http.post("/v1/completions", json={"model": name, "prompt": prompt, **body}, timeout=120)
                 for prompt in PROMPTS

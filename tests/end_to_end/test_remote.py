@@ -186,7 +186,8 @@ def test_one_that_is_down_at_the_start_is_waited_for_where_it_is_not_required(tm
 @pytest.mark.long
 def test_commands_that_wait_for_a_server_that_is_away_are_told_within_seconds(tmp_path: Path) -> None:
     def away(**settings: Any) -> dict[str, Any]:
-        return {"engine": "remote", "url": f"http://127.0.0.1:{free_port()}", "required": False, **settings}
+        url = f"http://127.0.0.1:{free_port()}"
+        return {"engine": "remote", "url": url, "required": False, "start_timeout_s": 2, **settings}
 
     recipe, following = tmp_path / "recipe.yaml", tmp_path / "following.yaml"
     models = {"far": away(), "later": away(load="on_demand")}
