@@ -21,10 +21,8 @@ STRANGERS = REPOSITORY / "tests/services/strangers"
 SMALL = {"resources": {"cpus": 0.1}}
 MODELS: dict[str, Any] = {
     "sleeps": {"engine": "litserve", "api": f"{STRANGERS / 'sleeps.py'}:SleepsAPI", "replicas": 2, **SMALL},
-    "slow": {"engine": "litserve", "api": f"{STRANGERS / 'slow.py'}:SlowAPI", **SMALL},
 }
 USERS = 8
-JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,6 @@ def served(ray: Ray) -> Iterator[Platform]:
     try:
         with gateway(ray, recipe) as platform:
             wait_until(lambda: _states(platform) == ["ready", "ready"], problem=platform.log.read_text)
-            platform.wait_for("slow", state="ready")
             yield platform
     finally:
         processes |= _processes(ray)
@@ -46,20 +43,6 @@ def served(ray: Ray) -> Iterator[Platform]:
         assert undeployed.returncode == 0, undeployed.stderr
         assert ray.applications() == {}
         wait_until(lambda: not (processes & _processes(ray)), problem=lambda: _processes(ray))
-
-
-def test_requests_are_answered_and_limited_as_on_one_machine(served: Platform) -> None:
-    assert served.http.post("/predict/sleeps", json={"input": 0.01}).status_code == 200
-    assert served.http.post("/predict/sleeps", content=b"{", headers=JSON).status_code == 400
-    body = {"name": "stuck", "how": "asleep", "begun": str(served.log.with_name("stuck"))}
-    late = served.http.post("/predict/slow", json=body, headers={"x-request-timeout": "1"})
-    assert (late.status_code, late.json()["error"]["code"]) == (504, "timeout")
-    after = {"name": "next", "how": "at once", "begun": str(served.log.with_name("next"))}
-    assert served.http.post("/predict/slow", json=after, timeout=10).json()["seen"] == ["stuck", "next"]
-    large = served.http.post("/predict/sleeps", json={"input": 0, "more": "x" * (20 * 2**20)})
-    assert large.status_code == 200
-    assert served.http.post("/predict/sleeps", content=b" " * (65 * 2**20), headers=JSON).status_code == 413
-    assert served.http.get("/health", headers={"x-long": "x" * 40_000}).status_code == 431
 
 
 @pytest.mark.parametrize("victim", ["child", "replica", "replica by Ray"])
