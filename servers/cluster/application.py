@@ -17,7 +17,7 @@ from configs.paths import absolute
 from configs.settings import LitportSettings, ModelSettings
 from configs.shape import TreePath, sounds_secret
 from servers.cluster import scaling
-from servers.cluster.deployment import DEPLOYMENT
+from servers.cluster.deployment import DEPLOYMENT, HANDOVER_S
 from servers.engines import registry
 from servers.engines.replica import awaited
 
@@ -75,7 +75,7 @@ def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dic
                 "health_check_timeout_s": _HEALTH_TIMEOUT_S,
                 "max_surge_percent": 100,  # a new version is ready before the old one ends
                 "graceful_shutdown_wait_loop_s": 0.1,  # no request comes through Ray
-                "graceful_shutdown_timeout_s": loaded.settings.server.drain_timeout_s + _END_S,
+                "graceful_shutdown_timeout_s": HANDOVER_S + loaded.settings.server.drain_timeout_s + _END_S,
                 "ray_actor_options": options,
             }
         ],

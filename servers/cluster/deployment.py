@@ -31,6 +31,9 @@ DEPLOYMENT = "model"
 PORTS = 100
 """How many ports from `cluster.replica_port` on are for replicas of one node."""
 
+HANDOVER_S = 2.0
+"""How long a replica that Ray ends goes on before it drains: gateways have not found its successor yet."""
+
 _log = logging.getLogger("litport.cluster")
 
 
@@ -117,6 +120,8 @@ class ServedModel:
                 await replica.start(listener)
                 await self._until_ready(replica)
                 await asyncio.wrap_future(self._stopping)
+                if replica.has_gateways:
+                    await asyncio.sleep(HANDOVER_S)
                 await replica.drain()
             finally:
                 await replica.stop()

@@ -48,6 +48,7 @@ class ReplicaDoor:
         self._secret = secret
         self._in_flight = 0
         self._waiting = 0.0
+        self._followers = 0
         self._is_draining = False
         self._changed = asyncio.Event()
         self.clock = PauseClock()
@@ -86,6 +87,11 @@ class ReplicaDoor:
         """The requests that the model works on, and its share of those that wait at gateways."""
         return self._in_flight + self._waiting
 
+    @property
+    def has_gateways(self) -> bool:
+        """Whether a gateway follows its state."""
+        return self._followers > 0
+
     def changed(self) -> None:
         """Tell the gateways that wait for it that the model may be in another state."""
         self._changed.set()
@@ -104,10 +110,12 @@ class ReplicaDoor:
         waiting = _number(query, "waiting")
         # A gateway asks again at once, so that what it tells counts until it tells something else, or is gone.
         self._waiting += waiting
+        self._followers += 1
         try:
             await self._wait_while(lambda: self._is_ready, min(_number(query, "wait"), _LONGEST_WAIT_S))
         finally:
             self._waiting -= waiting
+            self._followers -= 1
         instance = self._model.choose()
         name = DRAINING if self._is_draining else instance.state.value
         if self._is_draining:

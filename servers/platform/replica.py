@@ -102,6 +102,11 @@ class Replica:
         """See `ReplicaDoor.demand`."""
         return self._door.demand
 
+    @property
+    def has_gateways(self) -> bool:
+        """See `ReplicaDoor.has_gateways`."""
+        return self._door.has_gateways
+
     async def start(self, listener: socket.socket) -> None:
         """Serve on the listening socket and begin to start the model."""
         self._serving = asyncio.create_task(self._server.serve([listener]))

@@ -31,6 +31,7 @@ BURST_USERS = 40
 def test_replicas_follow_the_load_of_all_gateways_and_no_request_fails(ray: Ray) -> None:
     recipe = ray.recipe({"scaled": MODEL}, "scaled")
     other_recipe = ray.recipe({"scaled": {**MODEL, "replicas": {**RANGE, "target_running": 5}}}, "other")
+    number_recipe = ray.recipe({"scaled": {**MODEL, "replicas": 1}}, "number")
     deployed = ray.litport("deploy", str(recipe))
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     assert "1 of 1 replicas run" in deployed.stdout
@@ -49,8 +50,11 @@ def test_replicas_follow_the_load_of_all_gateways_and_no_request_fails(ray: Ray)
                 down_s = _wait_for(one, 1)
             with _users([one.url], BURST_USERS, loads):
                 burst_s = _wait_for(one, 2)
-            with _users([one.url], 1, loads):
+            pids = _pids(ray)
+            with _users([one.url, two.url], USERS, loads):
+                assert ray.litport("deploy", str(number_recipe)).returncode == 0
                 _wait_for(one, 1)
+                assert not pids & _pids(ray), "a number in the place of a range replaces the processes"
             assert "1 of 1 replicas run" in ray.litport("status", "--ray", ray.dashboard).stdout
     finally:
         assert ray.litport("undeploy", str(recipe)).returncode == 0
