@@ -184,11 +184,11 @@ def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float
 
 
 async def measure(model: Model) -> None:
-    """Look at what the processes of a model take."""
+    """Look at what the processes of a model take. While one of its instances is away its size stays as it was."""
     is_up = (State.READY, State.DRAINING)
     groups = [instance.group_id for instance in model.instances if instance.group_id and instance.state in is_up]
     sizes = await asyncio.to_thread(lambda: [ProcessGroup(group_id).memory_bytes() for group_id in groups])
-    if sizes and None not in sizes:
+    if len(sizes) == len(model.instances) and None not in sizes:
         model.residence.measure(sum(filter(None, sizes)))
 
 

@@ -43,10 +43,12 @@ class ProcessGroup:
     def memory_bytes(self) -> int | None:
         """The memory of all its processes, shared pages by their share (PSS); None where the kernel does not say.
 
-        The kernel walks the page tables for it: tens of milliseconds for a large process.
+        None, too, for a group whose first process has ended or of which one ends meanwhile: what is left of it says
+        little of its size. The kernel walks the page tables for it: tens of milliseconds for a large process.
         """
-        shares = [share for member in self.members() if (share := read_share(member.pid)) is not None]
-        return sum(shares) or None
+        pids = [member.pid for member in self.members()]
+        shares = [share for pid in pids if (share := read_share(pid)) is not None]
+        return sum(shares) if self.group_id in pids and len(shares) == len(pids) else None
 
     def cpu_s(self) -> float:
         """How long its processes have computed, in seconds; only differences say something.

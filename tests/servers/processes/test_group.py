@@ -53,11 +53,13 @@ def test_terminating_asks_and_does_not_wait_for_the_answer(leader: "subprocess.P
 
 
 def test_a_zombie_is_no_member_and_has_used_no_time_of_the_living(leader: "subprocess.Popen[bytes]") -> None:
+    assert (ProcessGroup(leader.pid).memory_bytes() or 0) > 2**20
     leader.kill()
     wait_until(lambda: (stat := read_stat(leader.pid)) is not None and stat.is_dead, 5)
     [orphan] = ProcessGroup(leader.pid).members()
     assert orphan.title == "sleep 60"
     assert cpu_s([leader.pid]) == 0
+    assert ProcessGroup(leader.pid).memory_bytes() is None, "what is left says little of the whole"
 
 
 def test_a_stopped_process_is_told_from_one_that_runs(leader: "subprocess.Popen[bytes]") -> None:
