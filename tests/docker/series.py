@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client import CollectorRegistry
 
 from servers.engines.litserve.host import metrics
 from servers.engines.litserve.host.answer import Totals
+from servers.gateway.limits.store import Store
 from servers.gateway.request_metrics import RequestMetrics
 from servers.metrics.hardware import HardwareCollector
 from servers.metrics.models import ModelCollector
@@ -71,8 +73,10 @@ def names_in(expression: str) -> set[str]:
 
 
 def _of_litport() -> Iterator[tuple[str, str]]:
+    store = CollectorRegistry()
+    Store("redis://127.0.0.1", store)
     with Sampler({}, interval_s=60) as sampler:
-        for source in (RequestMetrics().registry, ModelCollector({}, "0"), HardwareCollector(sampler)):
+        for source in (RequestMetrics().registry, store, ModelCollector({}, "0"), HardwareCollector(sampler)):
             for family in source.collect():
                 yield family.name, family.type
 
