@@ -71,7 +71,7 @@ SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/server
 # One half of the long tests.
 LONG = tests/benchmarks/report tests/clients tests/docker tests/end_to_end
 
-test-long: dev-setup runtimes ray redis ## the tests that are long by nature: kills, overload, soaks, images; twenty-eight minutes and more
+test-long: dev-setup runtimes ray redis ## the tests that are long by nature: kills, overload, soaks, images; half an hour and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
 	.venv/bin/pytest -m "alone and long" tests/benchmarks tests/withstand $(ARGS) || status=$$?; \
 	.venv/bin/pytest -m "not alone and long" $(LONG:%=--ignore=%) $(ARGS) >$$log 2>&1 & half=$$!; \

@@ -1,6 +1,6 @@
 """Bodies that hypothesis makes, most of them wrong in a way that somebody's program could be: none is answered 5xx.
 
-There are 60 of them, and HOSTILE_BODIES (800) in the long form. They are made first and sent by several clients at a
+There are 60 of them, and HOSTILE_BODIES (400) in the long form. They are made first and sent by several clients at a
 time, each with five seconds to be answered, so that one that is right and long costs no more than that.
 """
 
@@ -23,7 +23,7 @@ from tests.conftest import Platform
 from tests.end_to_end.test_schema_cases import shape_problem
 
 COUNT = 60
-LONG_COUNT = int(os.environ.get("HOSTILE_BODIES", "800"))
+LONG_COUNT = int(os.environ.get("HOSTILE_BODIES", "400"))
 _CLIENTS = 8
 _LIMIT_S = 5
 _EXPLAINED = {503, 504}
