@@ -1,5 +1,6 @@
 """Answers as servers send them, sound and broken, read by the load generator's users in one process of its own."""
 
+import contextlib
 import json
 import threading
 import time
@@ -104,10 +105,8 @@ class _Server(BaseHTTPRequestHandler):
 class _LeavingServer(_Server):
     """Closes each connection a moment after its first answer, as llama.cpp's server does on a busy machine."""
 
-    server_version, sys_version = "llama.cpp", ""
-
     def version_string(self) -> str:
-        return self.server_version
+        return "llama.cpp"
 
     def do_POST(self) -> None:
         super().do_POST()
@@ -116,33 +115,37 @@ class _LeavingServer(_Server):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def records() -> Iterator[dict[str, RequestRecord]]:
-    """The record of each case."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+@contextlib.contextmanager
+def _serving(handler: type[_Server]) -> Iterator[str]:
+    """The URL of a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        records: dict[str, RequestRecord] = {}
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[str, RequestRecord]:
+    """The record of each case."""
+    records: dict[str, RequestRecord] = {}
+    with _serving(_Server) as url:
         for read_as in ("events", "lines", "whole"):
             names = {index: name for index, (name, case) in enumerate(CASES.items()) if case.read_as == read_as}
             calls = [Call(index, f"/{index}", b"{}") for index in names]
             records |= {
                 names[record.index]: record for record in generator.generate(url, read_as, calls, 1, 60).records
             }
-        yield records
-        server.shutdown()
-        thread.join()
+    return records
 
 
 def test_a_server_that_leaves_after_a_stream_without_a_word_gets_each_call_anew() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _LeavingServer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        calls = [Call(index, f"/{list(CASES).index('plain')}", b"{}") for index in range(4)]
-        result = generator.generate(f"http://127.0.0.1:{server.server_port}", "events", calls, 1, 60)
-        server.shutdown()
-        thread.join()
+    calls = [Call(index, f"/{list(CASES).index('plain')}", b"{}") for index in range(4)]
+    with _serving(_LeavingServer) as url:
+        result = generator.generate(url, "events", calls, 1, 60)
     assert [record.error for record in result.records] == [None] * 4
 
 

@@ -15,7 +15,6 @@ import pytest
 from servers.gateway.limits.scripts import LEASE_S
 from tests.conftest import REPOSITORY, Platform, serving
 from tests.servers.gateway.keyrings import bearer, keys_file
-from tests.services import redis_server as service
 from tests.services.polling import wait_until
 from tests.services.redis_server import PASSWORD, RedisServer, redis_server
 
@@ -45,8 +44,6 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    if reason := service.problem():
-        pytest.skip(f"NOT TESTED: limits of several gateways, as {reason}")
     folder = tmp_path_factory.mktemp("pair")
     keys = keys_file(folder, KEYS)
     with redis_server(folder) as redis, contextlib.ExitStack() as stack:

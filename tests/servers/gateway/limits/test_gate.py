@@ -14,7 +14,6 @@ from servers.errors import ApiError
 from servers.gateway.keys import Key
 from servers.gateway.limits.gate import Gate
 from servers.gateway.limits.store import Store
-from tests.services import redis_server as service
 from tests.services.polling import wait_until_async
 from tests.services.redis_server import PASSWORD, RedisServer, redis_server
 
@@ -26,8 +25,6 @@ IN_TIME_S = 1
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if reason := service.problem():
-        pytest.skip(f"NOT TESTED: limits of several gateways, as {reason}")
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
