@@ -74,6 +74,11 @@ class Connection(Protocol):
         """How often a process behind it was replaced while the instance went on."""
         ...
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all processes behind it are up, and none is in replacement."""
+        ...
+
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, query: str = ""
     ) -> Reply:

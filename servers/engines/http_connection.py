@@ -45,6 +45,7 @@ class HttpConnection:
     """One connection a request, without a limit; bodies and cookies pass unchanged. For one event loop."""
 
     restarts = 0  # when a process behind it ends, so does the instance
+    is_complete = True
 
     def __init__(self, place: Path | Address) -> None:
         self._place = place

@@ -184,12 +184,17 @@ def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float
 
 
 async def measure(model: Model) -> None:
-    """Look at what the processes of a model take. While one of its instances is away its size stays as it was."""
-    is_up = (State.READY, State.DRAINING)
-    groups = [instance.group_id for instance in model.instances if instance.group_id and instance.state in is_up]
+    """Look at what the processes of a model take. While one of them is away its size stays as it was."""
+    groups = [instance.group_id for instance in model.instances if instance.group_id and _is_whole(instance)]
     sizes = await asyncio.to_thread(lambda: [ProcessGroup(group_id).memory_bytes() for group_id in groups])
-    if len(sizes) == len(model.instances) and None not in sizes:
+    if len(sizes) == len(model.instances) and None not in sizes and all(map(_is_whole, model.instances)):
         model.residence.measure(sum(filter(None, sizes)))
+
+
+def _is_whole(instance: Instance) -> bool:
+    """Whether it is up with all its processes."""
+    connection = instance.connection
+    return instance.state in (State.READY, State.DRAINING) and connection is not None and connection.is_complete
 
 
 def _full_gpus(gpu_shares: Mapping[str, float], tenants: Sequence[Model]) -> list[str]:

@@ -30,7 +30,7 @@ NAMES = ("one", "two", "three")
 SOAK_S = float(os.environ.get("ON_DEMAND_S", "15"))
 KILL_EVERY_S = float(os.environ.get("ON_DEMAND_KILL_S", "4"))
 FIT = 2
-MIB = 2**20
+HELD_BYTES = 100 * 2**20  # by a worker of HoldsAPI
 
 
 @pytest.mark.long
@@ -46,6 +46,10 @@ def test_fifty_clients_wake_a_litapi_once_and_ps_tells(tmp_path: Path) -> None:
         lines = litport("ps", "--url", platform.url).stdout.splitlines()
         assert lines[1].split()[:2] == ["one", "ready"]
         assert lines[1].endswith("makes room next")
+        os.kill(asyncio.run(ask_all())[0].json()["pid"], signal.SIGKILL)
+        assert litport("unload", "one", "--port", platform.url.rpartition(":")[2]).returncode == 0
+        residence: Any = platform.status()["one"]["residence"]
+        assert residence["measured_bytes"] > HELD_BYTES, "its size is that with its worker"
 
 
 @pytest.mark.long

@@ -29,6 +29,11 @@ class ApiConnection:
         return 0 if self._chosen is None else self._chosen.restarts
 
     @property
+    def is_complete(self) -> bool:
+        """See `Connection`."""
+        return self._chosen is not None and self._chosen.is_complete
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether a prediction can be asked for; on the host only while a worker is ready and none works."""
         return self._chosen.is_at_rest if isinstance(self._chosen, HostConnection) else True

@@ -33,6 +33,7 @@ class _NoConnection:
     """See `Connection`."""
 
     restarts = 0
+    is_complete = True
 
     def __init__(self, news: News) -> None:
         self._news = news

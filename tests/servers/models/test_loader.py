@@ -53,6 +53,17 @@ def test_an_idle_model_is_unloaded_and_wakes_for_the_next_request(tmp_path: Path
         assert estimate_bytes == pytest.approx(status["residence"]["measured_bytes"], rel=0.02), "as it was measured"
 
 
+def test_a_model_that_lacks_one_of_its_processes_keeps_its_size(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND) as door:
+        assert ask(door, "one").status_code == 200
+        model = door.supervisor.models["one"]
+        model.residence.measured_bytes = 7
+        connection: Any = model.choose().connection
+        connection.is_complete = False
+        unload(door, "one")
+        assert model.residence.measured_bytes == 7
+
+
 def test_what_a_model_offers_is_judged_after_its_first_load_and_remembered(tmp_path: Path) -> None:
     with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND) as door:
         answer = ask(door, "one", "/v1/embeddings")

@@ -38,6 +38,11 @@ class HostConnection:
         return 0 if self._dispatcher is None else self._dispatcher.restarts
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every worker is set up."""
+        return self._dispatcher is not None and self._dispatcher.is_complete
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether a worker is ready, and none works on anything."""
         return self._dispatcher is not None and self._dispatcher.is_at_rest

@@ -201,6 +201,7 @@ class StandInForVllm:
     """A connection to a vLLM that has more paths than clients may reach."""
 
     restarts = 0
+    is_complete = True
 
     async def send(self, method: str, path: str, *_: object) -> Reply:
         answers = {
