@@ -104,9 +104,10 @@ format: dev-setup ## let ruff put the files in form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: dev-setup ## write docs/configuration.md from the settings, and the dashboards from their description
+docs: dev-setup ## write docs/configuration.md from the settings, the dashboards and the RayCluster from their descriptions
 	.venv/bin/python -m configs.reference
 	.venv/bin/python docker/grafana/dashboards.py
+	.venv/bin/litport deploy docker/kubernetes/ray/recipe.yaml --print kuberay > docker/kubernetes/ray/raycluster.yaml
 
 lock: ## write the locks anew from pyproject.toml; newer versions: ARGS=--upgrade
 	@$(PYTHON) -m requirements.lock $(ARGS)

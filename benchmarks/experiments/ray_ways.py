@@ -3,6 +3,7 @@
     python -m benchmarks.experiments.ray_ways --ray http://127.0.0.2:8265
 
 Ray must run on this machine, with room for 4 CPUs and no application, and its packages must be in this environment.
+Where the node was started with RAY_SERVE_ENABLE_HA_PROXY=1, HAProxy stands where Ray's proxy would be.
 All sides have the same LitAPI, batches and allocator settings, and two workers of one thread. One after the other
 answers, in an order and back (A B C C B A), so that drift of the machine cancels. Processor time is that of the
 processes between a request and its answer: the gateway, the proxy, the replicas and what these have started.
@@ -39,6 +40,7 @@ _MODEL = "all-minilm-l6-v2"
 _BATCH, _WAIT_S = 8, 0.01
 _SIDES = ("serve", "gateway", "proxy")
 _PROXY_PORT = 8149
+_INGRESS = ("ray::ProxyActor", "ray::HAProxyManager")  # the second has HAProxy as its child
 _WARM_UP_S = 2.0
 
 
@@ -103,14 +105,14 @@ def _recipe(folder: Path, arguments: argparse.Namespace) -> Path:
 
 
 def _replicas(ray: Dashboard, name: str) -> list[psutil.Process]:
-    """The processes of an application, and Ray's proxies for the one that uses them."""
+    """The processes of an application, and Ray's ingress for the one that uses them."""
     instance = ray.instance()
     deployments = instance["applications"][name]["deployments"].values()
     rows = [replica["pid"] for deployment in deployments for replica in deployment["replicas"]]
     processes = [psutil.Process(pid) for pid in rows]
     if name == "proxy":
         titles = ((process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"]))
-        processes += [process for process, title in titles if title[0].startswith("ray::ProxyActor")]
+        processes += [process for process, title in titles if title[0].startswith(_INGRESS)]
     return processes
 
 

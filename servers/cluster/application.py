@@ -42,6 +42,12 @@ def models_of(settings: LitportSettings) -> dict[str, ModelSettings]:
     return {name: model for name, model in settings.models.items() if not registry.addresses_of(model)}
 
 
+def gpus_of(model: ModelSettings) -> float:
+    """The GPUs of each replica."""
+    gpus = model.resources.gpus
+    return registry.kind_of(model).gpus(model) if gpus is None else gpus
+
+
 def applications_of(loaded: LoadedSettings) -> list[dict[str, Any]]:
     """The applications (ServeApplicationSchema). Raises UserError for what must not be sent, or where none is left."""
     models = models_of(loaded.settings)
@@ -59,7 +65,7 @@ def through_ray(loaded: LoadedSettings) -> LoadedSettings:
 
 
 def _application(loaded: LoadedSettings, name: str, model: ModelSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_cpus": model.resources.cpus, "num_gpus": _gpus(model)}
+    options: dict[str, Any] = {"num_cpus": model.resources.cpus, "num_gpus": gpus_of(model)}
     if model.resources.memory_bytes is not None:
         options["memory"] = model.resources.memory_bytes
     return {
@@ -91,11 +97,6 @@ def _count(model: ModelSettings) -> dict[str, Any]:
     if isinstance(model.replicas, Autoscaling):
         return {"autoscaling_config": scaling.config(model.replicas)}
     return {"num_replicas": model.replicas}
-
-
-def _gpus(model: ModelSettings) -> float:
-    gpus = model.resources.gpus
-    return registry.kind_of(model).gpus(model) if gpus is None else gpus
 
 
 def _recipe(loaded: LoadedSettings, name: str, model: ModelSettings) -> str:

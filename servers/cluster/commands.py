@@ -17,7 +17,10 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", version: str) -> N
     """Add the commands to the command line; a gateway tells this version."""
     deploy = commands.add_parser("deploy", help="run the models of a recipe on a Ray cluster", epilog=SETTINGS)
     deploy.add_argument(
-        "--print", choices=("serve",), dest="form", help="print the configuration for Ray Serve, and deploy nothing"
+        "--print",
+        choices=("serve", "kuberay"),
+        dest="form",
+        help="deploy nothing, and print the configuration for Ray Serve, or a cluster with room for it for KubeRay",
     )
     gateway = commands.add_parser("gateway", help="serve the models that were deployed on Ray", epilog=SETTINGS)
     undeploy = commands.add_parser("undeploy", help="end the models of a recipe on Ray", epilog=SETTINGS)
@@ -48,10 +51,13 @@ def show_ray(address: str) -> int:
 def _deploy(arguments: argparse.Namespace) -> int:
     import yaml
 
-    from servers.cluster import application, dashboard, rollout
+    from servers.cluster import application, dashboard, kuberay, rollout
 
     loaded = _load(arguments)
     applications = application.applications_of(loaded)
+    if arguments.form == "kuberay":
+        sys.stdout.write(kuberay.manifest(loaded))
+        return 0
     if arguments.form:
         sys.stdout.write(yaml.safe_dump(rollout.document(applications), sort_keys=False))
         return 0

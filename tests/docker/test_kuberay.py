@@ -1,17 +1,23 @@
 """The manifests of a Ray cluster for KubeRay: they fit each other, the lock, and what a node needs to be safe."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from configs.settings import LitportSettings
-from servers.cluster import node
+from servers.cluster import kuberay, node
+from servers.platform.targets import load
 from tests.conftest import REPOSITORY
 from tests.docker.queries import DOCKER
-from tests.docker.test_kubernetes import WITH_KUSTOMIZE, build
+from tests.docker.test_kubernetes import VERSIONS, WITH_KUSTOMIZE, WITH_VALIDATOR, build, validate
 
 FOLDER = DOCKER / "kubernetes" / "ray"
+# KubeRay's own, without descriptions; of Pods, Kubernetes' schemas say what they are.
+SCHEMA = Path(__file__).with_name("raycluster.schema.json")
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -28,6 +34,47 @@ def ray_cluster() -> dict[str, Any]:
 def templates() -> list[dict[str, Any]]:
     spec = ray_cluster()
     return [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+
+
+def printed(models: Any, **arguments: str) -> Any:
+    """What `litport deploy --print kuberay` prints of a recipe."""
+    overrides = [f"--{name}={value}" for name, value in {"models": json.dumps(models), **arguments}.items()]
+    return yaml.safe_load(kuberay.manifest(load([], overrides)))
+
+
+def test_the_manifest_is_what_deploy_prints_for_the_recipe_beside_it() -> None:
+    text = kuberay.manifest(load([str(FOLDER / "recipe.yaml")], []))
+    assert text == (FOLDER / "raycluster.yaml").read_text(encoding="utf-8"), "make docs writes it anew"
+
+
+def test_each_replica_of_a_recipe_has_a_pod_as_large_as_the_largest_needs() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    echo = {"engine": "litserve", "api": "echo"}
+    large = {**echo, "replicas": 2, "resources": {"cpus": 3.5, "memory_bytes": 5 * 10**9}}
+    several = {**echo, "replicas": {"max": 3, "target_running": 2}, "resources": {"gpus": 0.5, "memory_bytes": 10**9}}
+    manifest = printed({"large": large, "several": several}, **{"server.drain_timeout_s": "90.5"})
+    for document in (manifest, yaml.safe_load((FOLDER / "raycluster.yaml").read_text(encoding="utf-8"))):
+        jsonschema.validate(document, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    (group,) = manifest["spec"]["workerGroupSpecs"]
+    assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == 5
+    spec = group["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["image"] == "litport:cuda-ray"
+    assert container["resources"] == {
+        "requests": {"cpu": "3.5", "memory": "4769Mi"},
+        "limits": {"memory": "6817Mi", "nvidia.com/gpu": "1"},
+    }
+    assert spec["terminationGracePeriodSeconds"] == 116
+
+
+@WITH_VALIDATOR
+def test_its_pods_are_valid(tmp_path: Path) -> None:
+    for number, template in enumerate(templates()):
+        metadata = {**template["metadata"], "name": "pod"}
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}))
+        done = validate(file, VERSIONS[-1])
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_version_of_ray_is_that_of_the_lock() -> None:
@@ -70,17 +117,15 @@ def test_the_head_finds_its_store_and_the_gateway_its_head() -> None:
 
 
 @WITH_KUSTOMIZE
-def test_the_gateways_mount_the_recipe_whose_models_fit_on_the_workers() -> None:
+def test_the_gateways_mount_the_recipe_whose_replicas_have_a_worker_each() -> None:
     built = list(yaml.safe_load_all(build("ray")))
     (recipe,) = [document for document in built if document["kind"] == "ConfigMap"]
     (gateway,) = [document for document in built if document["kind"] == "Deployment"]
     volumes = gateway["spec"]["template"]["spec"]["volumes"]
     assert [recipe["metadata"]["name"]] == [each["configMap"]["name"] for each in volumes if "configMap" in each]
     settings = LitportSettings.from_layers([yaml.safe_load(recipe["data"]["recipe.yaml"])])
-    cpus = sum(model.replica_count * model.resources.cpus for model in settings.models.values())
     (group,) = ray_cluster()["workerGroupSpecs"]
-    (container,) = group["template"]["spec"]["containers"]
-    assert cpus == group["replicas"] * int(container["resources"]["requests"]["cpu"])
+    assert group["replicas"] == sum(model.replica_count for model in settings.models.values())
 
 
 def test_a_network_policy_covers_each_pod_of_the_cluster() -> None:
