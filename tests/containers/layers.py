@@ -18,7 +18,7 @@ from tests.containers.engine import Engine, running
 # What no layer may hold. The words that a package's own files need to speak of keys are not among them.
 _SECRETS = re.compile(
     rb"-----BEGIN (?:RSA |EC |OPENSSH |)PRIVATE KEY-----\n[A-Za-z0-9+/]{40}|\bhf_[A-Za-z0-9]{34}\b|\bAKIA[0-9A-Z]{16}\b"
-    rb"|\bghp_[A-Za-z0-9]{36}\b|://[^/\s:@\"'{}<>$%]{3,}:[^/\s@\"'{}<>$%]{8,}@(?!example|localhost|host|proxy|127)"
+    rb"|\bghp_[A-Za-z0-9]{36}\b|://[^/\s:@\"'{}<>$%\[]{3,}:[^/\s@\"'{}<>$%]{8,}@(?!example|localhost|host|proxy|127)"
 )
 _FORBIDDEN = re.compile(r"(^|/)(\.env|\.netrc|\.git|\.pypirc|id_(rsa|ed25519)|keys\.yaml|\.ssh)(/|$)|^root/\.cache/.")
 
