@@ -64,7 +64,7 @@ class Roster:
         except NoRoomError:
             await self.replace_in_turn(old, new)
             return
-        except StartError:
+        except Exception:
             await self.remove(new)
             raise
         self.take_over(old, new)
@@ -104,7 +104,7 @@ class Roster:
         """
         try:
             await self._exchange(old, new)
-        except StartError:
+        except Exception:
             old.is_leaving = False
             await self._exchange(new, old)
             raise

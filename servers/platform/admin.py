@@ -4,7 +4,7 @@
     POST /unload  {"model": NAME}    -> the same
     POST /swap, /rollback, /scale ?name=NAME, with the order -> a line of JSON for each step, then the change
     POST /plan    {"recipes": [PATH, ...]}  -> {"plan": NUMBER, "is_empty": BOOL, "lines": [TEXT, ...]}
-    POST /apply   {"plan": NUMBER}          -> {"results": [TEXT, ...]}
+    POST /apply   {"plan": NUMBER}          -> {"results": [TEXT, ...], "failures": [TEXT, ...]}
     GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH}
 
 An error is {"error": TEXT}. Only the newest plan can be applied. The socket is this user's own. Each change is a line
@@ -131,10 +131,10 @@ class Admin:
         except (ValueError, KeyError, TypeError):
             return _error("expected the number of the newest plan; make it again")
         try:
-            results = await self._declaration.apply(plan, _caller(request))
+            outcome = await self._declaration.apply(plan, _caller(request))
         except UserError as problem:
             return _error(str(problem))
-        return web.json_response({"results": results})
+        return web.json_response(msgspec.to_builtins(outcome))
 
     async def _show(self, request: web.Request) -> web.Response:
         try:

@@ -78,7 +78,8 @@ def _add_swap_options(swap: argparse.ArgumentParser) -> None:
     )
 
 
-def _apply(arguments: argparse.Namespace) -> None:
+def _apply(arguments: argparse.Namespace) -> int:
+    """The exit status: 1 where the rest is applied and a model that is not required could not be started."""
     from configs.errors import UserError
 
     recipes = [Path(recipe).absolute() for recipe in arguments.recipes]
@@ -86,15 +87,18 @@ def _apply(arguments: argparse.Namespace) -> None:
     plan = _ask(arguments, "POST", "/plan", json={"recipes": [str(recipe) for recipe in recipes]})
     sys.stdout.write("".join(f"{line}\n" for line in plan["lines"]) or "nothing differs\n")
     if plan["is_empty"]:
-        return
+        return 0
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise UserError("nothing was changed: expected --yes where nobody can be asked")
         if input("do this? [y/N] ").strip().lower() not in ("y", "yes"):
             raise UserError("nothing was changed")
     sys.stdout.flush()
-    results = _ask(arguments, "POST", "/apply", json={"plan": plan["plan"]})["results"]
-    sys.stdout.write("".join(f"done: {line}\n" for line in results))
+    outcome = _ask(arguments, "POST", "/apply", json={"plan": plan["plan"]})
+    sys.stdout.write("".join(f"done: {line}\n" for line in outcome["results"]))
+    sys.stdout.flush()
+    sys.stderr.write("".join(f"{line}; the rest is done\n" for line in outcome["failures"]))
+    return 1 if outcome["failures"] else 0
 
 
 def _port_of(recipes: Sequence[Path]) -> int | None:

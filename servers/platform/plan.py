@@ -18,6 +18,14 @@ _AT_ONCE = {
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a change has come to: a line for each thing done, and one for each model that could not be started."""
+
+    results: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """`settings` and `keyring` are in force afterwards, `lines` say in words what will be done.
 

@@ -12,6 +12,7 @@ from servers.models.model import Model
 from servers.models.roster import Roster
 from servers.models.start import StartError
 from servers.platform.factory import ModelFactory
+from servers.platform.plan import Outcome
 
 
 class Subject(Protocol):
@@ -46,16 +47,22 @@ class Subject(Protocol):
 
 
 class Steps:
-    """Changes models of a platform to those of `settings`; each step adds a line to `results`.
+    """Changes models of a platform to those of `settings`.
 
     A step raises StartError where a required model does not start.
     """
 
-    def __init__(self, platform: Subject, settings: LitportSettings, who: str, results: list[str]) -> None:
+    def __init__(self, platform: Subject, settings: LitportSettings, who: str) -> None:
         self._platform = platform
         self._settings = settings
         self._who = who
-        self._results = results
+        self._results: list[str] = []
+        self._failures: list[str] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the steps so far have come to."""
+        return Outcome(tuple(self._results), tuple(self._failures))
 
     def set(self, change: Change) -> None:
         """Note a change outside of the models, which is in force."""
@@ -117,6 +124,9 @@ class Steps:
         except asyncio.CancelledError:
             cause = "the platform ended"
             raise
+        except Exception as problem:
+            cause = f"{type(problem).__name__}: {problem}"
+            raise
         finally:
             duration_s = round(time.monotonic() - begin_s, 4)
             state = {"before": before, "state": self._state(new), "error": cause, "duration_s": duration_s}
@@ -125,9 +135,10 @@ class Steps:
         if cause is None:
             self._results.append(f"{change} {label}: {self._state(new) or 'gone'} after {duration_s:.1f} s")
             return
-        self._results.append(f"{change} {label}: it could not be started: {cause}")
         if self._settings.models[new].required:
             raise StartError(f"{new} could not be started: {cause}")
+        rest = f" ({old} goes on as it was)" if change in ("replace", "rename") else ""
+        self._failures.append(f"{new} could not be started{rest}: {cause}")
 
     def _state(self, name: str) -> str | None:
         model = self._platform.models.get(name)

@@ -101,21 +101,31 @@ def test_a_worker_stuck_in_native_code_is_replaced_and_the_other_answers_meanwhi
     print(f"stuck: 504 after {spent_s:.2f} s of a limit of 1 s, {answered} others answered meanwhile")
 
 
-def test_a_request_that_only_waited_when_the_model_ended_is_no_suspect(faulty: Platform) -> None:
+def test_a_request_that_only_waited_when_the_model_ended_is_no_suspect(faulty: Platform, tmp_path: Path) -> None:
     def ask(**body: Any) -> httpx.Response:
         return faulty.http.post("/predict/fragile", json=body, timeout=60)
 
+    begun, released = tmp_path / "begun", tmp_path / "released"
+    deadly = {"input": "out of memory"}
     with ThreadPoolExecutor() as pool:
-        fatal = []
-        for number in range(2):
-            fatal.append(pool.submit(ask, input="out of memory", number=number))
-            time.sleep(0.03)  # they come in this order, and all before the next worker is up
+        fatal = [pool.submit(ask, **deadly, begun=str(begun), until=str(released))]
+        wait_until(begun.exists)
+        fatal.append(pool.submit(ask, **deadly))
+        wait_until(lambda: _at_hand(faulty, "fragile") == 2)
         waiting = pool.submit(ask, input=1)
+        wait_until(lambda: _at_hand(faulty, "fragile") == 3)
+        released.touch()
         assert [answer.result().status_code for answer in fatal] == [503, 503]
         assert waiting.result().status_code == 503
         assert "ended before it had this request" in waiting.result().json()["error"]["message"]
     answer = wait_until(lambda: again if (again := ask(input=1)).status_code != 503 else None, 60)
     assert answer.status_code == 200, "not 422, request_quarantined"
+
+
+def _at_hand(platform: Platform, model: str) -> int:
+    """How many requests the model works on or lets wait."""
+    status: Any = platform.status()[model]
+    return int(status["running"] + status["waiting"])
 
 
 def test_a_broken_stream_is_an_error_of_the_command_line_and_of_the_books(faulty: Platform) -> None:

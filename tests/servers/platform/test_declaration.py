@@ -1,6 +1,8 @@
 """A running platform is brought to what a recipe says: what changes, what stays, and that nothing fails meanwhile."""
 
+import itertools
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from servers.engines import registry
 from servers.engines.kind import EngineKind, Site
 from servers.models.instance import State
 from servers.platform import targets
+from servers.platform.steps import Steps
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
 from tests.services.tiny_engine import TinyEngine
@@ -207,10 +210,51 @@ def test_where_a_required_model_does_not_start_all_is_undone(
     assert (served.pid("one"), models["one"].max_waiting) == (before, 256)
     assert not served.door.platform.failed
     optional = {**BROKEN, "required": False}
-    assert served.apply({"models": {**TWO, "bad": optional}}) == 0
-    assert "add bad: it could not be started" in capsys.readouterr().out
+    assert served.apply({"models": {**TWO, "bad": optional}, "limits": {"max_body_bytes": 10**6}}) == 1
+    streams = capsys.readouterr()
+    assert streams.out.endswith("done: set limits.max_body_bytes: 67108864 -> 1000000\n"), "the rest is done"
+    assert re.fullmatch(r"bad could not be started: .*no such weights.*; the rest is done\n", streams.err)
     assert served.apply({"models": {**TWO, "bad": optional, "worse": BROKEN}}) == 2
     assert "what had been done is undone" in capsys.readouterr().err, "whatever failed before"
+
+
+def test_where_a_step_of_any_kind_fails_all_is_undone(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    def states() -> dict[str, tuple[Any, State]]:
+        models = served.door.supervisor.models.items()
+        return {name: (model.settings, model.state) for name, model in models}
+
+    def failing(step: str, calls: Sequence[int], does_it: bool) -> Any:
+        """`step` with a fault in its calls of these numbers, after or before it does anything."""
+        original, numbers = getattr(Steps, step), itertools.count()
+
+        async def change(steps: Steps, *arguments: Any) -> None:
+            fails = next(numbers) in calls
+            if does_it or not fails:
+                await original(steps, *arguments)
+            if fails:
+                raise RuntimeError("no space left")
+
+        return mock.patch.object(Steps, step, change)
+
+    def model(number: int, **settings: Any) -> dict[str, Any]:
+        return {**ECHO, "load": "on_demand", "env": {"A": str(number)}, **settings}
+
+    assert served.apply({"models": {"a": model(1), "b": model(2), "c": model(3), "d": model(4)}}) == 0
+    before = states()
+    recipe = {"models": {"a": model(5), "b": model(2, max_waiting=8), "c2": model(3), "new": model(6)}}
+    for step in ("adopt", "remove", "replace", "rename", "add"):
+        with failing(step, [0], does_it=True):
+            assert served.apply(recipe) == 2
+        error = capsys.readouterr().err
+        assert "the platform failed at it (RuntimeError: no space left); what had been done is undone" in error
+        assert states() == before
+    with failing("add", [0], does_it=False), failing("adopt", [1], does_it=False):
+        assert served.apply(recipe) == 2
+    assert "and it could not be undone: no space left" in capsys.readouterr().err
+    changed = {name for name, state in states().items() if state != before[name]}
+    assert (states().keys(), changed) == (before.keys(), {"b"}), "all but the step that could not"
+    assert served.apply(recipe) == 0
+    assert served.ask("a").status_code == 200
 
 
 def test_a_change_of_what_a_process_was_started_with_replaces_it_and_is_the_only_change(served: Served) -> None:
