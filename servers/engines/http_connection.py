@@ -117,12 +117,13 @@ class _Channel(asyncio.Protocol):
         self._all_idle = idle
         self._channels = channels
         self._transport: Any = None
+        self._bodies: list[bytes] = []
+        self.on_body = self._bodies.append  # for the parser; with a function around it an event would cost a call more
         self._parser = httptools.HttpResponseParser(self)
         self._reply: asyncio.Future[Reply] | None = None
         self._stream: Stream | None = None
         self._method = ""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._bodies: list[bytes] = []
         self._held_bytes = 0
         self._is_paused = False
         self._may_stay = False
@@ -223,10 +224,6 @@ class _Channel(asyncio.Protocol):
             self._reply.set_result(Reply(status, self._headers, stream, stream.close))
         if self._method == "HEAD":  # the parser waits for the body that its length announces
             self._may_stay, self._is_whole = False, True
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        self._bodies.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is whole."""

@@ -106,9 +106,8 @@ class Stream:
 
     def push(self, chunk: bytes) -> None:
         """A chunk has come; an empty one tells nothing."""
-        self._push(chunk if self._editor is None else self._editor.edit(chunk))
-
-    def _push(self, chunk: bytes) -> None:
+        if self._editor is not None:
+            chunk = self._editor.edit(chunk)
         if not chunk:
             return
         if self._sink is None:
@@ -120,7 +119,9 @@ class Stream:
                 self._sink = None
                 self._fail(error)
                 return
-            self._count(chunk)
+            self._passed_bytes += len(chunk)
+            if self._passed_bytes >= self._window_bytes:
+                self._grant_passed()
             if has_room:
                 return
             self._sink = None
@@ -129,21 +130,23 @@ class Stream:
     def end(self, error: Exception | None = None) -> None:
         """The body is whole, or breaks off."""
         if not self._is_over:
-            if self._editor is not None and error is None:
-                error, chunk = _end_of(self._editor)
-                self._push(chunk)
+            editor, self._editor = self._editor, None
+            if editor is not None and error is None:
+                error, chunk = _end_of(editor)
+                self.push(chunk)
             self._is_over, self._error = True, error
             self._wake()
 
     def _take(self) -> bytes:
         chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
-        self._count(chunk)
+        self._passed_bytes += len(chunk)
+        if self._passed_bytes >= self._window_bytes:
+            self._grant_passed()
         return chunk
 
-    def _count(self, chunk: bytes) -> None:
-        self._passed_bytes += len(chunk)
-        if self._passed_bytes >= self._window_bytes and not self._is_over:
+    def _grant_passed(self) -> None:
+        if not self._is_over:
             passed_bytes, self._passed_bytes = self._passed_bytes, 0
             self._grant(passed_bytes)
 

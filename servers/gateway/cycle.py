@@ -73,7 +73,7 @@ class Cycle(RequestResponseCycle):
         """Send a piece of the body now; whether the client keeps up. Once False, `drain` comes before the next one."""
         if chunk and not self.disconnected:
             if self.chunked_encoding:
-                self.transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.transport.write(b"%x\r\n" % len(chunk) + chunk + b"\r\n")
             else:
                 self._write(chunk, is_last=False)
         return not self.flow.write_paused

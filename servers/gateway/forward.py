@@ -14,7 +14,6 @@ from servers.errors import ApiError, BystanderError, UnservedError
 from servers.gateway.body import prompt
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
-from servers.gateway.response import Response
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 
@@ -130,27 +129,14 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
         await response.finish(whole)
         return
     await response.start(reply.status, headers)
-    passing = _Passing(response, instance)
+    response.source = instance
     if isinstance(chunks, Stream):
-        await chunks.relay(passing)
+        await chunks.relay(response)
     else:
         async for part in chunks:
-            if not passing.write(part):
-                await passing.drain()
+            if not response.write(part):
+                await response.drain()
     await response.finish()
-
-
-class _Passing:
-    """The sink of an answer: the client, while the instance counts as answering."""
-
-    def __init__(self, response: Response, instance: Instance) -> None:
-        self._response = response
-        self._instance = instance
-        self.drain = response.drain
-
-    def write(self, chunk: bytes) -> bool:
-        now_s = self._instance.answered_at_s = time.monotonic()
-        return self._response.write_now(chunk, now_s)
 
 
 def _full(model: Model, reply: Reply) -> ApiError:

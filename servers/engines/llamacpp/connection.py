@@ -12,6 +12,7 @@ from servers.engines.connection import Reply, TokenCount
 from servers.engines.http_connection import HttpConnection
 from servers.engines.stream import Stream
 
+_NAME = b'"timings"'
 _TIMINGS = re.compile(rb'"timings": ?{"cache_n": ?(\d+),"prompt_n": ?(\d+),[^{}]*?"predicted_n": ?(\d+)')
 _EVENT_BYTES = 1024
 
@@ -42,11 +43,16 @@ class _TimingsReader:
     def edit(self, chunk: bytes) -> bytes:
         """See `Editor`."""
         self._end = (self._end + chunk)[-_EVENT_BYTES:]
-        if match := _TIMINGS.search(self._end):
-            cached, computed, output = map(int, match.groups())
-            self._tokens.input_tokens, self._tokens.output_tokens = cached + computed, output
+        if _NAME in chunk:
+            self._read()
         return chunk
 
     def rest(self) -> bytes:
         """See `Editor`."""
+        self._read()  # they may have come in two chunks
         return b""
+
+    def _read(self) -> None:
+        if match := _TIMINGS.search(self._end):
+            cached, computed, output = map(int, match.groups())
+            self._tokens.input_tokens, self._tokens.output_tokens = cached + computed, output

@@ -10,6 +10,7 @@ HEADER = b"x-litport-tokens"
 COMMENT = b": litport-tokens "
 
 _END = b"\n\n"
+_END_OF_JSON = b"}" + _END
 _BEHIND_EVENT = _END + COMMENT
 
 
@@ -41,6 +42,8 @@ class _CountTaker:
 
     def edit(self, chunk: bytes) -> bytes:
         """See `Editor`."""
+        if chunk.endswith(_END_OF_JSON) and not self._rest:
+            return chunk  # whole events without a count behind them, as nearly all chunks are
         if self._rest:
             chunk, self._rest = self._rest + chunk, b""
         if not chunk.endswith(_END):

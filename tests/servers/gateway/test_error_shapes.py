@@ -115,7 +115,7 @@ def test_an_error_event_stands_alone_behind_half_an_event() -> None:
         way: Any = SimpleNamespace(write=parts.append)
         response = Response(keep, way, "r-1")
         await response.start(200, [(b"content-type", b"text/event-stream")])
-        response.write_now(b'data: {"a"', 0)
+        response.write(b'data: {"a"')
         await response.send_error(ApiError(504, "late", code="timeout"))
 
     asyncio.run(write())

@@ -1,5 +1,6 @@
-"""What llama.cpp's server is started with, and what its settings may be."""
+"""What llama.cpp's server is started with, what its settings may be, and how its answers are counted."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from pydantic import ValidationError
 from configs.settings import LitportSettings, LlamaCppModel
 from servers.engines import registry
 from servers.engines.base import Command
+from servers.engines.connection import TokenCount
 from servers.engines.kind import Site
 from servers.engines.llamacpp import engine as llamacpp
+from servers.engines.llamacpp.connection import LlamaCppConnection
 
 
 @pytest.fixture
@@ -92,3 +95,29 @@ def test_a_start_needs_memory_for_the_file(monkeypatch: pytest.MonkeyPatch, gguf
     site = Site(LitportSettings(models={"chat": model}), Path("/run/0.sock"), frozenset())
     needs = registry.kind_of(model).make("chat", model, site).needs(gguf)
     assert needs.memory_bytes == 2**30 + 4
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_stream_is_unchanged_and_counted_however_its_bytes_are_cut(tmp_path: Path, size: int) -> None:
+    events = b'data: {"choices": []}\n\ndata: {"timings": {"cache_n": 2,"prompt_n": 1,"predicted_n": 5}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        for at in range(0, len(events), size):
+            await asyncio.sleep(0.001)
+            part = events[at : at + size]
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_unix_server(answer, tmp_path / "0.sock"):
+            connection = LlamaCppConnection(tmp_path / "0.sock")
+            reply = await connection.send("POST", "/v1/completions")
+            assert await reply.read() == events
+            assert reply.tokens == TokenCount(3, 5)
+            await connection.close()
+
+    asyncio.run(ask())

@@ -28,7 +28,7 @@ def test_a_request_sent_on_the_last_byte_of_an_answer_is_served(door: Door, monk
     finish = Response.finish
 
     async def finish_late(answer: Response, chunk: bytes = b"") -> None:
-        await answer.write(chunk)
+        answer.write(chunk)
         await asyncio.sleep(0.1)
         await finish(answer)
 
