@@ -32,7 +32,7 @@ class TokenCount:
     cut_at: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Reply:
     """An answer as it comes: headers as they were sent, and the chunks of the body. `close` it, read or not.
 

@@ -182,17 +182,19 @@ class _Channel(asyncio.Protocol):
             self._end(ConnectionAbortedError(f"the process sent something that is not HTTP: {problem}"))
             self.abort()
             return
-        stream = self._stream
-        if self._bodies and stream is not None:
-            chunk = self._bodies[0] if len(self._bodies) == 1 else b"".join(self._bodies)
-            self._bodies.clear()
+        bodies, stream = self._bodies, self._stream
+        if self._is_whole:
+            chunk = b"".join(bodies)
+            bodies.clear()
+            self._finish(chunk)
+        elif bodies and stream is not None:
+            chunk = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+            bodies.clear()
             self._held_bytes += len(chunk)
             stream.push(chunk)
             if self._held_bytes > _BUFFER_BYTES and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
-        if self._is_whole:
-            self._finish()
 
     # httptools
 
@@ -240,8 +242,8 @@ class _Channel(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
-    def _finish(self) -> None:
-        self._end(None)
+    def _finish(self, chunk: bytes) -> None:
+        self._end(None, chunk)
         self._is_whole, self._held_bytes = False, 0
         if self._is_paused:
             self._is_paused = False
@@ -252,11 +254,11 @@ class _Channel(asyncio.Protocol):
         else:
             self.abort()
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None, chunk: bytes = b"") -> None:
         reply, self._reply = self._reply, None
         stream, self._stream = self._stream, None
         if stream is not None:
-            stream.end(error)
+            stream.end(error, chunk)
         elif reply is not None and not reply.done():
             reply.set_exception(error or ConnectionResetError("no answer"))
 

@@ -67,9 +67,12 @@ class Stream:
             await self._wait()
         return self._take()
 
-    async def relay(self, sink: Sink) -> None:
-        """Pass on the whole body; returns at its end. Raises what iterating raises, and what the sink raises."""
-        while self._chunks or not self._is_over:
+    async def relay(self, sink: Sink) -> bytes:
+        """Pass on the body to its end; returns what came with the end, so that both may be written at once.
+
+        Raises what iterating raises, and what the sink raises.
+        """
+        while not self._is_over:
             if self._chunks:
                 if not sink.write(self._take()):
                     await sink.drain()
@@ -80,14 +83,17 @@ class Stream:
             finally:
                 self._sink = None
             await sink.drain()
-        if self._error is not None:
-            raise self._error
+        if self._error is None:
+            return self._take()
+        if self._chunks:
+            sink.write(self._take())
+        raise self._error
 
     def whole(self) -> bytes | None:
         """The body, if all of it is there; else None, and nothing is taken."""
         if not self._is_over or self._error is not None:
             return None
-        return self._take() if self._chunks else b""
+        return self._take()
 
     def close(self) -> None:
         """The reader leaves."""
@@ -127,13 +133,15 @@ class Stream:
             self._sink = None
         self._wake()
 
-    def end(self, error: Exception | None = None) -> None:
-        """The body is whole, or breaks off."""
+    def end(self, error: Exception | None = None, chunk: bytes = b"") -> None:
+        """The body is whole, with this chunk as its last, or breaks off."""
         if not self._is_over:
-            editor, self._editor = self._editor, None
-            if editor is not None and error is None:
-                error, chunk = _end_of(editor)
-                self.push(chunk)
+            if self._editor is not None and error is None:
+                chunk = self._editor.edit(chunk)
+                error, rest = _end_of(self._editor)
+                chunk += rest
+            if chunk:
+                self._chunks.append(chunk)
             self._is_over, self._error = True, error
             self._wake()
 

@@ -131,11 +131,11 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
     await response.start(reply.status, headers)
     response.source = instance
     if isinstance(chunks, Stream):
-        await chunks.relay(response)
-    else:
-        async for part in chunks:
-            if not response.write(part):
-                await response.drain()
+        await response.finish(await chunks.relay(response))
+        return
+    async for part in chunks:
+        if not response.write(part):
+            await response.drain()
     await response.finish()
 
 

@@ -212,7 +212,7 @@ class ReplicaDoor:
         if whole is None:
             sink = _Sink(own_cycle, instance)
             if isinstance(chunks, Stream):
-                await chunks.relay(sink)
+                whole = await chunks.relay(sink)
             else:
                 async for part in chunks:
                     if not sink.write(part):

@@ -6,7 +6,6 @@ with the tokens of the prompt from the cache (`cache_n`) and computed (`prompt_n
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from servers.engines.connection import Reply, TokenCount
 from servers.engines.http_connection import HttpConnection
@@ -26,11 +25,10 @@ class LlamaCppConnection(HttpConnection):
         """See `Connection`."""
         reply = await super().send(method, path, body, headers, query)
         content_type = next((value for name, value in reply.headers if name.lower() == b"content-type"), b"")
-        if not content_type.startswith(b"text/event-stream") or not isinstance(reply.chunks, Stream):
-            return reply
-        tokens = TokenCount()
-        reply.chunks.edit(_TimingsReader(tokens))
-        return replace(reply, tokens=tokens)
+        if content_type.startswith(b"text/event-stream") and isinstance(reply.chunks, Stream):
+            reply.tokens = TokenCount()
+            reply.chunks.edit(_TimingsReader(reply.tokens))
+        return reply
 
 
 class _TimingsReader:

@@ -7,7 +7,6 @@ concerns the account or the connections of this machine.
 import json
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -52,7 +51,8 @@ class RemoteConnection(HttpConnection):
         if reply.status == 401:
             reply.close()
             return self._refusal()
-        return replace(reply, headers=_passed(reply.headers))
+        reply.headers = _passed(reply.headers)
+        return reply
 
     def _refusal(self) -> Reply:
         """The caller's key is right; Litport's own is not, and the server's words may quote it."""

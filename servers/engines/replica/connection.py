@@ -1,7 +1,6 @@
 """The connection to a replica: HTTP with the shared secret, where each answer says how its request ended."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import msgspec
 
@@ -37,14 +36,14 @@ class ReplicaConnection(HttpConnection):
         outcome, message = wire.read_outcome(fields)
         if outcome is not Outcome.ANSWERED:
             raise await self._problem(reply, outcome, message)
-        tokens = None
         if isinstance(reply.chunks, Stream) and not any(name == b"content-length" for name, _ in fields):
-            tokens = TokenCount()
-            reply.chunks.edit(_Trailers(fields, tokens))
+            reply.tokens = TokenCount()
+            reply.chunks.edit(_Trailers(fields, reply.tokens))
         elif counts := [value for name, value in fields if name == wire.COUNT]:
-            tokens = TokenCount()
-            wire.read_count(counts[0], tokens)
-        return replace(reply, headers=[pair for pair in fields if pair[0] not in _INTERNAL], tokens=tokens)
+            reply.tokens = TokenCount()
+            wire.read_count(counts[0], reply.tokens)
+        reply.headers = [pair for pair in fields if pair[0] not in _INTERNAL]
+        return reply
 
     async def _problem(self, reply: Reply, outcome: Outcome | None, message: str) -> Exception:
         answer = await reply.read()

@@ -5,7 +5,6 @@ answer ends where prompt and output fill the context; with `on_overflow: refuse`
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,11 +65,11 @@ class VllmConnection(HttpConnection):
         if self._refuses and self.context_tokens is not None and path in _TOKENIZED:
             await self._refuse_overflow(path, body, self.context_tokens)
         reply = await super().send(method, path, body, headers, query)
-        reply = split_count(reply, lambda count: self._judge(count, body))
+        split_count(reply, lambda count: self._judge(count, body))
         tokens = reply.tokens
         if tokens is not None and tokens.cut_at is not None and tokens.output_tokens is not None:
             note = b"%d tokens of %d; the context is full" % (tokens.output_tokens, tokens.cut_at)
-            return replace(reply, headers=[*reply.headers, (HEADER, note)])
+            reply.headers = [*reply.headers, (HEADER, note)]
         return reply
 
     def _judge(self, tokens: TokenCount, body: bytes) -> None:

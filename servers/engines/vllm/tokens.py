@@ -1,7 +1,6 @@
 """The count of tokens that comes beside vLLM's answers (see `child.token_counts`), taken out of them again."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from servers.engines.connection import Reply, TokenCount
 from servers.engines.stream import Stream
@@ -14,22 +13,21 @@ _END_OF_JSON = b"}" + _END
 _BEHIND_EVENT = _END + COMMENT
 
 
-def split_count(reply: Reply, judge: Callable[[TokenCount], None] = lambda _: None) -> Reply:
-    """The reply as vLLM alone would have sent it, with its `tokens`; those of a stream come with its last chunk.
+def split_count(reply: Reply, judge: Callable[[TokenCount], None] = lambda _: None) -> None:
+    """Make the reply what vLLM alone would have sent, with its `tokens`; those of a stream come with its last chunk.
 
     The chunks of an event stream are whole events. `judge` is called with a count as soon as it is there.
     """
     for name, value in reply.headers:
         if name == HEADER:
-            headers = [pair for pair in reply.headers if pair[0] != HEADER]
-            tokens = TokenCount(*map(int, value.split()))
-            judge(tokens)
-            return replace(reply, headers=headers, tokens=tokens)
+            reply.headers = [pair for pair in reply.headers if pair[0] != HEADER]
+            reply.tokens = TokenCount(*map(int, value.split()))
+            judge(reply.tokens)
+            return
         if name == b"content-type" and value.startswith(b"text/event-stream") and isinstance(reply.chunks, Stream):
-            tokens = TokenCount()
-            reply.chunks.edit(_CountTaker(tokens, judge))
-            return replace(reply, tokens=tokens)
-    return reply
+            reply.tokens = TokenCount()
+            reply.chunks.edit(_CountTaker(reply.tokens, judge))
+            return
 
 
 class _CountTaker:

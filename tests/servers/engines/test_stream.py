@@ -51,8 +51,8 @@ def test_what_came_before_and_what_comes_later_is_relayed_in_order() -> None:
         stream.push(b"cdef")
         assert reader.chunks == [b"ab", b"cdef"]  # in the call itself
         stream.push(b"g")
-        stream.end()
-        await relay
+        stream.end(chunk=b"h")
+        assert await relay == b"h", "what came with the end is not yet written"
         assert reader.chunks == [b"ab", b"cdef", b"g"]
         assert grants == [6]
 
@@ -73,8 +73,7 @@ def test_a_reader_without_room_is_waited_for_and_nothing_is_granted_meanwhile() 
         assert grants == [1, 1]
         reader.read.set()
         stream.end()
-        await relay
-        assert b"".join(reader.chunks) == b"abcd"
+        assert b"".join(reader.chunks) + await relay == b"abcd"
 
     _run(test())
 

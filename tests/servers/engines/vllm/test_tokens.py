@@ -43,7 +43,8 @@ def _split(headers: Sequence[tuple[bytes, bytes]], parts: Sequence[bytes]) -> tu
         stream = Stream(lambda: None, lambda _: None, 1 << 20)
         first, *others = parts
         stream.push(first)
-        reply = split_count(Reply(200, headers, stream, stream.close))
+        reply = Reply(200, headers, stream, stream.close)
+        split_count(reply)
         chunks: list[bytes] = []
 
         async def take() -> None:
