@@ -12,9 +12,12 @@ import msgspec
 from servers.models import question
 from servers.models.instance import Instance
 from servers.models.question import Answer, Question, QuestionError
+from servers.models.trial import Limits
 
 # Vectors with a smaller cosine count as different.
 _LEAST_COSINE = 0.999
+# How likely a version that is just quick enough may be taken for a slow one, at each look.
+_LARGEST_CHANCE = 0.01
 _LONGEST_ANSWER_S = 120.0
 _LONGEST_BODY_BYTES = 64 * 1024
 # What decides whether the answer comes in parts, and is no part of the question.
@@ -44,16 +47,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of `requests` that two versions were asked; `old_p50_s` and `new_p50_s` are medians of the answers.
+    """What came of `requests` that two versions were asked.
 
-    `failures` counts those that the new one alone did not answer, or answered 5xx.
+    `failures` counts those that the new one alone did not answer, or answered 5xx. `latencies_s` has how long the old
+    and the new one took for each that both answered.
     """
 
     requests: int
     equal: int
     failures: int
-    old_p50_s: float | None
-    new_p50_s: float | None
+    latencies_s: tuple[tuple[float, float], ...]
 
     @property
     def share(self) -> float:
@@ -61,8 +64,28 @@ class Comparison:
         return self.equal / self.requests
 
     def __str__(self) -> str:
-        latencies = " -> ".join("-" if s is None else f"{1000 * s:.1f} ms" for s in (self.old_p50_s, self.new_p50_s))
-        return f"{self.equal} of {self.requests} answers equal ({self.share:.0%}), median {latencies}"
+        return f"{self.equal} of {self.requests} answers equal ({self.share:.0%}), {medians(self.latencies_s)}"
+
+
+def medians(latencies_s: Sequence[tuple[float, float]]) -> str:
+    """The medians of the old and of the new version's latencies, for a message."""
+    sides = zip(*latencies_s, strict=True) if latencies_s else ([], [])
+    return "median " + " -> ".join(f"{1000 * _median(side):.1f} ms" if side else "-" for side in sides)
+
+
+def is_slower(latencies_s: Sequence[tuple[float, float]], limits: Limits) -> bool | None:
+    """Whether the new version takes longer than the limits allow; None where chance may be why it seems to.
+
+    Pairs are judged one by one, since both answers of a pair were given at about the same time, and on a machine with
+    other work the times of two pairs say little of each other. With the new version as quick as the limit, each pair is
+    as likely slower as not (a sign test).
+    """
+    count = len(latencies_s)
+    slower = sum(limits.is_slower(new_s, old_s) for old_s, new_s in latencies_s)
+    if 2 * slower <= count:
+        return False
+    chance = sum(math.comb(count, number) for number in range(slower, count + 1)) / 2**count
+    return True if chance <= _LARGEST_CHANCE else None
 
 
 async def compare(old: Instance, new: Instance, questions: Sequence[Question]) -> Comparison:
@@ -76,8 +99,7 @@ async def compare(old: Instance, new: Instance, questions: Sequence[Question]) -
         requests=len(pairs),
         equal=await asyncio.to_thread(lambda: sum(_is_same(*pair) for pair in pairs)),
         failures=sum(_has_failed(after) and not _has_failed(before) for before, after in pairs),
-        old_p50_s=_median([before.duration_s for before, _ in pairs if before is not None]),
-        new_p50_s=_median([after.duration_s for _, after in pairs if after is not None]),
+        latencies_s=tuple((before.duration_s, after.duration_s) for before, after in pairs if before and after),
     )
 
 
@@ -132,5 +154,5 @@ def _has_failed(answer: Answer | None) -> bool:
     return answer is None or answer.status >= 500
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return sorted(values)[math.ceil(len(values) / 2) - 1] if values else None
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[math.ceil(len(values) / 2) - 1]

@@ -28,6 +28,8 @@ from servers.processes.background import keep_up
 _log = logging.getLogger("litport.versions")
 
 _POLL_S = 0.1
+# How many pairs of answers are taken, at least, before a version that seems too slow by chance is let through.
+_MOST_PAIRS = 32
 
 Tell = Callable[[str, Model, Model, str], None]
 """Is told each step of a change, from which version to which, and what came of it."""
@@ -128,8 +130,16 @@ class Versions:
             raise SwapError(f"it failed {outcome.failures} of {outcome.requests} requests that {old.version} answered")
         if outcome.share < plan.limits.equal:
             raise SwapError(f"{outcome}, and {plan.limits.equal:.0%} must be (--min-equal)")
-        if plan.limits.is_slower(outcome.new_p50_s, outcome.old_p50_s):
-            raise SwapError(f"{outcome}, and {plan.limits.slowdown:g} times is the limit (--max-slowdown)")
+        latencies_s = outcome.latencies_s
+        while (is_slower := comparison.is_slower(latencies_s, plan.limits)) is None and len(latencies_s) < _MOST_PAIRS:
+            more = await comparison.compare(old.choose(), new.choose(), questions)
+            if not more.latencies_s:
+                break
+            latencies_s += more.latencies_s
+            tell("compare", old, new, f"{comparison.medians(latencies_s)} of {len(latencies_s)} pairs of answers")
+        if is_slower:
+            limit = f"{plan.limits.slowdown:g} times is the limit (--max-slowdown)"
+            raise SwapError(f"{comparison.medians(latencies_s)} of {len(latencies_s)} pairs of answers, and {limit}")
 
     async def _try_out(self, old: Model, new: Model, plan: Plan, tell: Tell) -> None:
         """Send a share of the requests to the new version, step by step."""

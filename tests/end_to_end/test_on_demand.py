@@ -50,6 +50,11 @@ def test_fifty_clients_wake_a_litapi_once_and_ps_tells(tmp_path: Path) -> None:
         assert litport("unload", "one", "--port", platform.url.rpartition(":")[2]).returncode == 0
         residence: Any = platform.status()["one"]["residence"]
         assert residence["measured_bytes"] > HELD_BYTES, "its size is that with its worker"
+        answer = platform.http.post("/predict/one", json={}, timeout=60)
+        residence = platform.status()["one"]["residence"]
+        answered_s = answer.elapsed.total_seconds()
+        print(f"start {residence['load_s']} s, answered after {answered_s:.2f} s")
+        assert answered_s < residence["load_s"] + 0.2
 
 
 @pytest.mark.long

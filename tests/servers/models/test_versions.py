@@ -19,9 +19,12 @@ from configs.settings import LitServeModel
 from litport import main
 from servers.engines import registry
 from servers.engines.kind import EngineKind
+from servers.models import comparison
+from servers.models.comparison import Comparison
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.question import Question
+from servers.models.trial import Limits
 from servers.platform import workshop
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
@@ -87,6 +90,32 @@ def test_where_no_request_is_kept_the_workload_of_the_recipe_is_asked(
     monkeypatch.setattr(serving(door), "recording", None)
     command(door, "swap", "one", "--set", "env.TINY_BYTES=2", "--compare", "8")
     assert "compare: 3 of 3 answers equal (100%)" in capsys.readouterr().out
+    command(door, "rollback", "one")
+
+
+@pytest.mark.parametrize(
+    ("slow", "quick", "verdict"),
+    [(8, 0, True), (11, 1, True), (4, 0, None), (5, 3, None), (4, 4, False), (0, 3, False), (0, 0, False)],
+)
+def test_a_version_is_slower_where_more_pairs_say_so_than_chance_would(
+    slow: int, quick: int, verdict: bool | None
+) -> None:
+    pairs = [*[(0.4, 0.7)] * slow, *[(0.6, 0.7)] * quick]
+    assert comparison.is_slower(pairs, Limits(slowdown=1.5)) is verdict
+
+
+def test_a_version_that_seems_slower_by_chance_is_asked_again_and_takes_over(
+    door: Door, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = ((0.1, 0.4),), ((0.4, 0.1),)
+    outcomes = iter([Comparison(4, 4, 0, slow * 3 + quick), Comparison(4, 4, 0, quick * 4)])
+
+    async def compare(*_: object) -> Comparison:
+        return next(outcomes)
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    command(door, "swap", "one", "--set", "env.TINY_BYTES=4", "--compare", "4")
+    assert "compare: median 400.0 ms -> 100.0 ms of 8 pairs of answers" in capsys.readouterr().out
     command(door, "rollback", "one")
 
 
