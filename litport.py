@@ -75,14 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="models, states, addresses, pace and memory of a running platform")
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the whole document")
-    form.add_argument(
-        "--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help="show it again and again (every 2 s)"
-    )
     form.add_argument("--ray", metavar="ADDRESS", help="what is deployed on the Ray cluster of this dashboard")
     add_connection(status)
     status.set_defaults(run=_status)
 
     ps = commands.add_parser("ps", help="which models are in memory, since when they are idle, and which goes next")
+    words = "show it again and again (every 2 s)"
+    for options in (form, ps):
+        options.add_argument("--watch", nargs="?", type=seconds, const=2.0, metavar="SECONDS", help=words)
     add_connection(ps)
     ps.set_defaults(run=_ps)
 
@@ -196,14 +196,15 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.ray:
         return cluster.show_ray(arguments.ray)
     if arguments.watch:
-        return watch.run(*connection(arguments), arguments.watch)
+        return watch.run(*connection(arguments), arguments.watch, status.view)
     return status.show(*connection(arguments), as_json=arguments.json)
 
 
 def _ps(arguments: argparse.Namespace) -> int:
-    from clients import ps
+    from clients import ps, watch
 
-    return ps.show(*connection(arguments))
+    url, key = connection(arguments)
+    return watch.run(url, key, arguments.watch, ps.view) if arguments.watch else ps.show(url, key)
 
 
 def _chat(arguments: argparse.Namespace) -> int:

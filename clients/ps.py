@@ -3,28 +3,33 @@
 from collections.abc import Callable
 
 import httpx
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from clients import rejection, status, unreachable
-from clients.documents import ModelStatus, read_status
+from clients import rejection, unreachable
+from clients.documents import ModelStatus, Status, read_status
 from clients.figures import gib, span
 from clients.model_table import Column, fit
 from clients.residence import Residence
+from clients.status import fetch
 
 
 def show(url: str, key: str | None) -> int:
     """Print the table; the exit status is 1 when nothing answers."""
     try:
-        response = status.fetch(url, key)
+        response = fetch(url, key)
     except httpx.TransportError:
         return unreachable.report(url)
     if response.status_code != 200:
         return rejection.report(response.status_code, response.text)
     console = Console(highlight=False)
-    models = read_status(response.content).models
-    columns = [column for column in _COLUMNS if column is not _REPLICAS or any(map(_replicas, models))]
-    console.print(fit(models, columns, console))
+    console.print(view(read_status(response.content), console))
     return 0
+
+
+def view(status: Status, console: Console) -> RenderableType:
+    """The models as a table, as wide as the console."""
+    columns = [column for column in _COLUMNS if column is not _REPLICAS or any(map(_replicas, status.models))]
+    return fit(status.models, columns, console)
 
 
 def _replicas(model: ModelStatus) -> str:

@@ -235,5 +235,12 @@ OVERVIEW: Json = dashboard(
             (increase("litport_model_unloads_total", "model, reason"), f"{MODEL} {{{{reason}}}}"),
             width=12,
         ),
+        chart(
+            "New versions",
+            "What became of new versions within the time shown: ok, refused before a request, or rolled back.",
+            "short",
+            (increase("litport_swaps_total", "model, result"), f"{MODEL} {{{{result}}}}"),
+            width=12,
+        ),
     ),
 )

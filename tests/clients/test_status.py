@@ -86,8 +86,9 @@ def test_a_platform_that_goes_away_is_waited_for(tmp_path: Path) -> None:
                 assert seen.end() == 0
 
 
-def test_without_a_terminal_one_view_follows_the_other(door: Door) -> None:
-    command = [*LITPORT, "status", "--watch", "0.2", "--url", address(door)]
+@pytest.mark.parametrize("name", ["status", "ps"])
+def test_without_a_terminal_one_view_follows_the_other(door: Door, name: str) -> None:
+    command = [*LITPORT, name, "--watch", "0.2", "--url", address(door)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         heads = 0
