@@ -12,7 +12,7 @@ import msgspec
 from servers.models import question
 from servers.models.instance import Instance
 from servers.models.question import Answer, Question, QuestionError
-from servers.models.trial import Limits
+from servers.models.trial import Limits, chance
 
 # Vectors with a smaller cosine count as different.
 _LEAST_COSINE = 0.999
@@ -81,11 +81,10 @@ def is_slower(latencies_s: Sequence[tuple[float, float]], limits: Limits) -> boo
     as likely slower as not (a sign test).
     """
     count = len(latencies_s)
-    slower = sum(limits.is_slower(new_s, old_s) for old_s, new_s in latencies_s)
+    slower = sum(new_s > limits.longest_s(old_s) for old_s, new_s in latencies_s)
     if 2 * slower <= count:
         return False
-    chance = sum(math.comb(count, number) for number in range(slower, count + 1)) / 2**count
-    return True if chance <= _LARGEST_CHANCE else None
+    return True if chance(slower, count, 0.5) <= _LARGEST_CHANCE else None
 
 
 async def compare(old: Instance, new: Instance, questions: Sequence[Question]) -> Comparison:

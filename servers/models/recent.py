@@ -62,12 +62,11 @@ class Recent:
         `duration_s` and `ttft_s` (percentiles p50 and p95, seconds) are those of requests that neither failed nor were
         refused, since an error within a millisecond does not describe the model; null where there was none.
         """
-        while self._outcomes and self._outcomes[0].at_s <= now_s - self._window_s:
-            self._outcomes.popleft()
+        self._forget(now_s)
         covered_s = min(self._window_s, max(now_s - self._begin_s, _MIN_WINDOW_S))
         if self._dropped_s > now_s - covered_s:
             covered_s = max(now_s - self._dropped_s, 0.001)
-        successes = [outcome for outcome in self._outcomes if not outcome.failed and not outcome.refused]
+        successes = self._successes()
         return {
             "window_s": round(covered_s, 3),
             "requests": len(self._outcomes),
@@ -78,6 +77,19 @@ class Recent:
             "duration_s": _percentiles([outcome.duration_s for outcome in successes]),
             "ttft_s": _percentiles([outcome.ttft_s for outcome in successes if outcome.ttft_s is not None]),
         }
+
+    def longer_than(self, limit_s: float, now_s: float) -> tuple[int, int]:
+        """How many answers took longer, and of how many; what failed or was refused counts for neither."""
+        self._forget(now_s)
+        successes = self._successes()
+        return sum(outcome.duration_s > limit_s for outcome in successes), len(successes)
+
+    def _forget(self, now_s: float) -> None:
+        while self._outcomes and self._outcomes[0].at_s <= now_s - self._window_s:
+            self._outcomes.popleft()
+
+    def _successes(self) -> list[_Outcome]:
+        return [outcome for outcome in self._outcomes if not outcome.failed and not outcome.refused]
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:

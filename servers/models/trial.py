@@ -1,5 +1,6 @@
 """The trial of a new version: a share of a model's requests goes to it, and its figures are watched."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ class SwapError(Exception):
 _FEWEST_FAILURES = 2
 _FEWEST_ANSWERS = 20
 _SLACK_S = 0.02
+# How likely a version that is just quick enough may be taken for a slow one, at each of many looks.
+_LARGEST_CHANCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,19 @@ class Limits:
     slowdown: float = 1.5
     equal: float = 0.9
 
-    def is_slower(self, new_s: float | None, old_s: float | None) -> bool:
-        """Whether the new latency is too long."""
-        return new_s is not None and old_s is not None and new_s > old_s * self.slowdown + _SLACK_S
+    def longest_s(self, old_s: float) -> float:
+        """How long may take what took the old version so long."""
+        return old_s * self.slowdown + _SLACK_S
+
+
+def chance(number: int, count: int, share: float) -> float:
+    """How likely so many of `count`, or more, come about by chance where this share of them is usual (binomial)."""
+    logs = (math.log(share), math.log1p(-share))
+    terms = (
+        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) + k * logs[0] + (count - k) * logs[1]
+        for k in range(number, count + 1)
+    )
+    return math.fsum(map(math.exp, terms))
 
 
 class Version(Protocol):
@@ -77,17 +90,20 @@ class Trial(Generic[_Version]):
         before, after = old.recent.summary(now_s), self.version.recent.summary(now_s)
         if before["requests"] >= _FEWEST_ANSWERS or self._baseline is None:
             self._baseline = before
-        return self._compare(self._baseline, after)
+        return self._compare(self._baseline, after, now_s)
 
-    def _compare(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    def _compare(self, before: Mapping[str, Any], after: Mapping[str, Any], now_s: float) -> str:
         old_share, new_share = _failed_share(before), _failed_share(after)
         if after["failed"] >= _FEWEST_FAILURES and new_share > old_share + self._limits.errors:
             count = f"{after['failed']} of its {after['requests']} requests failed"
             return f"{count} ({new_share:.1%}; of the old version's {old_share:.1%})"
         old_s, new_s = _p95_s(before), _p95_s(after)
-        if after["requests"] >= _FEWEST_ANSWERS and self._limits.is_slower(new_s, old_s):
-            return f"its p95 is {new_s:.3f} s, the old version's {old_s:.3f} s"
-        return ""
+        if new_s is None or old_s is None or new_s <= (longest_s := self._limits.longest_s(old_s)):
+            return ""
+        late, answers = self.version.recent.longer_than(longest_s, now_s)
+        if answers < _FEWEST_ANSWERS or chance(late, answers, 0.05) > _LARGEST_CHANCE:
+            return ""
+        return f"its p95 is {new_s:.3f} s, the old version's {old_s:.3f} s ({late} of {answers} answers took too long)"
 
 
 def _failed_share(summary: Mapping[str, Any]) -> float:

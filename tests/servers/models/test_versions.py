@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -24,7 +26,8 @@ from servers.models.comparison import Comparison
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.question import Question
-from servers.models.trial import Limits
+from servers.models.recent import Recent
+from servers.models.trial import Limits, Trial
 from servers.platform import workshop
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
@@ -102,6 +105,16 @@ def test_a_version_is_slower_where_more_pairs_say_so_than_chance_would(
 ) -> None:
     pairs = [*[(0.4, 0.7)] * slow, *[(0.6, 0.7)] * quick]
     assert comparison.is_slower(pairs, Limits(slowdown=1.5)) is verdict
+
+
+@pytest.mark.parametrize(("late", "verdict"), [(1, ""), (5, ""), (6, "6 of 20 answers took too long")])
+def test_a_trial_ends_by_more_late_answers_than_chance_makes(late: int, verdict: str) -> None:
+    old, new = (Mock(recent=Recent()) for _ in range(2))
+    for number in range(20):
+        old.recent.note(time.monotonic(), 0.1)
+        new.recent.note(time.monotonic(), 0.5 if number < late else 0.1)
+    problem = Trial(new, Limits()).problem(old)
+    assert (verdict in problem, bool(problem)) == (True, bool(verdict))
 
 
 def test_a_version_that_seems_slower_by_chance_is_asked_again_and_takes_over(
