@@ -26,8 +26,10 @@ from benchmarks.rungs import series
 from benchmarks.rungs.harness import row_readers
 from benchmarks.rungs.process import RungError
 from benchmarks.rungs.server.rung import ServerRung
+from configs.bench import RAY_RUNG
 from configs.errors import UserError
 from configs.loading import LoadedSettings
+from servers.cluster.application import applications_of
 
 # Of the tables where there is no terminal, whose width would be 80.
 _WIDTH = 150
@@ -41,6 +43,8 @@ def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confi
     settings = loaded.settings
     if require_parity and not settings.bench.parity_prompts:
         raise UserError("--require-parity: expected bench.parity_prompts of 1 or more, got 0, which compares nothing")
+    if any(RAY_RUNG.fullmatch(rung) for rung in settings.bench.rungs):
+        applications_of(loaded)  # raises for a secret, which Ray's dashboard would show
     plan = Plan(settings, run.choose_model(settings), sys.argv, require_parity, confirm)
     _make_folder(out)
     with _progress() as report_step:

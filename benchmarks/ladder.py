@@ -110,6 +110,7 @@ def _add(result: RungResult, rung: Rung, start_s: float, reading: _Reading) -> N
     result.utilisation.append(reading.utilisation)
     result.series.append(reading.series)
     result.batch_size = rung.batch_size
+    result.machines = rung.machines
     result.read_as = rung.read_as
 
 

@@ -21,6 +21,8 @@ RUNGS = [*dict.fromkeys((*VllmModel.rungs, *LitServeModel.rungs, *LlamaCppModel.
 
 VARIANT_RUNG = re.compile(r"model\[(eager|onnxruntime|openvino)(?:-(float32|bfloat16|float16))?\]")
 """The rung `model-batched` computed by another runtime, or in another precision."""
+RAY_RUNG = re.compile(r"(ray|ray-ingress)(?:\[([1-9]\d?)\])?")
+"""The model on the Ray cluster behind Litport's gateway, or behind Ray's own ingress, in so many replicas."""
 _NUMBER = r"\d+(?:\.\d+)?"
 LENGTH = re.compile(rf"(\d+)|uniform\((\d+), *(\d+)\)|lognormal\(({_NUMBER}), *({_NUMBER})\)")
 
@@ -36,10 +38,11 @@ def _check_length(text: str) -> str:
 
 
 def _check_rung(name: str) -> str:
-    if name not in RUNGS and not VARIANT_RUNG.fullmatch(name) and not re.match(r"https?://[^/]+", name):
+    is_known = name in RUNGS or VARIANT_RUNG.fullmatch(name) or RAY_RUNG.fullmatch(name)
+    if not is_known and not re.match(r"https?://[^/]+", name):
         raise ValueError(
             f"expected {', '.join(RUNGS)}, model[RUNTIME] or model[RUNTIME-PRECISION], as in "
-            "model[openvino-bfloat16], or the URL of somebody else's server"
+            "model[openvino-bfloat16], ray, ray[REPLICAS], ray-ingress, or the URL of somebody else's server"
         )
     return name
 
@@ -162,7 +165,7 @@ class Bench(Section):
         [],
         description="Rungs of the ladder, the baseline first; a URL is another server. By default all that "
         "the model's engine has. model[onnxruntime], model[openvino-bfloat16] and the like are the model in batches "
-        "by that runtime.",
+        "by that runtime; ray, ray[2] and ray-ingress are the model on the cluster of `cluster.dashboard`.",
     )
     passes: Count = Field(2, description="Times that the ladder is climbed, every second time from the top down.")
     warmup_requests: int = Field(4, ge=0, description="Requests before each measurement that are not counted.")

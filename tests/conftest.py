@@ -31,7 +31,7 @@ LITPORT = (sys.executable, "-P", "-m", "litport")
 
 @dataclass(frozen=True)
 class Platform:
-    """A running `litport serve`: its address, a client of it, its process, and the file with its log."""
+    """A running `litport serve`, or `gateway`: its address, a client of it, its process, and the file with its log."""
 
     url: str
     http: httpx.Client
@@ -70,25 +70,30 @@ def serving(
     cwd: Path = REPOSITORY,
     timeout_s: float = 300,
     environ: Mapping[str, str] | None = None,
+    command: str = "serve",
 ) -> Iterator[Platform]:
-    """Run `litport serve` on a free port until the block ends, which begins when the platform is ready."""
-    with starting(folder, *arguments, cwd=cwd, environ=environ) as platform:
+    """Run `litport serve`, or `gateway`, on a free port until the block ends, which begins when it is ready."""
+    with starting(folder, *arguments, cwd=cwd, environ=environ, command=command) as platform:
         wait_until(lambda: _is_ready(platform), timeout_s, every_s=0.05, problem=lambda: platform.log.read_text())
         yield platform
 
 
 @contextlib.contextmanager
 def starting(
-    folder: Path, *arguments: str, cwd: Path = REPOSITORY, environ: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    cwd: Path = REPOSITORY,
+    environ: Mapping[str, str] | None = None,
+    command: str = "serve",
 ) -> Iterator[Platform]:
-    """Start `litport serve` on a free port; at the end of the block it must end cleanly on SIGTERM."""
+    """Start `litport serve`, or `gateway`, on a free port; at the end of the block it must end cleanly on SIGTERM."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = folder / "litport.log"
     with log.open("wb") as output:
-        command = [*LITPORT, "serve", *arguments, "--server.port", str(port)]
+        words = [*LITPORT, command, *arguments, "--server.port", str(port)]
         env = {**os.environ, **(environ or {})}
-        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
+        process = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=output, env=env)
     try:
         with httpx.Client(base_url=url, timeout=10) as client:
             yield Platform(url, client, process, log)

@@ -78,7 +78,7 @@ class RungResult:
     """What one rung gave at a number of users, in all passes: an entry of each list is a pass.
 
     `read_as` is how its answers are read; None for a bare model, which no load generator asks. `answers_error` says why
-    there are no answers to compare although they were wanted.
+    there are no answers to compare although they were wanted. `machines` is on how many of a cluster it ran.
     """
 
     rung: str
@@ -90,6 +90,7 @@ class RungResult:
     answers: list[Answer] = field(default_factory=list)
     answers_error: str | None = None
     batch_size: int | None = None
+    machines: int | None = None
     read_as: ReadAs | None = None
 
     @property

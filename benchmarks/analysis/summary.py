@@ -56,7 +56,7 @@ class RungSummary(msgspec.Struct, frozen=True):
     """A rung at a number of users. `knee` marks the number of users at which a ramp bends.
 
     `other_cores` is what neither the rung nor the load generator used of the processors, the most in any pass; null
-    where one of the three was not measured.
+    where one of the three was not measured. `machines` is on how many of a Ray cluster it ran; null for other rungs.
     """
 
     name: str
@@ -73,6 +73,7 @@ class RungSummary(msgspec.Struct, frozen=True):
     parity: Parity | None
     knee: bool = False
     other_cores: float | None = None
+    machines: int | None = None
 
 
 def summarise(
@@ -102,6 +103,7 @@ def summarise(
         parity=parity.compare(baseline.answers, result.answers, bench.validity) if baseline and comparable else None,
         knee=knee,
         other_cores=other_cores(result),
+        machines=result.machines,
     )
 
 

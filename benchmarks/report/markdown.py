@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from benchmarks.report.sentences import about, confirmed, others, verdict
+from benchmarks.report.sentences import about, cluster, confirmed, others, verdict
 from benchmarks.report.tables import hardware, ladder
 from benchmarks.report.tables.base import Table
 from benchmarks.report.tables.time import times
@@ -32,6 +32,8 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"**Verdict.** {_text(verdict(result))}\n"
     if outcome := confirmed(result):
         yield f"**Confirmed?** {_text(outcome)}\n"
+    if note := cluster(result):
+        yield f"**On Ray.** {_text(note)}\n"
     if note := others(result):
         yield f"**{_text(note)}**\n"
     yield from _table(ladder.ladder(result), 2)

@@ -31,8 +31,13 @@ def throughput(result: Result, rung: RungSummary) -> Rate | None:
 def ratio(result: Result, rung: RungSummary) -> float | None:
     """Throughput over the first rung's with as many users; None where one of the two was not measured."""
     first = next((peer for peer in same_users(result, rung) if peer.name == result.rungs[0].name), None)
-    rate, base = throughput(result, rung), throughput(result, first) if first else None
-    return rate.value / base.value if rate and base and base.value else None
+    return over(result, rung, first) if first else None
+
+
+def over(result: Result, rung: RungSummary, base: RungSummary) -> float | None:
+    """The rung's throughput over another's; None where one of the two was not measured."""
+    rate, of_base = throughput(result, rung), throughput(result, base)
+    return rate.value / of_base.value if rate and of_base and of_base.value else None
 
 
 def same_users(result: Result, rung: RungSummary) -> list[RungSummary]:

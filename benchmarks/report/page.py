@@ -19,7 +19,7 @@ from benchmarks.report.charts.ladder import latency, throughput_against_latency
 from benchmarks.report.charts.series import series
 from benchmarks.report.charts.time import differences, stacked
 from benchmarks.report.latency import E2E, ITL, TPOT, TTFT
-from benchmarks.report.sentences import TERMS, about, confirmed, others, verdict
+from benchmarks.report.sentences import TERMS, about, cluster, confirmed, others, verdict
 from benchmarks.report.tables import hardware, ladder
 from benchmarks.report.tables.base import Table
 from benchmarks.report.tables.time import times
@@ -55,6 +55,7 @@ def html(result: Result) -> str:
             verdict=verdict(result),
             confirmed=confirmed(result),
             sections=parts,
+            cluster=cluster(result),
             others=others(result),
             about=about(result),
             terms=TERMS,

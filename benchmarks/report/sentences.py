@@ -6,7 +6,9 @@ Markdown and the page share them. They repeat the result and add no judgement.
 import shlex
 from collections.abc import Sequence
 
+from benchmarks.analysis.summary import RungSummary
 from benchmarks.report.cells import number
+from benchmarks.report.neighbours import over, same_users, with_users
 from benchmarks.report.tables.base import Table
 from benchmarks.result import Result
 
@@ -69,6 +71,28 @@ def others(result: Result) -> str | None:
         f"Others were at work on this machine: up to {number(loads[name] or 0)} cores ({name}) beside the rung and its "
         "load. The figures may be too low, and differ between the rungs; measure again when it is quiet."
     )
+
+
+def cluster(result: Result) -> str | None:
+    """What Ray costs and what further machines bought; None where no rung was on a cluster."""
+    sentences = []
+    for rung in (rung for rung in result.rungs if rung.machines):
+        peers = {peer.name: peer for peer in same_users(result, rung)}
+        one = next((peer for peer in peers.values() if _kind(peer) == _kind(rung) and peer.machines == 1), None)
+        bases = [base for base in (peers.get("litport"), one) if base not in (None, rung)]
+        ratios = [
+            f"{ratio:.3f} times that of {base.name}{' on one' if base.machines else ''}"
+            for base in bases
+            if base and (ratio := over(result, rung, base)) is not None
+        ]
+        if ratios:
+            machines = "one machine" if rung.machines == 1 else f"{rung.machines} machines"
+            sentences.append(f"{rung.name}, on {machines}: throughput {', '.join(ratios)} ({with_users(rung.users)}).")
+    return " ".join(sentences) or None
+
+
+def _kind(rung: RungSummary) -> str:
+    return rung.name.partition("[")[0]
 
 
 def about(result: Result) -> Table:

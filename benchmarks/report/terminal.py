@@ -8,7 +8,7 @@ from rich.table import Table
 from benchmarks.analysis.figures import Distribution, Rate, Statistic
 from benchmarks.analysis.summary import RungSummary
 from benchmarks.report.neighbours import throughput
-from benchmarks.report.sentences import others
+from benchmarks.report.sentences import cluster, others
 from benchmarks.result import Result
 
 _COLUMNS = (
@@ -24,7 +24,7 @@ _COLUMNS = (
     "cache hits",
     "parity",
 )
-# The rungs whose time is shown, beside the last one.
+# The rungs whose time is shown, beside the last one and those on a cluster.
 _WITH_TIME = ("litport", "vllm")
 
 
@@ -34,10 +34,12 @@ def show(result: Result, console: Console) -> None:
         console.print(banner(result))
     console.print(ladder_table(result))
     for rung in result.rungs:
-        if (rung.time and rung.name in _WITH_TIME) or rung is result.rungs[-1]:
+        if (rung.time and (rung.name in _WITH_TIME or rung.machines)) or rung is result.rungs[-1]:
             console.print(time_table(rung))
     if note := others(result):
         console.print(f"\n[bold yellow]{escape(note)}[/]")
+    if note := cluster(result):
+        console.print(f"\n{escape(note)}")
     if verdict := result.verdict:
         console.print(f"\n[bold]{escape(verdict.summary)}.[/bold] {escape(verdict.cause)}.")
         if advice := verdict.advice:

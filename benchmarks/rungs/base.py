@@ -14,12 +14,14 @@ from benchmarks.load.workload import Item
 class Rung(Protocol):
     """What the ladder needs of a rung.
 
-    `read_as` is None for a bare model; `pid` is None while nothing runs and where somebody else runs it.
+    `read_as` is None for a bare model; `pid` is None while nothing runs and where somebody else runs it. `machines`
+    is their number on a cluster; None for a rung that is on none.
     """
 
     name: str
     pid: int | None
     batch_size: int | None
+    machines: int | None
 
     @property
     def read_as(self) -> ReadAs | None:

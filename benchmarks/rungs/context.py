@@ -16,9 +16,12 @@ from benchmarks.load.request import Endpoint, endpoint_of
 from benchmarks.load.workload import Item
 from benchmarks.rungs import series
 from benchmarks.rungs.bare.rung import BareRung
+from benchmarks.rungs.cluster import ClusterRung
 from benchmarks.rungs.process import free_port
 from benchmarks.rungs.server.rung import ServerRung
+from configs.loading import LoadedSettings
 from configs.settings import LitportSettings
+from servers.cluster.application import applications_of
 from servers.engines import allocator
 from servers.processes.interpreter import module_argv
 from servers.processes.reaper import Reaper
@@ -74,14 +77,22 @@ class RungContext:
 
     def litport(self, endpoint: Endpoint, overrides: Mapping[str, Any]) -> ServerRung:
         """The model through Litport; `overrides` change its settings, such as `args.max-num-seqs`."""
-        port, metrics_port = free_port(), free_port()
-        recipe = self.folder / f"litport-{port}.yaml"
-        recipe.write_text(json.dumps(self._recipe(port, metrics_port, overrides)))  # YAML reads JSON
-        argv = module_argv("litport", "serve", str(recipe), "--auth.api_keys=[]")
-        rung = self.server("litport", argv, port, endpoint)
-        rung.ready_path = "/ready"
-        rung.read_series = lambda: _read_litport(metrics_port)
-        return rung
+        return self._litport("litport", "serve", endpoint, overrides)[0]
+
+    def gateway(self, rung: str, endpoint: Endpoint, replicas: int | None) -> ClusterRung:
+        """The model on Ray through Litport's gateway; by default as many replicas as the recipe has."""
+        overrides = {} if replicas is None else {"replicas": replicas}
+        server, recipe = self._litport(rung, "gateway", endpoint, overrides)
+        settings = LitportSettings.from_layers([recipe])
+        (application,) = applications_of(LoadedSettings(settings, {}))
+        return ClusterRung(server, self.settings.cluster, application)
+
+    def ingress(self, rung: str, endpoint: Endpoint, application: Mapping[str, Any]) -> ClusterRung:
+        """An application of Ray Serve through Ray's own HTTP, which is open on loopback of each node."""
+        port = free_port()
+        server = self._server(rung, f"http://127.0.0.1:{port}", endpoint, None)
+        options = {"proxy_location": "EveryNode", "http_options": {"host": "127.0.0.1", "port": port}}
+        return ClusterRung(server, self.settings.cluster, application, options)
 
     def spec_argv(self, module: str, rung: str, spec: Mapping[str, Any], port: int) -> list[str]:
         """The command of one of our own servers, which reads `spec` and its port from a file."""
@@ -109,6 +120,19 @@ class RungContext:
             reaper=self.reaper,
         )
 
+    def _litport(
+        self, rung: str, command: str, endpoint: Endpoint, overrides: Mapping[str, Any]
+    ) -> tuple[ServerRung, dict[str, Any]]:
+        """A command of Litport's as a server, and its recipe."""
+        port, metrics_port = free_port(), free_port()
+        document = self._recipe(port, metrics_port, overrides)
+        recipe = self.folder / f"litport-{port}.yaml"
+        recipe.write_text(json.dumps(document))  # YAML reads JSON
+        server = self.server(rung, module_argv("litport", command, str(recipe), "--auth.api_keys=[]"), port, endpoint)
+        server.ready_path = "/ready"
+        server.read_series = lambda: _read_litport(metrics_port)
+        return server, document
+
     def _recipe(self, port: int, metrics_port: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
         model = self.model.model_dump(mode="json", exclude_unset=True)
         for key, value in overrides.items():
@@ -120,6 +144,7 @@ class RungContext:
             "server": {"port": port, "cache_dir": str(self.settings.server.cache_dir)},
             "models": {self.name: model},
             "limits": self.settings.limits.model_dump(mode="json", exclude_unset=True),
+            "cluster": self.settings.cluster.model_dump(mode="json", exclude_unset=True),
             "telemetry": {"metrics_port": metrics_port, "log_level": "warning", "log_format": "text"},
         }
 

@@ -26,15 +26,16 @@ LITPORT = "litport"
 class EngineHarness:
     """An engine as the harness sees it; functions take the settings of a model of the engine.
 
-    `rungs` are the names of its ladder, the baseline first, and `make` makes one, other than `litport` and URLs.
-    `workload` is the kind of workload that suits a model, `endpoint` where it takes requests through Litport, by its
-    settings and its name. `read_rows` makes rows of the engine's series, and `causes` explain its layers. `example` is
-    a JSON request, `dtype` the precision that the model computes in, where the settings say so, and `on_cpu` whether
-    they put it on the processors.
+    `rungs` are the names of its ladder, the baseline first, and `make` makes one, other than `litport` and URLs;
+    `ingress` makes the model behind Ray's own HTTP, in so many replicas. `workload` is the kind of workload that suits
+    a model, `endpoint` where it takes requests through Litport, by its settings and its name. `read_rows` makes rows of
+    the engine's series, and `causes` explain its layers. `example` is a JSON request, `dtype` the precision that the
+    model computes in, where the settings say so, and `on_cpu` whether they put it on the processors.
     """
 
     rungs: Sequence[str] = (LITPORT,)
     make: "Callable[[RungContext, str], Rung] | None" = None
+    ingress: "Callable[[RungContext, str, int | None], Rung] | None" = None
     workload: Callable[[Any], str] = lambda _: "example"
     endpoint: Callable[[Any, str], Endpoint] = lambda _, name: Endpoint("json", f"/predict/{name}")
     read_rows: RowReader | None = None

@@ -18,8 +18,12 @@ from benchmarks.rungs.harness import EngineHarness
 from benchmarks.rungs.process import free_port
 from benchmarks.rungs.server.rung import ServerRung
 from configs.bench import VARIANT_RUNG
+from configs.errors import UserError
+from configs.paths import absolute
 from configs.settings import LitServeModel
 from servers.apis.exports import exports_dir
+from servers.cluster.application import gpus_of
+from servers.cluster.deployment import DEPLOYMENT
 from servers.engines.litserve.engine import LitServeEngine, api_spec, variant_of
 
 # This share of the processors in use leaves none for more workers.
@@ -96,6 +100,45 @@ def _make(context: RungContext, rung: str) -> Rung:
             layers = {"decode": LitServeLayer.DECODE, "predict": LitServeLayer.PREDICT, "encode": LitServeLayer.ENCODE}
             size = context.settings.bench.max_batch_size
             return context.bare(rung, {**spec, "batch_size": size}, layers)
+
+
+def _ingress(context: RungContext, rung: str, replicas: int | None) -> Rung:
+    """The LitAPI as an application of Ray Serve, a replica of Ray's for each worker. Raises UserError for a stream."""
+    model: LitServeModel = context.model
+    if model.stream:
+        raise UserError(f"bench.rungs: {rung} measures no streams")
+    workers = model.workers_per_device or 1
+    form = _endpoint(model, context.name, _PREDICT).form
+    environ = LitServeEngine(context.name, model, context.folder / "unused", "warning").environ()
+    spec = {
+        "api": model.api,
+        "arguments": dict(model.init),
+        "source": model.source,
+        "cache_dir": str(context.settings.server.cache_dir),
+        "device": _device(model),
+        "batch_size": model.max_batch_size or 1,
+        "wait_s": model.batch_timeout_s or 0,
+        "form": form,
+    }
+    options = {
+        "num_cpus": model.resources.cpus / workers,
+        "num_gpus": gpus_of(model) / workers,
+        "runtime_env": {"env_vars": {**environ, **model.env}},
+    }
+    deployment = {
+        "name": DEPLOYMENT,
+        "num_replicas": workers * (replicas or model.replica_count),
+        "max_ongoing_requests": max(64, 2 * (model.max_batch_size or 1)),
+        "ray_actor_options": options,
+    }
+    application = {
+        "name": "litport-bench-ingress",
+        "route_prefix": "/",
+        "import_path": "benchmarks.rungs.server.ray_serve:build",
+        "args": {"name": context.name, "deployment": DEPLOYMENT, "spec": absolute(spec)},
+        "deployments": [deployment],
+    }
+    return context.ingress(rung, Endpoint(form, _PREDICT), application)
 
 
 def _endpoint(model: LitServeModel, name: str, path: str = "") -> Endpoint:
@@ -198,6 +241,7 @@ CAUSES: Mapping[Layer, Cause] = {
 HARNESS = EngineHarness(
     rungs=LitServeModel.rungs,
     make=_make,
+    ingress=_ingress,
     workload=lambda model: _WORKLOADS.get(model.api, "example"),
     endpoint=_endpoint,
     read_rows=_rows,

@@ -18,10 +18,15 @@ Say = Callable[[str], None]
 Application = Mapping[str, Any]
 
 
-def deploy(dashboard: Dashboard, applications: Sequence[Application], say: Say) -> bool:
-    """Deploy these and wait until each runs or has failed; whether all run. Raises UserError."""
+def deploy(
+    dashboard: Dashboard, applications: Sequence[Application], say: Say, ingress: Mapping[str, Any] | None = None
+) -> bool:
+    """Deploy these and wait until each runs or has failed; whether all run. Raises UserError.
+
+    `ingress` are options of Ray Serve's HTTP, where it is wanted and nothing runs yet.
+    """
     names = {application["name"] for application in applications}
-    _declare(dashboard, lambda config: config["name"] not in names, applications)
+    _declare(dashboard, lambda config: config["name"] not in names, applications, ingress)
     waiting = {application["name"]: application for application in applications}
     failed = False
     begin_s = time.monotonic()
@@ -73,6 +78,12 @@ def lines(dashboard: Dashboard) -> list[str]:
     return [_State(_config(entry), entry).line for entry in entries]
 
 
+def nodes(dashboard: Dashboard, name: str) -> set[str]:
+    """The addresses of the nodes on which replicas of an application run."""
+    entry = (dashboard.instance().get("applications") or {}).get(name) or {}
+    return set(_State(_config(entry), entry).nodes)
+
+
 def document(applications: Sequence[Application]) -> dict[str, Any]:
     """The applications as Ray Serve takes them (ServeDeploySchema), without its HTTP proxies."""
     return {"proxy_location": "Disabled", "applications": [dict(application) for application in applications]}
@@ -96,10 +107,15 @@ class _State:
     @property
     def line(self) -> str:
         """The model, and where its replicas run."""
-        nodes = [replica.get("node_ip") or "?" for replica in self._replicas if replica["state"] == "RUNNING"]
+        nodes = self.nodes
         at = f" ({', '.join(nodes)})" if nodes else ""
         bounds = f", {self._range['min_replicas']} to {self._range['max_replicas']} by load" if self._range else ""
         return f"{self.model}: {self._status.lower()}, {len(nodes)} of {self._count} replicas run{at}{bounds}"
+
+    @property
+    def nodes(self) -> list[str]:
+        """The node of each replica that runs."""
+        return [replica.get("node_ip") or "?" for replica in self._replicas if replica["state"] == "RUNNING"]
 
     @property
     def runs(self) -> bool:
@@ -144,11 +160,16 @@ def _offer(node: Node, need: Mapping[str, float]) -> str:
     return f"{', '.join(amounts)} on {node.ip}"
 
 
-def _declare(dashboard: Dashboard, stays: Callable[[Application], bool], applications: Sequence[Application]) -> None:
+def _declare(
+    dashboard: Dashboard,
+    stays: Callable[[Application], bool],
+    applications: Sequence[Application],
+    ingress: Mapping[str, Any] | None = None,
+) -> None:
     """Let these run, and of those that are declared already the ones that stay: Ray Serve ends all others."""
     instance = dashboard.instance()
     configs = [config for entry in (instance.get("applications") or {}).values() if (config := _config(entry))]
-    whole = document([*(config for config in configs if stays(config)), *applications])
+    whole = document([*(config for config in configs if stays(config)), *applications]) | dict(ingress or {})
     if configs and instance.get("proxy_location"):
         whole["proxy_location"] = instance["proxy_location"]  # it cannot change while Ray Serve runs
     dashboard.declare(whole)

@@ -171,6 +171,25 @@ async def get(connection: Connection, path: str) -> bytes:
     return answer
 
 
+class Elsewhere:
+    """What an `Engine` says whose model runs elsewhere, and has no process here."""
+
+    def command(self, model_dir: Path | None, socket: Path) -> None:
+        """None."""
+
+    def answers_in_parts(self) -> bool:
+        """True: a server, or a replica, answers beside other requests."""
+        return True
+
+    def is_vital(self, member: Member, main_pid: int) -> bool:  # noqa: ARG002 # of the protocol
+        """False."""
+        return False
+
+    def needs(self, model_dir: Path | None) -> Needs:  # noqa: ARG002 # of the protocol
+        """Nothing of this machine."""
+        return Needs(0, 0)
+
+
 def weight_bytes(model_dir: Path | None) -> int:
     """The size of the weight files in a folder (0 when there is none)."""
     if model_dir is None:

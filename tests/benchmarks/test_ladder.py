@@ -21,6 +21,7 @@ class QuickRung:
     name = "quick"
     pid: int | None = None
     batch_size: int | None = None
+    machines: int | None = None
     read_as: ReadAs | None = "whole"
 
     def __init__(self, outcome: Exception | list[Answer], error: str | None = None) -> None:

@@ -18,12 +18,14 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import LITPORT, REPOSITORY, Platform, litport
+from tests.conftest import LITPORT, REPOSITORY, Platform, litport, serving
 from tests.services.polling import wait_until
 from tests.services.ports import free_port
 from tests.services.replicas import write_secret
 
 HOST = "127.0.0.2"
+CPUS = 2
+"""Ray keeps as many idle processes, so few of them."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
     port = free_port()
     command = [
         *(*LITPORT, "ray", "start", "--head", "--token-file", str(token_file), "--"),
-        *("--node-ip-address", HOST, "--port", str(free_port()), "--num-cpus", "8", "--num-gpus", "0"),
+        *("--node-ip-address", HOST, "--port", str(free_port()), "--num-cpus", str(CPUS), "--num-gpus", "0"),
         *("--dashboard-host", HOST, "--dashboard-port", str(port), "--temp-dir", str(temp_dir)),
         *("--object-store-memory", str(80 * 2**20), "--dashboard-agent-listen-port", str(free_port())),
     ]
@@ -114,31 +116,9 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
 @contextlib.contextmanager
 def gateway(ray: Ray, recipe: Path) -> Iterator[Platform]:
     """`litport gateway` of a recipe on a free port, until the block ends, which begins when it is ready."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = recipe.with_suffix(f".{port}.log")
-    with log.open("wb") as output:
-        command = [*LITPORT, "gateway", str(recipe), "--server.port", str(port)]
-        env = {**os.environ, **ray.environ}
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, env=env)
-    try:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            platform = Platform(url, client, process, log)
-            wait_until(lambda: _is_ready(platform), 60, every_s=0.05, problem=log.read_text)
-            yield platform
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=60)
-        finally:
-            process.kill()
-
-
-def _is_ready(platform: Platform) -> bool:
-    assert platform.process.poll() is None, platform.log.read_text()
-    with contextlib.suppress(httpx.TransportError):
-        return platform.http.get("/ready").status_code == 200
-    return False
+    folder = Path(tempfile.mkdtemp(prefix="gateway-", dir=ray.folder))
+    with serving(folder, str(recipe), timeout_s=60, environ=ray.environ, command="gateway") as platform:
+        yield platform
 
 
 def _answers(ray: Ray, process: "subprocess.Popen[bytes]") -> bool:

@@ -1,6 +1,7 @@
 """Models on a real Ray cluster of one node behind `litport gateway`: from the deployment to the last process."""
 
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -11,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster.conftest import HOST, Ray, gateway
+from tests.cluster.conftest import CPUS, HOST, Ray, gateway
 from tests.conftest import REPOSITORY, Platform
 from tests.services.polling import wait_until
 
@@ -74,24 +75,16 @@ def test_a_killed_process_fails_what_it_had_in_hand_and_is_replaced(ray: Ray, se
     assert outcomes[503] <= USERS, "those that the dead one had"
 
 
-def test_a_start_error_reaches_the_command_and_ray_word_for_word(ray: Ray) -> None:
+def test_a_model_that_cannot_start_and_one_that_fits_nowhere_are_told_with_the_cause(ray: Ray) -> None:
     broken = {"engine": "litserve", "api": f"{STRANGERS / 'broken.py'}:BrokenAPI", **SMALL}
-    recipe = ray.recipe({"broken": broken}, "broken")
-    result = ray.litport("deploy", str(recipe))
-    assert result.returncode == 1
-    line = result.stdout.splitlines()[-1]
-    assert line.startswith("broken: models.broken: "), result.stdout
-    message = ray.applications()["litport-broken"]["deployments"]["model"]["message"]
-    assert line.removeprefix("broken: ") in message
-    assert ray.litport("undeploy", str(recipe)).returncode == 0
-
-
-def test_a_replica_that_fits_nowhere_is_told_with_what_is_missing(ray: Ray) -> None:
-    recipe = ray.recipe({"big": {"engine": "litserve", "api": "echo", "resources": {"cpus": 64, "gpus": 1}}}, "big")
+    big = {"engine": "litserve", "api": "echo", "resources": {"cpus": 64, "gpus": 1}}
+    recipe = ray.recipe({"broken": broken, "big": big}, "broken")
     result = ray.litport("deploy", str(recipe), "--server.drain_timeout_s", "0", timeout_s=90)
     assert result.returncode == 1
+    (cause,) = re.findall(r"^broken: (models\.broken: .*)$", result.stdout, re.MULTILINE)
+    assert cause in ray.applications()["litport-broken"]["deployments"]["model"]["message"]
     assert "each needs 64 CPU, 1 GPU, and there are free" in result.stdout
-    assert f"of 8 CPU, 0 of 0 GPU on {HOST}" in result.stdout
+    assert f"of {CPUS} CPU, 0 of 0 GPU on {HOST}" in result.stdout
     assert ray.litport("undeploy", str(recipe)).returncode == 0, "at the end of the time for a drain"
 
 

@@ -77,6 +77,10 @@ class ApiModel:
         """The API's output for one item."""
         return self._answer([item])[0][0]
 
+    def predict_all(self, items: Sequence[Item]) -> list[Any]:
+        """The API's outputs for one batch, of `batch_size` items at most."""
+        return self._answer(items)[0]
+
     def _trial(self, items: Sequence[Item], size: int) -> float:
         self.batch_size = size
         self._answer(items[:size])  # the first batch of a shape is slower

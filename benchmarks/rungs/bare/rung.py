@@ -38,6 +38,7 @@ class BareRung:
     reaper: Reaper | None = None
     pid: int | None = None
     batch_size: int | None = None
+    machines: int | None = None
     _child: ChildProcess | None = None
     _folder: "tempfile.TemporaryDirectory[str] | None" = None
 

@@ -77,16 +77,26 @@ def _add_predict(app: FastAPI, spec: dict[str, Any]) -> None:
 
     @app.post("/predict")
     async def predict(request: Request) -> Any:
-        if request.headers["content-type"].startswith("multipart/form-data"):
-            item = Item(0, picture=await (await request.form())["image"].read())  # type: ignore[union-attr]
-        else:
-            body = await request.json()
-            texts = body.get("input") if spec["form"] == "embeddings" else None
-            item = Item(0, token_ids=texts) if texts else Item(0, body=body)
+        item = await item_of(request, spec["form"])
         begin_s = time.monotonic()
-        answer = answer_of(model.predict(item))
+        output = model.predict(item)
         MODEL_S.observe(time.monotonic() - begin_s)
-        return {"vectors": answer.vectors, "labels": answer.labels, "scores": answer.scores}
+        return document_of(output)
+
+
+async def item_of(request: Request, form: str) -> Item:
+    """What a request asks of a LitAPI that takes requests of this form (`Endpoint.form`)."""
+    if request.headers["content-type"].startswith("multipart/form-data"):
+        return Item(0, picture=await (await request.form())["image"].read())  # type: ignore[union-attr]
+    body = await request.json()
+    texts = body.get("input") if form == "embeddings" else None
+    return Item(0, token_ids=texts) if texts else Item(0, body=body)
+
+
+def document_of(output: Any) -> dict[str, Any]:
+    """The JSON that answers with what a LitAPI returned."""
+    answer = answer_of(output)
+    return {"vectors": answer.vectors, "labels": answer.labels, "scores": answer.scores}
 
 
 if __name__ == "__main__":

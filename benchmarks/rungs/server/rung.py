@@ -48,6 +48,7 @@ class ServerRung:
     reaper: Reaper | None = None
     pid: int | None = None
     batch_size: int | None = None
+    machines: int | None = None
     _child: ChildProcess | None = None
 
     @property

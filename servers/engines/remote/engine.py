@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from configs.settings import RemoteModel
-from servers.engines.base import CanaryError, Card, Needs, description_limit
+from servers.engines.base import CanaryError, Card, Elsewhere, description_limit
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site
 from servers.engines.openai_document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
 from servers.engines.remote import description
 from servers.engines.remote.connection import RemoteConnection
-from servers.processes.group import Member
 
 # The server has a queue of its own, and says when it is full.
 _MAX_RUNNING = 128
@@ -36,7 +35,7 @@ _ABSENT = (404, 405, 501)
 
 
 @dataclass(frozen=True)
-class RemoteEngine:
+class RemoteEngine(Elsewhere):
     """The model `name` at the address `url`; `paths` are those that clients may reach."""
 
     name: str
@@ -44,10 +43,6 @@ class RemoteEngine:
     paths: frozenset[str]
     url: str
     kind: str = "remote"
-
-    def command(self, model_dir: Path | None, socket: Path) -> None:  # noqa: ARG002 # of the protocol
-        """None: it runs elsewhere."""
-        return
 
     def connect(self, socket: Path) -> Connection:  # noqa: ARG002 # of the protocol
         """The way to its address."""
@@ -81,18 +76,6 @@ class RemoteEngine:
     async def canary(self, connection: Connection, card: Card) -> None:
         """One token from a generating model, one vector from an embedding one. A server that is full is alive."""
         await self._ask(connection, card)
-
-    def answers_in_parts(self) -> bool:
-        """True: servers answer several requests beside each other."""
-        return True
-
-    def is_vital(self, member: Member, main_pid: int) -> bool:  # noqa: ARG002 # of the protocol
-        """It has no process here."""
-        return False
-
-    def needs(self, model_dir: Path | None) -> Needs:  # noqa: ARG002 # of the protocol
-        """Nothing of this machine."""
-        return Needs(0, 0)
 
     @property
     def _model(self) -> str:

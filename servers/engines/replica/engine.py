@@ -10,18 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from servers.engines.base import CanaryError, Card, Needs, Rules, description_limit, get
+from servers.engines.base import CanaryError, Card, Elsewhere, Rules, description_limit, get
 from servers.engines.connection import Connection, NotTakenError
 from servers.engines.replica import wire
 from servers.engines.replica.connection import ReplicaConnection
 from servers.engines.replica.wire import Description, State
-from servers.processes.group import Member
 
 READY, DRAINING = "ready", "draining"
 
 
 @dataclass(frozen=True)
-class ReplicaEngine:
+class ReplicaEngine(Elsewhere):
     """The model `name` of the engine `kind` at the replica `url`; `rules` makes the rules for its card."""
 
     name: str
@@ -29,10 +28,6 @@ class ReplicaEngine:
     url: str
     secret: str = field(repr=False)
     rules: Callable[[Card], Rules | None]
-
-    def command(self, model_dir: Path | None, socket: Path) -> None:  # noqa: ARG002 # of the protocol
-        """None: it runs elsewhere."""
-        return
 
     def connect(self, socket: Path) -> Connection:  # noqa: ARG002 # of the protocol
         """The way to its address."""
@@ -68,15 +63,3 @@ class ReplicaEngine:
         query = f"wait={wait_s:g}&waiting={waiting:.3f}"
         reply = await connection.send("GET", wire.STATE_PATH, query=query)
         return msgspec.json.decode(await reply.read(), type=State)
-
-    def answers_in_parts(self) -> bool:
-        """True: a replica tells its state beside other requests."""
-        return True
-
-    def is_vital(self, member: Member, main_pid: int) -> bool:  # noqa: ARG002 # of the protocol
-        """It has no process here."""
-        return False
-
-    def needs(self, model_dir: Path | None) -> Needs:  # noqa: ARG002 # of the protocol
-        """Nothing of this machine."""
-        return Needs(0, 0)

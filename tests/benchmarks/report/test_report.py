@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.analysis.summary import RowSummary, TimeSummary
+from benchmarks.analysis.summary import RowSummary, RungSummary, TimeSummary
 from benchmarks.report import terminal
 from benchmarks.report.cells import number
 from benchmarks.report.charts import ladder as ladder_charts
@@ -17,7 +17,7 @@ from benchmarks.report.charts import series as series_charts
 from benchmarks.report.charts import time as time_charts
 from benchmarks.report.latency import ITL
 from benchmarks.report.neighbours import changes, ratio
-from benchmarks.report.sentences import others
+from benchmarks.report.sentences import cluster, others
 from benchmarks.report.tables import ladder as ladder_tables
 from benchmarks.report.tables import time as time_tables
 from benchmarks.result import Result
@@ -223,6 +223,26 @@ def test_without_a_gpu_there_is_nothing_of_gpus(result: Result) -> None:
     without = replace(result, rungs=rungs, machine=replace(result.machine, gpus=[]))
     assert "\n## GPUs" not in report.markdown(without)
     assert "<h3>GPUs</h3>" not in report.html(without)
+
+
+def test_what_ray_costs_and_what_further_machines_bought_is_told(result: Result) -> None:
+    assert cluster(result) is None
+    served = result.rungs[-1]
+    assert served.name == "litport"
+    rate = served.figures.request_throughput_per_s
+    assert rate is not None
+
+    def on_ray(name: str, machines: int, factor: float) -> RungSummary:
+        figures = replace(served.figures, request_throughput_per_s=replace(rate, value=rate.value * factor))
+        return replace(served, name=name, machines=machines, figures=replace(figures, output_throughput_per_s=None))
+
+    rungs = [on_ray("ray[1]", 1, 0.97), on_ray("ray[4]", 2, 1.94), on_ray("ray-ingress", 1, 0.7)]
+    assert cluster(replace(result, rungs=[served, *rungs])) == (
+        "ray[1], on one machine: throughput 0.970 times that of litport (8 users). "
+        "ray[4], on 2 machines: throughput 1.940 times that of litport, 2.000 times that of ray[1] on one (8 users). "
+        "ray-ingress, on one machine: throughput 0.700 times that of litport (8 users)."
+    )
+    assert "2.000 times that of ray" in report.markdown(replace(result, rungs=[served, *rungs]))
 
 
 def test_the_load_of_others_is_told(result: Result) -> None:
