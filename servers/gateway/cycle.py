@@ -89,11 +89,12 @@ class Cycle(RequestResponseCycle):
         status = message["status"]
         content = [STATUS_LINE[status]]
         says_close = False
-        for name, value in (*self.default_headers, *message.get("headers", ())):
-            if HEADER_RE.search(name):
-                raise RuntimeError("Invalid HTTP header name.")
-            if HEADER_VALUE_RE.search(value):
-                raise RuntimeError("Invalid HTTP header value.")
+        fields = [*self.default_headers, *message.get("headers", ())]
+        if HEADER_RE.search(b"".join([name for name, _ in fields])):
+            raise RuntimeError("Invalid HTTP header name.")
+        if HEADER_VALUE_RE.search(b"".join([value for _, value in fields])):
+            raise RuntimeError("Invalid HTTP header value.")
+        for name, value in fields:
             name = name.lower()
             if name not in _FRAMING:
                 pass

@@ -87,9 +87,9 @@ class Exchange:
     `cycle` is the connection's side of it.
 
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
-    `tokens` that the model's process counts, the `usage` by that count or by the answer, and `queued_s`, when it began
-    to wait for its turn. `fallback_for` is the model that it named, where another one answers. `deaths` is how
-    often the process died that had it.
+    `tokens` that the model's process counts, the `usage` by that count or by the answer, `queued_s`, when it began to
+    wait for its turn, and `sent_s`, when it had it. `fallback_for` is the model that it named, where another one
+    answers. `deaths` is how often the process died that had it.
     """
 
     request: Request
@@ -110,6 +110,7 @@ class Exchange:
     usage: Usage = NO_USAGE
     span: "RequestSpan | None" = None
     queued_s: float = 0.0
+    sent_s: float = 0.0
 
     @property
     def model_name(self) -> str | None:

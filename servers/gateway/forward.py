@@ -14,6 +14,7 @@ from servers.errors import ApiError, BystanderError, UnservedError
 from servers.gateway.body import prompt
 from servers.gateway.errors import translate
 from servers.gateway.exchange import Exchange
+from servers.gateway.ledger import Ledger
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 
@@ -40,26 +41,29 @@ _ERROR_HEADERS = (b"content-length", b"content-type")
 _DYING_S = 0.5
 
 
-async def forward(exchange: Exchange, model: Model, path: str, trace: Mapping[str, str] | None = None) -> None:
-    """Send the request to the model's process under `path`, and its answer to the client.
+async def forward(exchange: Exchange, model: Model, path: str, ledger: Ledger) -> None:
+    """Send the request to the model's process under `path`, and its answer to the client; the ledger hears of both.
 
-    Where nobody listens, another instance gets it. `trace` holds headers that replace the client's own trace context.
-    Raises ApiError 503 with the code `model_died` when the process ends meanwhile. Cancelling it closes the connection
-    to the process: vLLM and LitServe then stop working on the request.
+    Where nobody listens, another instance gets it. Raises ApiError 503 with the code `model_died` when the process ends
+    meanwhile. Cancelling it closes the connection to the process: vLLM and LitServe then stop working on the request.
     """
     refusing: set[int] = set()
     beginning = prompt.beginning(path, exchange.body) if model.has_prefix_caches else None
-    while True:
-        instance = model.choose(beginning)
-        try:
-            await _forward_to(instance, exchange, model, path, trace)
-            return
-        except NotTakenError:
-            instance.refused_at_s = time.monotonic()
-            refusing.add(id(instance))
-            other = model.choose(beginning)
-            if other.state is not State.READY or id(other) in refusing:
-                raise _model_died(model, UnservedError) from None
+    trace = ledger.send(exchange, path)
+    try:
+        while True:
+            instance = model.choose(beginning)
+            try:
+                await _forward_to(instance, exchange, model, path, trace)
+                return
+            except NotTakenError:
+                instance.refused_at_s = time.monotonic()
+                refusing.add(id(instance))
+                other = model.choose(beginning)
+                if other.state is not State.READY or id(other) in refusing:
+                    raise _model_died(model, UnservedError) from None
+    finally:
+        ledger.receive(exchange)
 
 
 async def is_dying(instance: Instance, deaths: int) -> bool:

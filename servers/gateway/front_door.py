@@ -8,7 +8,7 @@ module of its own. Requests and answers pass through unchanged.
 import asyncio
 import logging
 import time
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from clients.documents import Readiness, Status
 from configs.settings import LitportSettings
@@ -187,9 +187,9 @@ class FrontDoor:
         exchange.model = model
         exchange.key.check_model(model.name)
         self._loader.demand(model)
-        turn = model.admission.turn(exchange.key.name, exchange.content.tokens)
+        turn = model.admission.wait(exchange.key.name, exchange.content.tokens)
         try:
-            await self._deadline(exchange, model).limit_answer(exchange.cycle, _await_turn(turn))
+            await self._deadline(exchange, model).limit_answer(exchange.cycle, turn)
         finally:
             self._request_ended.set()
 
@@ -218,11 +218,14 @@ class FrontDoor:
             exchange.body = name_model(exchange.body, exchange.request.content_type, model.name)
         path = path or card.predict_path or ""
         self.ledger.queue(exchange)
-        async with model.admission.turn(exchange.key.name, exchange.content.tokens):
+        admission, caller, tokens = model.admission, exchange.key.name, exchange.content.tokens
+        begin_s = await admission.enter(caller, tokens)
+        try:
             self.ledger.admit(exchange)
-            async with model.quarantine.watch(path, exchange.body, exchange.request.id, lambda: exchange.deaths):
-                with self.ledger.upstream(exchange, path) as trace:
-                    await forward(exchange, model, path, trace)
+            send = partial(forward, exchange, model, path, self.ledger)
+            await model.quarantine.watch(path, exchange.body, exchange.request.id, send, lambda: exchange.deaths)
+        finally:
+            admission.leave(caller, tokens, begin_s)
 
     def _deadline(self, exchange: Exchange, model: Model | None = None) -> Deadline:
         """The model's own limit where it has one, else the server's, or less if the client asks for less."""
@@ -282,11 +285,6 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self.ledger.close()
-
-
-async def _await_turn(turn: AbstractAsyncContextManager[None]) -> None:
-    async with turn:
-        pass
 
 
 def _count_tokens(exchange: Exchange) -> int:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from configs.auth import KeysFile, digest_of
 from configs.errors import SettingsError
@@ -86,7 +87,7 @@ class Key:
             message = f"key '{self.name}' may not change the platform; the keys file grants it by admin: true"
             raise ApiError(403, message, code="not_admin")
 
-    @property
+    @cached_property
     def is_limited(self) -> bool:
         """Whether it has any limit."""
         limits = (self.max_in_flight, self.requests_per_minute, self.tokens_per_minute)
@@ -98,15 +99,18 @@ class Key:
         Raises ApiError 429. It names the limit with the longest wait, and Retry-After is that wait: after it the
         request is let in if no other comes. For `max_in_flight` the wait is a guess.
         """
+        if not self.is_limited:
+            self.account.in_flight += 1
+            return
         self.check_size(tokens)
         now_s = self.clock()
-        requests_s, tokens_s = self.costs_s(tokens)
+        costs_s = requests_s, tokens_s = self.costs_s(tokens)
         is_full = self.max_in_flight is not None and self.in_flight >= self.max_in_flight
         requests_wait_s = self.account.requests.wait_s(requests_s or 0, now_s)
         refusal = self.refusal(is_full, requests_wait_s, self.account.tokens.wait_s(tokens_s or 0, now_s))
         if refusal is not None:
             raise refusal
-        self.take(tokens)
+        self.take(costs_s)
 
     def check_size(self, tokens: int) -> None:
         """Raises ApiError 429 for a request that takes more than a minute has."""
@@ -138,10 +142,10 @@ class Key:
         message = f"key '{self.name}' may have {limit}; try again in {retry_s} s"
         return ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(retry_s)})
 
-    def take(self, tokens: int) -> None:
+    def take(self, costs_s: tuple[float | None, float | None]) -> None:
         """Count a request that is let in."""
         now_s = self.clock()
-        requests_s, tokens_s = self.costs_s(tokens)
+        requests_s, tokens_s = costs_s
         self.account.in_flight += 1
         self.account.requests.spend(requests_s or 0, now_s)
         self.account.tokens.spend(tokens_s or 0, now_s)
@@ -153,9 +157,9 @@ class Key:
         """
         assert self.in_flight > 0, f"more requests left than entered with key '{self.name}'"
         self.account.in_flight -= 1
-        if used_tokens is None:
+        if used_tokens is None or self.tokens_per_minute is None:
             return 0
-        correction_s = _cost_s(used_tokens - estimated_tokens, self.tokens_per_minute) or 0
+        correction_s = (used_tokens - estimated_tokens) * _MINUTE_S / self.tokens_per_minute
         self.account.tokens.spend(correction_s, self.clock())
         return correction_s
 

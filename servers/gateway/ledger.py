@@ -59,20 +59,21 @@ class Ledger:
 
     def admit(self, exchange: Exchange) -> None:
         """The request has its turn."""
-        name = exchange.model_name
-        assert name is not None
-        self.metrics.of(name).queue_s.observe(time.monotonic() - exchange.queued_s)
+        self._times(exchange).queue_s.observe(time.monotonic() - exchange.queued_s)
         if exchange.span is not None:
             exchange.span.admit()
 
-    def upstream(self, exchange: Exchange, path: str) -> "Upstream":
-        """The model's process has the request within the block.
+    def send(self, exchange: Exchange, path: str) -> Mapping[str, str] | None:
+        """The model's process gets the request; returns headers by which it joins the trace, None without traces."""
+        exchange.response.on_gap = self._times(exchange).inter_chunk_s.observe
+        exchange.sent_s = time.monotonic()
+        return None if exchange.span is None else exchange.span.send(path)
 
-        Yields the headers by which the process joins the trace; None without traces.
-        """
-        name = exchange.model_name
-        assert name is not None
-        return Upstream(exchange, self.metrics.of(name), path)
+    def receive(self, exchange: Exchange) -> None:
+        """The answer of the model's process is over, or there will be none."""
+        if exchange.span is not None:
+            exchange.span.receive(exchange.response.status)
+        self._times(exchange).upstream_s.observe(time.monotonic() - exchange.sent_s)
 
     def change(self, **fields: Any) -> None:
         """A command has changed a model."""
@@ -110,6 +111,11 @@ class Ledger:
         if self._audit.is_on:
             self._write_line(exchange, status, error_status, duration_s)
 
+    def _times(self, exchange: Exchange) -> ModelTimes:
+        name = exchange.model_name
+        assert name is not None
+        return self.metrics.of(name)
+
     def _write_line(self, exchange: Exchange, status: int | None, error_status: int | None, duration_s: float) -> None:
         self._audit.write(
             request_id=exchange.request.id,
@@ -125,29 +131,6 @@ class Ledger:
             output_tokens=exchange.usage.output_tokens,
             duration_s=round(duration_s, 4),
         )
-
-
-class Upstream:
-    """The block of `Ledger.upstream`; a generator as context manager would cost each request 1 us more."""
-
-    __slots__ = ("_begin_s", "_exchange", "_path", "_times")
-
-    def __init__(self, exchange: Exchange, times: ModelTimes, path: str) -> None:
-        self._exchange = exchange
-        self._times = times
-        self._path = path
-        self._begin_s = 0.0
-
-    def __enter__(self) -> Mapping[str, str] | None:
-        exchange = self._exchange
-        exchange.response.on_gap = self._times.inter_chunk_s.observe
-        self._begin_s = time.monotonic()
-        return None if exchange.span is None else exchange.span.send(self._path)
-
-    def __exit__(self, *_: object) -> None:
-        if self._exchange.span is not None:
-            self._exchange.span.receive(self._exchange.response.status)
-        self._times.upstream_s.observe(time.monotonic() - self._begin_s)
 
 
 def _spans() -> "Spans | None":

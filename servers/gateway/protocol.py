@@ -198,19 +198,22 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     def _check_head(self) -> None:
-        names = [name for name, _ in self.headers]
-        head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
-        if head_bytes > self.limits.max_header_bytes or len(names) > self.limits.max_header_fields:
+        head_bytes, hosts, encodings = len(self.url), 0, []
+        for name, value in self.headers:
+            head_bytes += len(name) + len(value) + 4
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                encodings.append(value.lower())
+        if head_bytes > self.limits.max_header_bytes or len(self.headers) > self.limits.max_header_fields:
             raise self._head_too_large()
         if self.parser.get_method() == b"CONNECT":
             raise ApiError(405, "CONNECT is not served here", code="method_not_allowed")
         is_old = self.parser.get_http_version() == "1.0"
-        hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and not is_old):
             raise _invalid_http(f"expected one Host header, but there are {hosts}")
         # Where two servers disagree on the end of a body, a request can be smuggled past one of them. The parser itself
         # rejects two lengths, and a length beside an encoding.
-        encodings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if encodings and (is_old or encodings != [b"chunked"]):
             raise _invalid_http("expected a Content-Length or, in HTTP/1.1, 'Transfer-Encoding: chunked'")
 

@@ -3,8 +3,8 @@
 The body is read whole, because the name of the model may stand anywhere in it.
 """
 
+import os
 import re
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ class ClientGone(Exception):  # noqa: N818 # not an error
     """The client left before its request was read or answered."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Request:
     """Method, path and query as they were sent, headers with names in lower case, request id, and the client's IP."""
 
@@ -56,7 +56,7 @@ class Request:
         """Read an ASGI scope; the client's `x-request-id` is used when it is harmless."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         client_id = headers.get("x-request-id", "")
-        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else os.urandom(16).hex()
         # The path is not decoded: one that is written in another way than its route is another path.
         path = scope["raw_path"].decode("latin-1")
         client = scope.get("client")

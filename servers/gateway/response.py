@@ -53,9 +53,8 @@ class Response:
         """Send status and headers; with `is_whole`, they wait for the body, which `finish` sends at once."""
         fields = [*headers, (b"x-request-id", self._request_id), *self.notes]
         self.status = status
-        self._is_event_stream = any(
-            value.startswith(b"text/event-stream") and name.lower() == b"content-type" for name, value in fields
-        )
+        types = [value for name, value in fields if name.lower() == b"content-type"]
+        self._is_event_stream = bool(types) and types[0].startswith(b"text/event-stream")
         await self._send({"type": "http.response.start", "status": status, "headers": fields, "is_whole": is_whole})
 
     def write(self, chunk: bytes) -> bool:

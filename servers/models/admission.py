@@ -61,16 +61,12 @@ class Admission:
         """Requests that wait for their turn."""
         return sum(map(len, self._waiting.values()))
 
-    def turn(self, caller: str, tokens: int) -> "Turn":
-        """Wait for a place and hold it through the block; `tokens` is what the request may cost, estimated.
-
-        Raises UnservedError 429 when the model has no room for one more, be it at once or because a caller that has
-        fewer requests came later.
-        """
-        return Turn(self, caller, tokens)
-
     async def enter(self, caller: str, tokens: int) -> float:
-        """See `turn`. Returns when the place was taken, for `leave`."""
+        """Wait for a place, and hold it until `leave`, which needs the moment that is returned.
+
+        `tokens` is what the request may cost, estimated. Raises UnservedError 429 when the model has no room for one
+        more, be it at once or because a caller that has fewer requests came later.
+        """
         self._check_tokens(tokens)
         self._tokens += tokens
         try:
@@ -83,8 +79,12 @@ class Admission:
             raise
         return self._clock()
 
+    async def wait(self, caller: str, tokens: int) -> None:
+        """Wait for a place as `enter` does, and leave it at once."""
+        self.leave(caller, tokens, await self.enter(caller, tokens))
+
     def leave(self, caller: str, tokens: int, begin_s: float) -> None:
-        """Give the place of a turn to the next."""
+        """Give the place to the next; `begin_s` is when it was taken."""
         self.used_at_s = self._clock()
         self._note(self.used_at_s - begin_s)
         self._tokens -= tokens
@@ -174,21 +174,3 @@ class Admission:
         """When the requests that wait now will have begun, at the pace of the last ones."""
         advice_s = (self._service_s or 1.0) * (self.waiting + 1) / max(1, self._limits.max_running)
         return {"retry-after": str(min(MAX_RETRY_AFTER_S, max(1, math.ceil(advice_s))))}
-
-
-class Turn:
-    """The block of `Admission.turn`; a generator as context manager would cost each request 2 us more."""
-
-    __slots__ = ("_admission", "_begin_s", "_caller", "_tokens")
-
-    def __init__(self, admission: Admission, caller: str, tokens: int) -> None:
-        self._admission = admission
-        self._caller = caller
-        self._tokens = tokens
-        self._begin_s = 0.0
-
-    async def __aenter__(self) -> None:
-        self._begin_s = await self._admission.enter(self._caller, self._tokens)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._admission.leave(self._caller, self._tokens, self._begin_s)

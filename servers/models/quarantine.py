@@ -7,11 +7,10 @@ process names one. Any answer clears a suspect. Requests are identified by a dig
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from servers.errors import ApiError, BystanderError
@@ -21,7 +20,6 @@ _MAX_SUSPECTS = 1024
 _SUSPECT_TTL_S = 3600.0
 # Requests that end by the same death end within this time.
 _SAME_DEATH_S = 1.0
-_NOTHING = contextlib.nullcontext()
 
 
 @dataclass
@@ -40,9 +38,10 @@ class Quarantine:
         self._suspects: dict[bytes, _Suspect] = {}
         self._alone = asyncio.Lock()
 
-    @contextlib.asynccontextmanager
-    async def watch(self, path: str, body: bytes, request_id: str, deaths: Callable[[], int]) -> AsyncIterator[None]:
-        """Run the block, which sends the request to a process; `deaths` counts those of that process meanwhile.
+    async def watch(
+        self, path: str, body: bytes, request_id: str, send: Callable[[], Awaitable[None]], deaths: Callable[[], int]
+    ) -> None:
+        """Call `send`, which sends the request to a process; `deaths` counts those of that process meanwhile.
 
         Raises ApiError 422 for a request that is guilty.
         """
@@ -53,30 +52,34 @@ class Quarantine:
         if suspect and suspect.guilty:
             message = f"the process of model '{self._name}' died each time that it had this request; it is not retried"
             raise ApiError(422, message, code="request_quarantined")
-        async with self._alone if suspect and suspect.isolated else _NOTHING:
+        is_alone = suspect is not None and suspect.isolated
+        if is_alone:
+            await self._alone.acquire()
+        if suspect:
+            suspect.in_flight += 1
+        has_company, begin_s = self._has_company(suspect), time.monotonic()
+        failed, died, is_bystander = True, False, False
+        try:
+            await send()
+            failed = False
+        except ApiError as error:
+            died = error.code == "model_died"
+            is_bystander = isinstance(error, BystanderError)
+            raise
+        finally:
+            # vLLM may report the death of its engine in an ordinary answer.
+            if is_bystander:
+                pass
+            elif died or deaths():
+                has_company = has_company or self._has_company(suspect)
+                self._blame(digest or _digest(path, body), has_company, begin_s, request_id)
+            elif digest and suspect and not failed:
+                self._suspects.pop(digest, None)
             if suspect:
-                suspect.in_flight += 1
-            has_company, begin_s = self._has_company(suspect), time.monotonic()
-            failed, died, is_bystander = True, False, False
-            try:
-                yield
-                failed = False
-            except ApiError as error:
-                died = error.code == "model_died"
-                is_bystander = isinstance(error, BystanderError)
-                raise
-            finally:
-                # vLLM may report the death of its engine in an ordinary answer.
-                if is_bystander:
-                    pass
-                elif died or deaths():
-                    has_company = has_company or self._has_company(suspect)
-                    self._blame(digest or _digest(path, body), has_company, begin_s, request_id)
-                elif digest and suspect and not failed:
-                    self._suspects.pop(digest, None)
-                if suspect:
-                    # Later, because the other requests of this death still check for company.
-                    asyncio.get_running_loop().call_later(_SAME_DEATH_S, _leave, suspect)
+                # Later, because the other requests of this death still check for company.
+                asyncio.get_running_loop().call_later(_SAME_DEATH_S, _leave, suspect)
+            if is_alone:
+                self._alone.release()
 
     def _has_company(self, suspect: _Suspect | None) -> bool:
         """Whether another suspect is in flight."""

@@ -24,14 +24,15 @@ class Gate:
             return ""
         key.check_size(tokens)
         lease = store.lease()
-        verdict = await store.enter(key.name, lease, key.max_in_flight, key.costs_s(tokens))
+        costs_s = key.costs_s(tokens)
+        verdict = await store.enter(key.name, lease, key.max_in_flight, costs_s)
         if verdict is None:
             key.enter(tokens)
         else:
             refusal = key.refusal(verdict.is_full, verdict.requests_wait_s, verdict.tokens_wait_s)
             if refusal is not None:
                 raise refusal
-            key.take(tokens)
+            key.take(costs_s)
         if key.max_in_flight is not None:
             store.hold(key.name, lease)
         return lease

@@ -1,5 +1,7 @@
 """`/predict/{model}`: one route to each model that predicts, whatever its body is."""
 
+from collections.abc import Awaitable
+
 from servers.gateway.body.content import BodyKind
 from servers.gateway.directory import not_offered, ready_card
 from servers.gateway.exchange import Exchange
@@ -7,20 +9,20 @@ from servers.gateway.routes.route import Route
 from servers.models.model import Model
 
 
-async def _predict(exchange: Exchange) -> None:
-    await _dispatch(exchange, exchange.gateway.directory.find(exchange.parameters["model"]))
+def _predict(exchange: Exchange) -> Awaitable[None]:
+    return _dispatch(exchange, exchange.gateway.directory.find(exchange.parameters["model"]))
 
 
-async def _predict_by_the_only_one(exchange: Exchange) -> None:
+def _predict_by_the_only_one(exchange: Exchange) -> Awaitable[None]:
     # The path that clients of LitServe know.
-    await _dispatch(exchange, exchange.gateway.directory.predicting())
+    return _dispatch(exchange, exchange.gateway.directory.predicting())
 
 
-async def _dispatch(exchange: Exchange, model: Model) -> None:
+def _dispatch(exchange: Exchange, model: Model) -> Awaitable[None]:
     has_stand_in = exchange.gateway.directory.has_stand_in(model, None)
     if not has_stand_in and ready_card(model).predict_path is None:
         raise not_offered(model, "/predict")
-    await exchange.gateway.dispatch(exchange, model, None)
+    return exchange.gateway.dispatch(exchange, model, None)
 
 
 ROUTES = (

@@ -39,9 +39,12 @@ class Crowd:
         await asyncio.sleep(0)
 
     async def _one(self, caller: str, tokens: int) -> None:
-        async with self._gate.turn(caller, tokens):
+        begin_s = await self._gate.enter(caller, tokens)
+        try:
             self.order.append(caller)
             await self.leave.wait()
+        finally:
+            self._gate.leave(caller, tokens, begin_s)
 
     def refused(self) -> int:
         return sum(
@@ -154,8 +157,9 @@ def test_the_advice_is_how_long_the_waiting_ones_will_take() -> None:
     async def run() -> None:
         now_s = 0.0
         gate = Admission(limited(max_running=2, max_waiting=3), lambda: now_s)
-        async with gate.turn("a", 0):
-            now_s += 10
+        begin_s = await gate.enter("a", 0)
+        now_s += 10
+        gate.leave("a", 0, begin_s)
         async with crowd(gate) as people:
             await people.send("a", 6)
             error = people.tasks[-1].exception()

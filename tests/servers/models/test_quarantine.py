@@ -30,11 +30,14 @@ async def send(
     deaths: int = 0,
 ) -> None:
     """One request: it is answered, or fails, once `end` is set."""
-    async with quarantine.watch("/predict", body, "id", lambda: deaths):
+
+    async def answer() -> None:
         if end:
             await end.wait()
         if error is not None:
             raise error
+
+    await quarantine.watch("/predict", body, "id", answer, lambda: deaths)
 
 
 async def dies(quarantine: Quarantine, *bodies: bytes) -> list[str | None]:

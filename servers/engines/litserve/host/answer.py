@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from servers.engines.connection import AnswerBrokenError, NotTakenError
 from servers.engines.stream import Stream
@@ -45,7 +46,7 @@ class Policy:
     ping_timeout_s: float = 8.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HostRequest:
     """One request; `deadline_s` is `time.monotonic()` at which nobody waits for a worker any more.
 
@@ -62,8 +63,7 @@ class HostRequest:
     has_tensors: bool = False
 
 
-@dataclass(slots=True)
-class Steps:
+class Steps(NamedTuple):
     """Where the request's time went, in seconds; batch_wait is the wait for company while a worker was free."""
 
     receive_s: float
@@ -92,8 +92,8 @@ class Totals:
         """Count one answer."""
         self.requests += 1
         self.whole_s += whole_s
-        for step in STEPS:
-            self.seconds[step] += getattr(steps, f"{step}_s")
+        for step, spent_s in zip(STEPS, steps, strict=False):
+            self.seconds[step] += spent_s
 
 
 @dataclass(slots=True)
@@ -104,4 +104,4 @@ class HostResponse:
     headers: Headers
     body: bytes = b""
     parts: Stream | None = None
-    steps: Steps | None = field(default=None)
+    steps: Steps | None = None

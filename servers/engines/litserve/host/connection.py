@@ -53,7 +53,7 @@ class HostConnection:
         """See `Connection`."""
         dispatcher = self._open()
         if path in (self._card["api_path"], TENSOR_PATH):
-            return await self._predict(dispatcher, method, path, body, dict(headers or {}), query)
+            return await self._predict(dispatcher, method, path, body, headers or {}, query)
         match method, path:
             case "GET", "/health":
                 is_healthy = await self._is_healthy(dispatcher)
@@ -87,13 +87,13 @@ class HostConnection:
         return self._was_complete and await dispatcher.ping()
 
     async def _predict(
-        self, dispatcher: Dispatcher, method: str, path: str, body: bytes, headers: dict[str, str], query: str
+        self, dispatcher: Dispatcher, method: str, path: str, body: bytes, headers: Mapping[str, str], query: str
     ) -> Reply:
         request = HostRequest(
             request_id=headers.get("x-request-id", ""),
-            content_type=headers.pop("content-type", ""),
+            content_type=headers.get("content-type", ""),
             body=body,
-            headers=list(headers.items()),
+            headers=[field for field in headers.items() if field[0] != "content-type"],
             query=query.encode("latin-1"),
             method=method,
             deadline_s=time.monotonic() + self._queue_timeout_s,

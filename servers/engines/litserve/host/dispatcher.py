@@ -47,7 +47,8 @@ class Dispatcher:
         self._batch_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self.is_gone = False
-        self._tasks = [asyncio.get_running_loop().create_task(self._keep(link)) for link in self._links]
+        self._loop = asyncio.get_running_loop()
+        self._tasks = [self._loop.create_task(self._keep(link)) for link in self._links]
 
     @property
     def restarts(self) -> int:
@@ -86,7 +87,7 @@ class Dispatcher:
         if self.is_gone:
             raise NoWorkerError("the model's processes are gone")
         self._next += 1
-        entry = Entry(self._next, request, asyncio.get_running_loop().create_future())
+        entry = Entry(self._next, request, self._loop.create_future())
         self._waiting.append(entry)
         self._schedule()
         try:
@@ -128,7 +129,7 @@ class Dispatcher:
         # Once the loop has come round, so that all requests that came at once are seen together.
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._is_scheduled = False
@@ -155,7 +156,7 @@ class Dispatcher:
             if self._batch_timeout_s is not None:
                 left_s = waiting[0].queued_s + self._batch_timeout_s - time.monotonic()
                 if left_s > 0:
-                    self._batch_timer = asyncio.get_running_loop().call_later(left_s, self._schedule)
+                    self._batch_timer = self._loop.call_later(left_s, self._schedule)
                     return False
         link.send([[waiting.popleft() for _ in range(min(size, len(waiting)))]])
         return True
@@ -197,7 +198,7 @@ class Dispatcher:
         """One timer for the oldest request, and not one for each; a request that is served leaves it as it is."""
         if self._deadline_timer is None and self._waiting and (deadline_s := self._waiting[0].request.deadline_s):
             delay_s = max(0.0, deadline_s - time.monotonic())
-            self._deadline_timer = asyncio.get_running_loop().call_later(delay_s, self._on_deadline)
+            self._deadline_timer = self._loop.call_later(delay_s, self._on_deadline)
 
     def _on_deadline(self) -> None:
         self._deadline_timer = None
