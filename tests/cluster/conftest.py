@@ -91,6 +91,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator
         *(*LITPORT, "ray", "start", "--head", "--token-file", str(token_file), "--"),
         *("--node-ip-address", HOST, "--port", str(free_port()), "--num-cpus", str(CPUS), "--num-gpus", "0"),
         *("--dashboard-host", HOST, "--dashboard-port", str(port), "--temp-dir", str(temp_dir)),
+        "--include-log-monitor=False",  # nobody reads what it tells
         *("--object-store-memory", str(80 * 2**20), "--dashboard-agent-listen-port", str(free_port())),
     ]
     with (folder / "ray.log").open("wb") as output:
