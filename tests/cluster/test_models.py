@@ -6,12 +6,14 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
+from tests.benchmarks.documents import read_document
 from tests.cluster.conftest import CPUS, HOST, Ray, gateway
 from tests.conftest import REPOSITORY, Platform
 from tests.services.polling import wait_until
@@ -82,6 +84,27 @@ def test_a_model_that_cannot_start_and_one_that_fits_nowhere_are_told_with_the_c
     assert "each needs 64 CPU, 1 GPU, and there are free" in result.stdout
     assert f"of {CPUS} CPU, 0 of 0 GPU on {HOST}" in result.stdout
     assert ray.litport("undeploy", str(recipe)).returncode == 0, "at the end of the time for a drain"
+
+
+def test_the_ladder_says_what_ray_costs_and_leaves_nothing_there(ray: Ray, served: Platform, tmp_path: Path) -> None:
+    recipe = ray.recipe({"echo": {"engine": "litserve", "api": "echo", "example": {"input": "a"}, **SMALL}}, "bench")
+    options = {
+        "rungs": "[litport, ray]",
+        "passes": "1",
+        "percentiles": "[50]",
+        "load.users": "4",
+        "validity.max_drift": "1",  # of a second or two, one hiccup of the machine is much
+        "validity.max_lag_s": "0.5",
+    }
+    words = [word for name, value in options.items() for word in (f"--bench.{name}", value)]
+    done = ray.litport("bench", "run", str(recipe), "--out", str(tmp_path), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    here, there = read_document(tmp_path)["rungs"]
+    assert (here["machines"], there["machines"]) == (None, 1)
+    assert there["parity"]["holds"]
+    assert "front door" in [row["name"] for row in there["time"]["rows"]]
+    assert "ray, on one machine: throughput " in done.stdout
+    assert ray.applications().keys() == {"litport-sleeps"}
 
 
 def _ask(platform: Platform, outcomes: Counter[int], done: threading.Event) -> None:

@@ -1,18 +1,13 @@
-"""The number of replicas on a real Ray cluster follows the requests at all gateways, and no request is lost by it.
-
-And the harness says what they gain.
-"""
+"""The number of replicas on a real Ray cluster follows the requests at all gateways, and no request is lost by it."""
 
 import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.benchmarks.documents import read_document
 from tests.cluster.conftest import Ray, gateway
 from tests.cluster.load import Load
 from tests.conftest import REPOSITORY, Platform
@@ -67,28 +62,6 @@ def test_replicas_follow_the_load_of_all_gateways_and_no_request_fails(ray: Ray)
     print(f"up in {up_s:.1f} and {burst_s:.1f} s, down in {down_s:.1f} s; {failures} of {count} requests failed")
     assert failures == 0
     assert max(up_s, burst_s) < 2 * UP_S
-
-
-def test_the_ladder_says_what_ray_costs_and_leaves_nothing_there(ray: Ray, tmp_path: Path) -> None:
-    model = {"engine": "litserve", "api": "echo", "example": {"input": "a"}, "resources": {"cpus": 0.1}}
-    options = {
-        "rungs": '[litport, "ray[2]", ray-ingress]',
-        "passes": "1",
-        "percentiles": "[50]",
-        "load.users": "4",
-        "validity.max_drift": "1",  # of a second or two, one hiccup of the machine is much
-        "validity.max_lag_s": "0.5",
-    }
-    words = [word for name, value in options.items() for word in (f"--bench.{name}", value)]
-    done = ray.litport("bench", "run", str(ray.recipe({"echo": model}, "bench")), "--out", str(tmp_path), *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one, gateway_rung, ingress = read_document(tmp_path)["rungs"]
-    assert (one["machines"], gateway_rung["machines"], ingress["machines"]) == (None, 1, 1)
-    assert gateway_rung["parity"]["holds"]
-    assert ingress["parity"]["holds"]
-    assert "front door" in [row["name"] for row in gateway_rung["time"]["rows"]]
-    assert "ray[2], on one machine: throughput " in done.stdout
-    assert ray.applications() == {}
 
 
 @contextlib.contextmanager
