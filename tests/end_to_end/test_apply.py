@@ -41,6 +41,12 @@ def test_a_signal_and_a_watched_file_change_what_is_served(tmp_path: Path) -> No
         code.write_text("class API(")
         wait_until(lambda: "reload refused, nothing has changed" in platform.log.read_text())
         assert output() == "new"
+        code.write_text(API.format("newer").replace("pass", "raise ValueError('no such weights')"))
+        wait_until(lambda: platform.log.read_text().count("reload failed: own could not be started: ") == 1)
+        assert output() == "new"
+        os.kill(platform.process.pid, signal.SIGHUP)  # the file is still another one than that of the process
+        wait_until(lambda: platform.log.read_text().count("reload failed: own could not be started: ") == 2)
+        assert output() == "new"
         code.write_text(API.format("new"))
         recipe.write_text(json.dumps({"models": {"own": own, "echo": ECHO}}))
         os.kill(platform.process.pid, signal.SIGHUP)
