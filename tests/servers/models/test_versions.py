@@ -96,17 +96,6 @@ def test_where_no_request_is_kept_the_workload_of_the_recipe_is_asked(
     command(door, "rollback", "one")
 
 
-@pytest.mark.parametrize(
-    ("slow", "quick", "verdict"),
-    [(8, 0, True), (11, 1, True), (4, 0, None), (5, 3, None), (4, 4, False), (0, 3, False), (0, 0, False)],
-)
-def test_a_version_is_slower_where_more_pairs_say_so_than_chance_would(
-    slow: int, quick: int, verdict: bool | None
-) -> None:
-    pairs = [*[(0.4, 0.7)] * slow, *[(0.6, 0.7)] * quick]
-    assert comparison.is_slower(pairs, Limits(slowdown=1.5)) is verdict
-
-
 @pytest.mark.parametrize(("late", "verdict"), [(1, ""), (5, ""), (6, "6 of 20 answers took too long")])
 def test_a_trial_ends_by_more_late_answers_than_chance_makes(late: int, verdict: str) -> None:
     old, new = (Mock(recent=Recent()) for _ in range(2))
