@@ -4,6 +4,7 @@ Each is deployed for its pass and ended after it. The load and the gateway are o
 where Ray puts them, so the processors that they use are not measured.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from configs.cluster import Cluster
 from servers.cluster import rollout
 from servers.cluster.dashboard import Dashboard, connect
 
-_INGRESS_TIMEOUT_S = 30.0
+_INGRESS_TIMEOUT_S, _POLL_S = 30.0, 0.2
 
 
 class ClusterRung:
@@ -94,12 +95,19 @@ class ClusterRung:
             )
 
     def _wait_for_ingress(self) -> None:
+        """Return once Ray's HTTP knows the application. Raises RungError."""
+        deadline_s = time.monotonic() + _INGRESS_TIMEOUT_S
+        while problem := self._ingress_problem():
+            if time.monotonic() > deadline_s:
+                raise RungError(
+                    f"{self.name}: expected Ray's HTTP at {self._server.url}, which it opens on loopback of each node, "
+                    f"got {problem}; run the harness on a node"
+                )
+            time.sleep(_POLL_S)
+
+    def _ingress_problem(self) -> httpx.HTTPError | None:
         try:
-            transport = httpx.HTTPTransport(retries=8)  # which wait 0, 0.5, 1, ... s: 32 s together
-            with httpx.Client(transport=transport, timeout=_INGRESS_TIMEOUT_S, trust_env=False) as client:
-                client.get(f"{self._server.url}/-/healthz").raise_for_status()
+            httpx.get(f"{self._server.url}/-/healthz", timeout=5, trust_env=False).raise_for_status()
         except httpx.HTTPError as problem:
-            raise RungError(
-                f"{self.name}: expected Ray's HTTP at {self._server.url}, which it opens on loopback of each node, got "
-                f"{problem}; run the harness on a node"
-            ) from None
+            return problem
+        return None

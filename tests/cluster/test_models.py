@@ -87,7 +87,8 @@ def test_a_model_that_cannot_start_and_one_that_fits_nowhere_are_told_with_the_c
 
 
 def test_the_ladder_says_what_ray_costs_and_leaves_nothing_there(ray: Ray, served: Platform, tmp_path: Path) -> None:
-    recipe = ray.recipe({"echo": {"engine": "litserve", "api": "echo", "example": {"input": "a"}, **SMALL}}, "bench")
+    model = {**MODELS["sleeps"], "replicas": 1, "example": {"input": 0.01}}
+    recipe = ray.recipe({"other": model}, "bench")
     options = {
         "rungs": "[litport, ray]",
         "passes": "1",
