@@ -8,7 +8,6 @@ from typing import Any
 
 from configs.settings import VllmModel
 from servers.engines import allocator
-from servers.engines.vllm.child.queue_sleep import SLEEP_VARIABLE
 from servers.engines.vllm.decoder import Decoder
 from servers.telemetry.memory import memory
 
@@ -16,7 +15,7 @@ _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
 _GIB = 1024**3
 _FULL_SEQUENCES = 4
 _FEW_CORES = 2  # measured on two; on more the core that vLLM keeps is a smaller share
-_QUEUE_SLEEP_S = 50e-6
+_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def options(settings: VllmModel, model_dir: Path | None, siblings: int) -> dict[str, Any]:
@@ -50,9 +49,8 @@ def environ(settings: VllmModel) -> Mapping[str, str]:
     if settings.args.get("enforce-eager", True):
         # vLLM compiles a function for logprobs even so: seconds within a request, which fails without a compiler.
         variables["TORCHDYNAMO_DISABLE"] = "1"
-    if has_few_cores() and _has_one_worker(settings):
-        variables[SLEEP_VARIABLE] = str(_QUEUE_SLEEP_S)
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    if has_few_cores() and _has_one_worker(settings) and _BINDING not in os.environ | settings.env:
+        variables |= _without_worker_process()
     libraries = preloads()
     variables["LD_PRELOAD"] = ":".join(map(str, libraries))
     if not any("tcmalloc" in library.name for library in libraries):
@@ -60,8 +58,24 @@ def environ(settings: VllmModel) -> Mapping[str, str]:
     return {name: os.environ.get(name, value) for name, value in variables.items()}
 
 
+def _without_worker_process() -> dict[str, str]:
+    """The worker runs in the engine core's process, with all cores.
+
+    As its own process it gets each step through a ring of shared memory, at which the engine core spins
+    (`SpinCondition` in vllm/distributed/device_communicators/shm_broadcast.py): one of two cores. vLLM makes it one for
+    the sake of OpenMP's variables alone (vllm/platforms/cpu.py). Of those that it sets
+    (vllm/utils/ompmultiprocessing.py) the binding is left out: the API server would bind itself, and so its children.
+    """
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        "KMP_BLOCKTIME": "5",  # ms that a thread spins when its work is done
+        "KMP_TPAUSE": "0",
+    }
+
+
 def has_few_cores() -> bool:
-    """Whether the worker gets all cores. vLLM keeps one for the engine core's spin, which is a sleep then."""
+    """Whether the model gets all cores. On more, vLLM keeps one for the engine core, which spins meanwhile."""
     return len(os.sched_getaffinity(0)) <= _FEW_CORES
 
 

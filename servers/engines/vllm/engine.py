@@ -38,7 +38,7 @@ _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 # Left in a shell, a key would shut the front door out, and an address keep the processes from each other.
 _CLEARED = {"VLLM_API_KEY": "", "VLLM_HOST_IP": ""}
 _GIB = 1024**3
-# Measured with SmolLM2-135M on two cores: API server, engine and worker take about 3 GiB together beside weights and KV
+# Measured with SmolLM2-135M: API server, engine core and worker take up to 3 GiB together beside weights and KV
 # cache, most of it Python and torch in each.
 _OVERHEAD_BYTES = 3 * _GIB
 
@@ -129,7 +129,7 @@ class VllmEngine:
         return member.pid == main_pid or member.title.startswith("VLLM::")
 
     def needs(self, model_dir: Path | None) -> Needs:
-        """Weights (read from 16 bits, held in up to 32), the KV cache, and Python with torch in three processes.
+        """Weights (read from 16 bits, held in up to 32), the KV cache, and Python with torch in two or three processes.
 
         Two cores: on two, another model's start beside it delays the first token by what that start takes. On a GPU
         the KV cache is there, and the part of each GPU that vLLM takes is exact.

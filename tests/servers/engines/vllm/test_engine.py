@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import psutil
@@ -18,7 +17,6 @@ from servers.engines.kind import Site
 from servers.engines.litserve.engine import LitServeEngine
 from servers.engines.vllm import cpu
 from servers.engines.vllm import engine as vllm
-from servers.engines.vllm.child import queue_sleep
 from servers.engines.vllm.engine import VllmEngine
 from servers.platform import targets
 from servers.telemetry.memory import Memory
@@ -137,17 +135,18 @@ def test_the_cache_of_a_cpu_holds_four_sequences_of_full_length(
     ("cores", "args", "is_set"),
     [({0, 1}, {}, True), ({5}, {}, True), (set(range(16)), {}, False), ({0, 1}, {"tensor-parallel-size": 2}, False)],
 )
-def test_on_few_cores_the_worker_gets_all_of_them_and_its_reader_sleeps(
+def test_on_few_cores_the_worker_is_no_process_of_its_own_and_gets_all_of_them(
     monkeypatch: pytest.MonkeyPatch, cores: set[int], args: dict[str, object], is_set: bool
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
-    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
-    environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
-    assert ("LITPORT_VLLM_QUEUE_SLEEP_S" in environ) == is_set
-    assert environ.get("VLLM_CPU_OMP_THREADS_BIND") == (",".join(map(str, sorted(cores))) if is_set else None)
+    for name in ("VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    model = VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args})
+    environ = cpu.environ(model)
+    assert environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == ("0" if is_set else None)
+    assert environ.get("OMP_NUM_THREADS") == (str(len(cores)) if is_set else None)
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
-    assert environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") == "nobind", "what the environment says, counts"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in cpu.environ(model), "only workers of their own are bound by it"
 
 
 @pytest.mark.parametrize(("args", "is_disabled"), [({}, True), ({"enforce-eager": False}, False)])
@@ -156,11 +155,6 @@ def test_nothing_is_compiled_within_a_request_unless_compiling_is_wanted(
 ) -> None:
     environ = cpu.environ(VllmModel.model_validate({"engine": "vllm", "source": "org/name", "args": args}))
     assert ("TORCHDYNAMO_DISABLE" in environ) == is_disabled
-
-
-def test_vllm_finds_the_plug_in_that_lets_its_readers_sleep() -> None:
-    (point,) = entry_points(group="vllm.general_plugins", name="litport_queue_sleep")
-    assert point.load() is queue_sleep.register
 
 
 def test_variables_that_would_shut_the_front_door_out_do_not_reach_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
