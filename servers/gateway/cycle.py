@@ -17,12 +17,11 @@ _LARGE_BYTES = 64 * 1024
 
 
 class Cycle(RequestResponseCycle):
-    """See uvicorn's. A start message with a true `is_whole` is held back until the body comes: one write for both.
+    """See uvicorn's. A start message may have the `whole` body, too: one message and one write for both.
 
-    The last message of a body without a length may have `trailers`, fields behind its end.
+    The last message of an answer without a length may have `trailers`, fields behind its end.
     """
 
-    _held_head = b""
     _on_leave: Callable[[], None] | None = None
 
     def publish(self) -> None:
@@ -61,7 +60,11 @@ class Cycle(RequestResponseCycle):
         kind = message["type"]
         if not self.response_started:
             _expect("http.response.start", kind)
-            self._start(message)
+            head, whole = self._start(message), message.get("whole")
+            if whole is None:
+                self.transport.write(head)
+            else:
+                self._write(whole, head=head, is_last=True, trailers=message.get("trailers", ()))
         elif not self.response_complete:
             _expect("http.response.body", kind)
             is_last = not message.get("more_body", False)
@@ -83,7 +86,8 @@ class Cycle(RequestResponseCycle):
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
 
-    def _start(self, message: Message) -> None:
+    def _start(self, message: Message) -> bytes:
+        """The bytes of the head."""
         self.response_started = True
         self.waiting_for_100_continue = False
         status = message["status"]
@@ -114,14 +118,11 @@ class Cycle(RequestResponseCycle):
             self.chunked_encoding = True
             content.append(b"transfer-encoding: chunked\r\n")
         content.append(b"\r\n")
-        head = b"".join(content)
-        if message.get("is_whole", False):
-            self._held_head = head
-        else:
-            self.transport.write(head)
+        return b"".join(content)
 
-    def _write(self, body: bytes, *, is_last: bool, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        head, self._held_head = self._held_head, b""
+    def _write(
+        self, body: bytes, *, is_last: bool, head: bytes = b"", trailers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         if self.scope["method"] == "HEAD":
             self.expected_content_length = 0
             data = head

@@ -128,11 +128,9 @@ async def _send_back(reply: Reply, exchange: Exchange, instance: Instance) -> No
         return
     chunks = reply.chunks
     whole = chunks.whole() if reply.body is None and isinstance(chunks, Stream) else reply.body
+    await response.start(reply.status, headers, whole)
     if whole is not None:
-        await response.start(reply.status, headers, is_whole=True)
-        await response.finish(whole)
         return
-    await response.start(reply.status, headers)
     response.source = instance
     if isinstance(chunks, Stream):
         await response.finish(await chunks.relay(response))

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply
+from servers.engines.connection import CONNECTION_LOST, AnswerBrokenError, NotTakenError, Reply, TokenCount
 from servers.engines.replica import wire
 from servers.engines.replica.engine import DRAINING
 from servers.engines.replica.wire import Outcome
@@ -206,19 +206,22 @@ class ReplicaDoor:
         whole = chunks.whole() if reply.body is None and isinstance(chunks, Stream) else reply.body
         if tokens is not None and tokens.input_tokens is not None:
             fields.append((wire.COUNT, wire.write_count(tokens)))
-        await own_cycle.send(
-            {"type": "http.response.start", "status": reply.status, "headers": fields, "is_whole": whole is not None}
-        )
-        if whole is None:
-            sink = _Sink(own_cycle, instance)
-            if isinstance(chunks, Stream):
-                whole = await chunks.relay(sink)
-            else:
-                async for part in chunks:
-                    if not sink.write(part):
-                        await sink.drain()
-        count = [] if tokens is None else [(wire.COUNT, wire.write_count(tokens))]
-        await own_cycle.send({"type": "http.response.body", "body": whole or b"", "trailers": count})
+        start = {"type": "http.response.start", "status": reply.status, "headers": fields, "whole": whole}
+        await own_cycle.send(start | {"trailers": _trailers(tokens)})
+        if whole is not None:
+            return
+        last, sink = b"", _Sink(own_cycle, instance)
+        if isinstance(chunks, Stream):
+            last = await chunks.relay(sink)
+        else:
+            async for part in chunks:
+                if not sink.write(part):
+                    await sink.drain()
+        await own_cycle.send({"type": "http.response.body", "body": last, "trailers": _trailers(tokens)})
+
+
+def _trailers(tokens: TokenCount | None) -> _Fields:
+    return [] if tokens is None else [(wire.COUNT, wire.write_count(tokens))]
 
 
 def _number(query: Mapping[str, Sequence[str]], name: str) -> float:
@@ -252,5 +255,4 @@ async def _end(own_cycle: Cycle, outcome: Outcome, message: str = "") -> None:
 
 async def _send_json(own_cycle: Cycle, status: int, body: bytes, fields: _Fields = ()) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *fields]
-    await own_cycle.send({"type": "http.response.start", "status": status, "headers": headers, "is_whole": True})
-    await own_cycle.send({"type": "http.response.body", "body": body})
+    await own_cycle.send({"type": "http.response.start", "status": status, "headers": headers, "whole": body})

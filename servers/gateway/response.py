@@ -49,13 +49,15 @@ class Response:
         self._last_chunk = b""
         self._previous_chunk = b""
 
-    async def start(self, status: int, headers: Headers, *, is_whole: bool = False) -> None:
-        """Send status and headers; with `is_whole`, they wait for the body, which `finish` sends at once."""
+    async def start(self, status: int, headers: Headers, whole: bytes | None = None) -> None:
+        """Send status and headers, and with them the body if it is `whole`: then that is all."""
         fields = [*headers, (b"x-request-id", self._request_id), *self.notes]
         self.status = status
         types = [value for name, value in fields if name.lower() == b"content-type"]
         self._is_event_stream = bool(types) and types[0].startswith(b"text/event-stream")
-        await self._send({"type": "http.response.start", "status": status, "headers": fields, "is_whole": is_whole})
+        if whole:
+            self._note(whole)
+        await self._send({"type": "http.response.start", "status": status, "headers": fields, "whole": whole})
 
     def write(self, chunk: bytes) -> bool:
         """Send a piece of the body as it is; False when `drain` must come before the next one."""
@@ -81,8 +83,7 @@ class Response:
         """Send a complete response whose body is JSON already."""
         length = str(len(body)).encode()
         fields = [*headers, (b"content-type", b"application/json"), (b"content-length", length)]
-        await self.start(status, fields, is_whole=True)
-        await self.finish(body)
+        await self.start(status, fields, body)
 
     async def send_json(self, value: Any, status: int = 200) -> None:
         """Send a complete response with a value as JSON."""

@@ -52,19 +52,29 @@ class HostConnection:
     ) -> Reply:
         """See `Connection`."""
         dispatcher = self._open()
-        if path in (self._card["api_path"], TENSOR_PATH):
-            return await self._predict(dispatcher, method, path, body, headers or {}, query)
-        match method, path:
-            case "GET", "/health":
-                is_healthy = await self._is_healthy(dispatcher)
-                return _reply(200 if is_healthy else 503, "text/plain", b"ok" if is_healthy else b"not ready")
-            case "GET", "/metrics" if dispatcher.is_gone:
-                raise NoWorkerError("the model's processes are gone")
-            case "GET", "/metrics":
-                return _reply(200, metrics.CONTENT_TYPE, metrics.page(dispatcher.totals))
-            case "GET", "/openapi.json":
-                return _reply(200, "application/json", json.dumps(self._card["openapi"]).encode())
-        return _reply(404, "application/json", b'{"detail":"Not Found"}')
+        if path not in (self._card["api_path"], TENSOR_PATH):
+            return await self._tell(dispatcher, method, path)
+        headers = headers or {}
+        request = HostRequest(
+            request_id=headers.get("x-request-id", ""),
+            content_type=headers.get("content-type", ""),
+            body=body,
+            headers=[field for field in headers.items() if field[0] != "content-type"],
+            query=query.encode("latin-1"),
+            method=method,
+            deadline_s=time.monotonic() + self._queue_timeout_s,
+            has_tensors=path == TENSOR_PATH,
+        )
+        try:
+            response = await dispatcher.send(request)
+        except QueueTimeoutError:
+            return _reply(504, "application/json", b'{"detail":"Request timed out"}')
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        if response.parts is not None:
+            return Reply(response.status, fields, response.parts, response.parts.close)
+        if response.status != HTTPStatus.NO_CONTENT:
+            fields.append((b"content-length", str(len(response.body)).encode()))
+        return Reply.whole(response.status, fields, response.body)
 
     async def close(self) -> None:
         """See `Connection`."""
@@ -86,29 +96,18 @@ class HostConnection:
         self._was_complete = self._was_complete or dispatcher.is_complete
         return self._was_complete and await dispatcher.ping()
 
-    async def _predict(
-        self, dispatcher: Dispatcher, method: str, path: str, body: bytes, headers: Mapping[str, str], query: str
-    ) -> Reply:
-        request = HostRequest(
-            request_id=headers.get("x-request-id", ""),
-            content_type=headers.get("content-type", ""),
-            body=body,
-            headers=[field for field in headers.items() if field[0] != "content-type"],
-            query=query.encode("latin-1"),
-            method=method,
-            deadline_s=time.monotonic() + self._queue_timeout_s,
-            has_tensors=path == TENSOR_PATH,
-        )
-        try:
-            response = await dispatcher.send(request)
-        except QueueTimeoutError:
-            return _reply(504, "application/json", b'{"detail":"Request timed out"}')
-        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-        if response.parts is not None:
-            return Reply(response.status, fields, response.parts, response.parts.close)
-        if response.status != HTTPStatus.NO_CONTENT:
-            fields.append((b"content-length", str(len(response.body)).encode()))
-        return Reply.whole(response.status, fields, response.body)
+    async def _tell(self, dispatcher: Dispatcher, method: str, path: str) -> Reply:
+        match method, path:
+            case "GET", "/health":
+                is_healthy = await self._is_healthy(dispatcher)
+                return _reply(200 if is_healthy else 503, "text/plain", b"ok" if is_healthy else b"not ready")
+            case "GET", "/metrics" if dispatcher.is_gone:
+                raise NoWorkerError("the model's processes are gone")
+            case "GET", "/metrics":
+                return _reply(200, metrics.CONTENT_TYPE, metrics.page(dispatcher.totals))
+            case "GET", "/openapi.json":
+                return _reply(200, "application/json", json.dumps(self._card["openapi"]).encode())
+        return _reply(404, "application/json", b'{"detail":"Not Found"}')
 
 
 def _reply(status: int, content_type: str, body: bytes) -> Reply:

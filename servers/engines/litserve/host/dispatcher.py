@@ -126,8 +126,9 @@ class Dispatcher:
                 self._waiting.appendleft(entry)
 
     def _schedule(self) -> None:
-        # Once the loop has come round, so that all requests that came at once are seen together.
-        if not self._is_scheduled:
+        # Once the loop has come round, so that all requests that came at once are seen together. Nothing follows from a
+        # change while nothing waits and no worker leaves.
+        if not self._is_scheduled and (self._waiting or any(link.leaving_s is not None for link in self._links)):
             self._is_scheduled = True
             self._loop.call_soon(self._dispatch)
 

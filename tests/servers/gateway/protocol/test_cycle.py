@@ -93,13 +93,14 @@ def test_every_answer_has_the_bytes_and_the_errors_of_uvicorns_own(
 
 @pytest.mark.parametrize("length", [(), ((b"content-length", b"3"),)])
 def test_a_whole_answer_is_one_write(length: tuple[tuple[bytes, bytes], ...]) -> None:
-    async def answer(is_whole: bool) -> list[bytes]:
+    async def answer(*messages: dict[str, Any]) -> list[bytes]:
         cycle, transport = _cycle(Cycle, "POST", True)
-        await cycle.send({**_start(_JSON, *length), "is_whole": is_whole})
-        await cycle.send(_body(b"all"))
+        for message in messages:
+            await cycle.send(message)
         return transport.writes
 
-    together, apart = asyncio.run(answer(True)), asyncio.run(answer(False))
+    start = _start(_JSON, *length)
+    together, apart = asyncio.run(answer({**start, "whole": b"all"})), asyncio.run(answer(start, _body(b"all")))
     assert len(together) == 1
     assert together[0] == b"".join(apart)
 
