@@ -1,10 +1,10 @@
 """What Litport adds to a LitAPI that does nothing: echo on LitServe's own server (A) and on the worker host (B).
 
-    python -m benchmarks.experiments.litapi_overhead
+    python -m benchmarks.experiments.litapi_overhead [--against CHECKOUT]
 
-Each is a `litport serve` of its own, and wrk calls their public ports one after the other, A B B A, so that drift of
-the machine cancels. The processor time is that of one platform and all its processes over the block, divided by the
-answers. A block with an answer other than 200 ends the experiment.
+With another checkout, A is the worker host there. Each is a `litport serve` of its own, and wrk calls their public
+ports one after the other, A B B A, so that drift of the machine cancels. The processor time is that of one platform and
+all its processes over the block, divided by the answers. A block with an answer other than 200 ends the experiment.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from clients.ready import wait_until_ready
 from servers.processes.interpreter import module_argv
 from servers.processes.proc import cpu_s
 
-_SERVING = {"A": "litserve", "B": "host"}
+_CHECKOUT = Path(__file__).parents[2]
 _WRK_SCRIPT = """
 wrk.method = "POST"
 wrk.body = '{"input": [1, 2, 3]}'
@@ -44,12 +44,12 @@ class _Platform:
 
 
 @contextmanager
-def _platform(folder: Path, serving: str, port: int) -> Iterator[_Platform]:
-    recipe = folder / f"{serving}.yaml"
+def _platform(folder: Path, checkout: Path, serving: str, port: int) -> Iterator[_Platform]:
+    recipe = folder / f"{port}.yaml"
     recipe.write_text(json.dumps({"models": {"echo": {"engine": "litserve", "api": "echo", "serving": serving}}}))
     argv = [*module_argv("litport", "serve", str(recipe)), "--server.port", str(port)]
-    environ = {**os.environ, "LITPORT_TELEMETRY__METRICS_PORT": "0"}
-    with (folder / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
+    environ = {**os.environ, "LITPORT_TELEMETRY__METRICS_PORT": "0", "PYTHONPATH": str(checkout)}
+    with (folder / "log").open("ab") as log, subprocess.Popen(argv, stdout=log, stderr=log, env=environ) as process:
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", 60)
             yield _Platform(f"http://127.0.0.1:{port}/predict/echo", psutil.Process(process.pid))
@@ -82,34 +82,36 @@ def _latency_ms(quantile: str, text: str) -> float:
     return number * _UNITS_MS[_field(rf"{quantile}\s+[\d.]+(\w+)", text)]
 
 
-def measure(port: int, rounds: int, seconds: int) -> dict[str, list[Block]]:
-    """Blocks by number of connections and way of serving."""
+def measure(port: int, rounds: int, seconds: int, against: Path | None = None) -> dict[str, list[Block]]:
+    """Blocks by number of connections and side."""
+    sides = {"A": (_CHECKOUT, "litserve") if against is None else (against.resolve(), "host"), "B": (_CHECKOUT, "host")}
     blocks: dict[str, list[Block]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         script = Path(name, "echo.lua")
         script.write_text(_WRK_SCRIPT)
         platforms = {
-            side: stack.enter_context(_platform(Path(name), serving, port + index))
-            for index, (side, serving) in enumerate(_SERVING.items())
+            side: stack.enter_context(_platform(Path(name), checkout, serving, port + index))
+            for index, (side, (checkout, serving)) in enumerate(sides.items())
         }
         for platform in platforms.values():  # warm both
             _run_wrk(platform, 4, 1, script)
         for connections in (16, 1):
             for side in "ABBA" * rounds:
                 block = _run_wrk(platforms[side], connections, seconds, script)
-                blocks.setdefault(f"{connections} connections, {_SERVING[side]}", []).append(block)
+                blocks.setdefault(f"{connections} connections, {side}: {sides[side][1]}", []).append(block)
     return blocks
 
 
 def main() -> int:
     """Print a table, the load of the machine, and as the last line one JSON document."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--port", type=int, default=8123, help="the first of two")
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of A B B A")
     parser.add_argument("--seconds", type=int, default=6, help="length of a block")
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
-    print_blocks(measure(arguments.port, arguments.rounds, arguments.seconds), load_before)
+    print_blocks(measure(arguments.port, arguments.rounds, arguments.seconds, arguments.against), load_before)
     return 0
 
 
