@@ -281,8 +281,8 @@ class ModelSettings(Section):
     )
     recorded_requests: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
-        description="How many of the last requests are kept in memory for `litport swap --compare`, each of at most "
-        "64 KiB; they are never written anywhere.",
+        description="How many of the last requests that differ are kept in memory for `litport swap --compare`, each "
+        "of at most 64 KiB; they are never written anywhere.",
     )
     embeds_token_ids: bool = Field(
         False,

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,23 +25,31 @@ _GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/
 
 
 class Recording:
-    """The last requests to a model, in memory only: at most `size` of them, none longer than 64 KiB."""
+    """The last requests to a model, in memory only: at most `size` that differ, none longer than 64 KiB."""
 
     def __init__(self, size: int) -> None:
-        self._questions: deque[Question] = deque(maxlen=size)
+        self._size = size
+        self._questions: dict[Question, None] = {}  # the last one comes last
 
     def note(self, path: str | None, body: bytes, content_type: str | None) -> None:
         """Keep a request; `path` is None for one that predicts."""
         if len(body) <= _LONGEST_BODY_BYTES:
-            self._questions.append(Question(path, body, content_type or "application/json"))
+            self._keep(Question(path, body, content_type or "application/json"))
 
     def extend(self, recording: "Recording") -> None:
         """Keep the requests of another recording, too."""
-        self._questions.extend(recording._questions)
+        for earlier in recording._questions:
+            self._keep(earlier)
 
     def last(self, count: int) -> list[Question]:
         """The last requests, at most so many, the oldest first."""
         return list(self._questions)[-count:]
+
+    def _keep(self, question: Question) -> None:
+        self._questions.pop(question, None)
+        self._questions[question] = None
+        if len(self._questions) > self._size:
+            del self._questions[next(iter(self._questions))]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,17 @@ ALIKE_MS = (
 )
 
 
+def test_a_recording_keeps_the_last_requests_that_differ() -> None:
+    recording, successor = comparison.Recording(2), comparison.Recording(2)
+    for body in (b"1", b"2", b"3", b"2", b"2", bytes(2**17)):
+        recording.note(CHAT, body, None)
+    assert recording.last(5) == [Question(CHAT, b"3"), Question(CHAT, b"2")]
+    assert recording.last(1) == [Question(CHAT, b"2")]
+    successor.note(CHAT, b"3", None)
+    successor.extend(recording)
+    assert successor.last(2) == recording.last(2)
+
+
 def equal(old: Answering, new: Answering, *bodies: bytes, path: str | None = CHAT) -> int:
     """How many answers are equal."""
     questions = [Question(path, body) for body in bodies or (b"{}",)]
