@@ -243,24 +243,25 @@ def command(door: Door, *arguments: str) -> None:
     assert main([*arguments, "--port", str(door.port)]) in (0, None)
 
 
-def ask(door: Door, client: httpx.Client | None = None) -> httpx.Response:
-    return (client or door.client).post(CHAT, json={"model": "one", "plain": True, "wait_s": 0.01})
+def ask(door: Door, client: httpx.Client | None = None, user: int = 0) -> httpx.Response:
+    question = {"model": "one", "plain": True, "wait_s": 0.01, "user": user}
+    return (client or door.client).post(CHAT, json=question)
 
 
 @contextlib.contextmanager
 def traffic(door: Door) -> Iterator[list[list[tuple[int, str]]]]:
-    """Four connections that ask until the block ends; of each answer its status and version."""
+    """Four users, each with its own question, that ask until the block ends; each answer's status and version."""
     connections: list[list[tuple[int, str]]] = [[] for _ in range(4)]
     ended = threading.Event()
 
-    def keep_asking(answers: list[tuple[int, str]]) -> None:
+    def keep_asking(user: int, answers: list[tuple[int, str]]) -> None:
         with httpx.Client(base_url=door.client.base_url, headers=door.client.headers, timeout=20) as client:
             while not ended.is_set():
-                answer = ask(door, client)
+                answer = ask(door, client, user)
                 answers.append((answer.status_code, answer.headers.get("x-litport-version", "")))
 
     with ThreadPoolExecutor() as pool:
-        users = [pool.submit(keep_asking, answers) for answers in connections]
+        users = [pool.submit(keep_asking, *item) for item in enumerate(connections)]
         wait_until(lambda: all(len(answers) > 2 for answers in connections))
         try:
             yield connections
