@@ -1,13 +1,13 @@
 """A built-in LitAPI in Litport, in other servers, and in a loop without any.
 
-    python -m benchmarks.experiments.peers embedding|image --python PYTHON [--runtime onnxruntime]
+    python -m benchmarks.experiments.peers embedding|image --python PYTHON [--runtime onnxruntime] [--precision float32]
 
-All have the same code, runtime, batches and allocator settings, each with two workers of one thread. One after the
-other starts, answers 16 users and ends, in an order and back (A B C D E E D C B A): drift of the machine cancels, and
-each block has a start of its own, since one differs from the next by several percent. PYTHON is an interpreter with
-mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best of several batch
-sizes and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime, or finds it behind
-its own packages.
+All have the same code, runtime, precision, batches and allocator settings, each with two workers of one thread. One
+after the other starts, answers 16 users and ends, in an order and back (A B C D E E D C B A): drift of the machine
+cancels, and each block has a start of its own, since one differs from the next by several percent. PYTHON is an
+interpreter with mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best
+of several batch sizes and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime,
+or finds it behind its own packages.
 """
 
 import argparse
@@ -99,8 +99,9 @@ def _server(side: str, kind: str, folder: Path, port: int, arguments: argparse.N
     if side == "litport":
         recipe = f"configs/recipes/bench-{kind}.yaml"
         options = ["--server.port", str(port), "--server.cache_dir", str(arguments.cache_dir)]
-        runtime = [f"--models.{_RECIPES[kind][0]}.runtime", arguments.runtime]
-        argv = [*module_argv("litport", "serve", recipe), *options, *runtime]
+        fields = {"runtime": arguments.runtime, "precision": arguments.precision}
+        model = [part for name, value in fields.items() for part in (f"--models.{_RECIPES[kind][0]}.{name}", value)]
+        argv = [*module_argv("litport", "serve", recipe), *options, *model]
         environ["LITPORT_TELEMETRY__METRICS_PORT"] = "0"
     else:
         python = sys.executable if side == "litserve" else arguments.python
@@ -129,7 +130,7 @@ def _peer_argv(python: str, side: str, kind: str, folder: Path, port: int, batch
 def _variant(arguments: argparse.Namespace) -> str:
     """The fields of `servers.apis.equality.Variant` as JSON, with the store's exports."""
     exports = exports_dir(arguments.cache_dir, _RECIPES[arguments.kind][0])
-    return json.dumps({"runtime": arguments.runtime, "exports": str(exports)})
+    return json.dumps({"runtime": arguments.runtime, "precision": arguments.precision, "exports": str(exports)})
 
 
 def _environ() -> dict[str, str]:
@@ -181,6 +182,7 @@ def main() -> int:
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache/test-models"), help="the store")
     parser.add_argument("--sides", nargs="+", choices=_SIDES, default=_SIDES)
     parser.add_argument("--runtime", choices=("eager", *PACKAGES), default="eager")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--loop", nargs=2, type=int, metavar=("PROCESSES", "BATCH"), help="in place of the best")
     parser.add_argument("--port", type=int, default=8130)
     parser.add_argument("--rounds", type=int, default=2, help="repetitions of the order and back")
