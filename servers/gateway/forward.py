@@ -152,6 +152,8 @@ def _model_died(model: Model, kind: type[ApiError] = ApiError) -> ApiError:
     instance = model.choose()
     moment = "before" if kind is UnservedError else "while"
     message = f"the process of model '{model.name}' ended {moment} it had this request; it is being restarted"
+    if instance.state in (State.DRAINING, State.STOPPED):
+        message = f"model '{model.name}' was stopped {moment} it had this request"
     if instance.address is not None and kind is not ApiError:
         message = f"the server of model '{model.name}' could not be reached, or left before its answer was whole"
     return kind(503, message, code="model_died", headers={"retry-after": str(instance.ready_in_s)})

@@ -126,7 +126,8 @@ def _own_daemon(dockerd: str, tried: list[str]) -> Iterator[dict[str, str]]:
                 process.kill()
                 process.wait()
             _told("umount", f"{folder}/exec/netns/default")
-            subprocess.Popen(["rm", "-rf", str(folder)])  # a minute and more, which no test waits for
+            # It takes a minute and more, which no test waits for.
+            subprocess.run(["setsid", "--fork", "rm", "-rf", str(folder)], check=False)
 
 
 @contextlib.contextmanager

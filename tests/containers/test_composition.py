@@ -70,7 +70,7 @@ def test_litport_answers_where_the_composition_says(ports: dict[str, int]) -> No
     ("query", "value"), [('up{job="litport"}', 1.0), ('litport_model_state{model="echo",state="ready"}', 1.0)]
 )
 def test_prometheus_scrapes_it(ports: dict[str, int], query: str, value: float) -> None:
-    assert wait_until(lambda: _values(ports["PROMETHEUS_PORT"], query), 60, every_s=1) == [value]
+    wait_until(lambda: _values(ports["PROMETHEUS_PORT"], query) == [value], 60, every_s=1)
 
 
 def test_prometheus_has_the_rules(ports: dict[str, int]) -> None:

@@ -125,7 +125,7 @@ def test_it_is_unhealthy_when_vllm_is_killed_and_heals(demo: tuple[Served, list[
 def test_sigterm_lets_a_stream_finish_and_ends_with_0(demo: tuple[Served, list[str]], client: openai.OpenAI) -> None:
     container, _ = demo
     stream = client.completions.create(
-        model=CHAT, prompt="Once upon a time", max_tokens=200, stream=True, extra_body={"ignore_eos": True}
+        model=CHAT, prompt="Once upon a time", max_tokens=80, stream=True, extra_body={"ignore_eos": True}
     )
     chunks = iter(stream)
     first = next(chunks)
@@ -142,6 +142,6 @@ def test_sigterm_lets_a_stream_finish_and_ends_with_0(demo: tuple[Served, list[s
     stopping.join()
     assert refused == [503]
     assert rest[-1].choices[0].finish_reason == "length"
-    assert len([chunk for chunk in (first, *rest) if chunk.choices[0].text]) > 100
+    assert len([chunk for chunk in (first, *rest) if chunk.choices[0].text]) > 40
     assert container.engine("wait", container.name, timeout_s=60).stdout.strip() == "0"
     assert '"level": "error"' not in container.logs().splitlines()[-1]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -76,6 +77,18 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         slow.process.send_signal(signal.SIGINT)
         assert slow.process.wait(timeout=10) == 0
         asking.join()
+
+
+def test_a_request_that_outlasts_the_drain_is_told_that_its_model_was_stopped(tmp_path: Path) -> None:
+    api = ("tests/services/strangers/sleeps.py:SleepsAPI", "--server.drain_timeout_s", "0.5")
+    with serving(tmp_path, *api, "--server.cache_dir", str(tmp_path)) as slow, ThreadPoolExecutor() as pool:
+        answer = pool.submit(slow.http.post, "/predict/sleeps", json={"input": 60}, timeout=60)
+        wait_until(lambda: slow.http.get("/status", timeout=10).json()["in_flight"])
+        slow.process.send_signal(signal.SIGTERM)
+        assert slow.process.wait(timeout=30) == 0
+        told = answer.result(timeout=30)
+    assert told.status_code == 503
+    assert told.json()["error"]["message"] == "model 'sleeps' was stopped while it had this request"
 
 
 def test_a_killed_platform_leaves_no_process_within_five_seconds(tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ def test_without_a_card_every_part_says_so_and_nothing_has_failed(tmp_path: Path
 @WITHOUT_A_CARD
 def test_a_rehearsal_runs_the_models_on_the_processor(tmp_path: Path) -> None:
     document = _run(tmp_path, "--rehearse")
-    outcomes = {part["name"]: part["outcome"] for part in document["parts"]}
-    assert outcomes["LitServe on the card"] == "passed", document
+    [serving] = [part for part in document["parts"] if part["name"] == "LitServe on the card"]
+    outcomes = {check["name"]: check["outcome"] for check in serving["checks"]}
+    assert "passed" in outcomes.values(), serving
+    assert {name for name, outcome in outcomes.items() if outcome == "failed"} <= {"the part ends in time"}, serving
     broken = [check for part in document["parts"] for check in part["checks"] if check["name"] == _TO_ITS_END]
     assert broken == []  # ratios of rates, and whether a part is in time, are a matter of this machine
 

@@ -138,7 +138,7 @@ def test_visitors_do_not_wait_for_each_other(page: Page, visit: Visit, playgroun
     for other in (page, *others):
         expect(other.locator("#told")).to_contain_text("models ready")
     choose(page, "Model", "second", "#tab-chat")
-    ask(page, MANY_WORDS)
+    ask(page, " ".join([MANY_WORDS] * 5))
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
     for other in others:
         ask(other, "quick")
