@@ -20,6 +20,7 @@ _SECRETS = re.compile(
     rb"-----BEGIN (?:RSA |EC |OPENSSH |)PRIVATE KEY-----\n[A-Za-z0-9+/]{40}|\bhf_[A-Za-z0-9]{34}\b|\bAKIA[0-9A-Z]{16}\b"
     rb"|\bghp_[A-Za-z0-9]{36}\b|://[^/\s:@\"'{}<>$%\[]{3,}:[^/\s@\"'{}<>$%]{8,}@(?!example|localhost|host|proxy|127)"
 )
+_PACKAGES = re.compile(r"(\./)?(usr|opt/venv/lib)/")
 _FORBIDDEN = re.compile(r"(^|/)(\.env|\.netrc|\.git|\.pypirc|id_(rsa|ed25519)|keys\.yaml|\.ssh)(/|$)|^root/\.cache/.")
 
 
@@ -81,18 +82,16 @@ def _files(image: tarfile.TarFile, layer: str, secrets: tuple[bytes, ...]) -> It
                 yield member.name, member.size, "should not be in an image"
             if not member.isfile():
                 continue
-            opened = tar.extractfile(member)
-            assert opened is not None
-            content = opened.read()
+            content = _member(tar, member)
             found = [secret.decode() for secret in secrets if secret in content]
             # A private key in a package's documentation or tests is public; ours would be where ours lie.
-            if (seen := _SECRETS.search(content)) and not re.match(r"(\./)?(usr|opt/venv/lib)/", member.name):
+            if not _PACKAGES.match(member.name) and (seen := _SECRETS.search(content)):
                 found.append(seen[0][:40].decode(errors="replace"))
             yield member.name, member.size, ", ".join(found)
 
 
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    opened = tar.extractfile(name)
+def _member(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
+    opened = tar.extractfile(member)
     assert opened is not None
     return opened.read()
 
