@@ -84,7 +84,8 @@ def _choice() -> str:
         return "vLLM's own defaults on the GPU"
     libraries = ", ".join(file.name for file in cpu.preloads()) or "nothing"
     cores = "all cores" if cpu.has_few_cores() else "all cores but one"
-    return f"vLLM on the CPU: eager mode, {cores} for its worker, preloading {libraries}"
+    numbers = "bfloat16 by the processor" if cpu.has_bfloat16() else "bfloat16 in software, so float32 is faster"
+    return f"vLLM on the CPU: eager mode, {cores} for its worker, {numbers}, preloading {libraries}"
 
 
 def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:

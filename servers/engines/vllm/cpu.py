@@ -9,12 +9,14 @@ from typing import Any
 from configs.settings import VllmModel
 from servers.engines import allocator
 from servers.engines.vllm.decoder import Decoder
+from servers.processes.proc import PROC, read_text
 from servers.telemetry.memory import memory
 
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
 _GIB = 1024**3
 _FULL_SEQUENCES = 4
 _FEW_CORES = 2  # measured on two; on more the core that vLLM keeps is a smaller share
+_SOFTWARE_BYTES = 2  # wider numbers have instructions on every processor that vLLM runs on
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 
@@ -72,6 +74,23 @@ def _without_worker_process() -> dict[str, str]:
         "KMP_BLOCKTIME": "5",  # ms that a thread spins when its work is done
         "KMP_TPAUSE": "0",
     }
+
+
+def width_note(settings: VllmModel, model_dir: Path | None) -> str:
+    """What a person should know of the model's numbers: that the processor computes those of 16 bits in software."""
+    dtype = settings.args.get("dtype")
+    decoder = Decoder.read(model_dir, dtype if isinstance(dtype, str) else None) if model_dir else None
+    if decoder is None or decoder.width_bytes > _SOFTWARE_BYTES or has_bfloat16():
+        return ""
+    return (
+        "this processor has no instructions for bfloat16, in which the model computes; args.dtype: float32 may be "
+        "several times as fast, and takes twice the memory"
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(read_text(PROC / "cpuinfo").split()))
 
 
 def has_few_cores() -> bool:

@@ -5,6 +5,7 @@ on a GPU vLLM's own defaults apply.
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from servers.processes.group import Member
 from servers.processes.interpreter import module_argv
 from servers.telemetry import tracing
 
+_log = logging.getLogger("litport.supervisor")
 _CHILD = "servers.engines.vllm.child"
 # The option may be repeated, so these do not replace a middleware of the user's.
 MIDDLEWARE_WORDS = (
@@ -82,6 +84,8 @@ class VllmEngine:
         if on_cpu():
             options = cpu.options(self.settings, model_dir, self.siblings) | options
             environ |= cpu.environ(self.settings)
+            if note := cpu.width_note(self.settings, model_dir):
+                _log.warning("%s: %s", self.name, note)
         if self.settings.devices is not None:
             environ |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.settings.devices[self.number]))}
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
@@ -208,6 +212,12 @@ def _check_model(settings: VllmModel) -> Iterable[tuple[str, str]]:
             yield field, text
 
 
+def _describe(settings: VllmModel) -> str:
+    """What is known of a model whose folder the settings name."""
+    folder = Path(settings.source).expanduser()
+    return cpu.width_note(settings, folder) if on_cpu() and folder.is_dir() else ""
+
+
 def _gpus(settings: VllmModel) -> int:
     if on_cpu():
         return 0
@@ -220,6 +230,7 @@ VLLM = EngineKind(
     _make,
     _check_model,
     _check_all,
+    describe_model=_describe,
     derive=_derive,
     harness="benchmarks.rungs.vllm:HARNESS",
     optimize="servers.engines.vllm.quantize:optimize",

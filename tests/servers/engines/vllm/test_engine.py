@@ -43,6 +43,31 @@ def test_on_a_gpu_nothing_is_chosen_for_vllm(monkeypatch: pytest.MonkeyPatch) ->
     assert "--kv-cache" not in words
 
 
+@pytest.mark.parametrize(
+    ("flags", "dtype", "is_told"),
+    [("avx2", None, True), ("avx2", "bfloat16", True), ("avx2", "float32", False), ("avx512_bf16", None, False)],
+)
+def test_numbers_that_the_processor_computes_in_software_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: str,
+    dtype: str | None,
+    *,
+    is_told: bool,
+) -> None:
+    sizes = {"num_attention_heads": 2, "num_hidden_layers": 2, "head_dim": 8, "torch_dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    monkeypatch.setattr(cpu, "read_text", lambda _: f"flags : fpu {flags} sse")
+    monkeypatch.setattr(vllm, "on_cpu", lambda: True)
+    args = {"dtype": dtype} if dtype else {}
+    model = VllmModel.model_validate({"engine": "vllm", "source": str(tmp_path), "args": args})
+    VllmEngine("chat", model).command(tmp_path, Path("/run/0.sock"))
+    told = "chat: this processor has no instructions for bfloat16"
+    assert any(message.startswith(told) for message in caplog.messages) == is_told
+    assert bool(registry.kind_of(model).describe_model(model)) == is_told
+
+
 def test_each_replica_gets_the_gpus_that_the_settings_give_it() -> None:
     models = {
         "chat": {"engine": "vllm", "source": "org/name", "replicas": 2, "devices": [[0], [2, 3]]},
