@@ -19,6 +19,7 @@ pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 MANY_WORDS = " ".join(f"word{number}" for number in range(200))
+LONG_ANSWER = " ".join([MANY_WORDS] * 5)  # still under way on a slow machine when a test looks
 RECIPE = """
 models:
   parrot: {engine: litserve, api: "tests/clients/playground/parrot.py:ParrotAPI"}
@@ -64,7 +65,7 @@ def test_an_answer_streams_and_its_figures_are_shown(page: Page) -> None:
 
 def test_two_models_answer_at_the_same_time_until_they_are_stopped(page: Page, served: Platform) -> None:
     choose(page, "Side by side with", "second")
-    ask(page, MANY_WORDS)
+    ask(page, LONG_ANSWER)
     expect(page.locator("#chat-right .bot")).to_contain_text("I say: word0 word1 ")
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
     running = {name: model["running"] for name, model in served.status().items()}
@@ -85,7 +86,7 @@ def test_a_conversation_goes_on_and_is_sent_whole(page: Page) -> None:
 
 @pytest.mark.long
 def test_a_new_question_ends_the_answer_before(page: Page, served: Platform) -> None:
-    ask(page, MANY_WORDS)
+    ask(page, LONG_ANSWER)
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
     ask(page, "short")
     expect(page.locator("#figures-left")).to_contain_text("3 tokens in, 1 out · ended by stop")
@@ -126,7 +127,7 @@ def test_a_route_that_a_model_does_not_have_is_told_in_words(page: Page) -> None
 def test_a_visitor_who_leaves_ends_the_request(visit: Visit, playground: Playground, served: Platform) -> None:
     page = visit(playground.url)
     expect(page.locator("#told")).to_contain_text("models ready")
-    ask(page, MANY_WORDS)
+    ask(page, LONG_ANSWER)
     wait_until(lambda: served.status()["parrot"]["running"] == 1)
     page.close()
     wait_until(lambda: served.status()["parrot"]["running"] == 0, timeout_s=3)
@@ -138,7 +139,7 @@ def test_visitors_do_not_wait_for_each_other(page: Page, visit: Visit, playgroun
     for other in (page, *others):
         expect(other.locator("#told")).to_contain_text("models ready")
     choose(page, "Model", "second", "#tab-chat")
-    ask(page, " ".join([MANY_WORDS] * 5))
+    ask(page, LONG_ANSWER)
     expect(page.locator("#chat-left .bot")).to_contain_text("word1 ")
     for other in others:
         ask(other, "quick")

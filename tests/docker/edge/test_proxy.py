@@ -110,4 +110,4 @@ def test_an_edge_that_waits_says_for_what_and_can_be_stopped() -> None:
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("the edge waits for a 401 from http://127.0.0.1:")
         waiting.send_signal(signal.SIGQUIT)
-        assert waiting.wait(timeout=10) == 0
+        assert waiting.wait(timeout=60) == 0, "its wget and its sleep end first"
