@@ -37,8 +37,7 @@ def kv_cache_bytes(settings: VllmModel, model_dir: Path | None, siblings: int) -
     leaves room for weights and for other models; it counts, too, where the folder does not say the model's sizes.
     """
     limit_bytes = min(4 * _GIB, max(_GIB // 2, memory().total_bytes // 4 // siblings))
-    dtype = settings.args.get("dtype")
-    decoder = Decoder.read(model_dir, dtype if isinstance(dtype, str) else None) if model_dir else None
+    decoder = Decoder.of(settings, model_dir)
     length = settings.args.get("max-model-len") or (decoder and decoder.context_tokens)
     if decoder is None or not isinstance(length, int):
         return limit_bytes
@@ -78,8 +77,7 @@ def _without_worker_process() -> dict[str, str]:
 
 def width_note(settings: VllmModel, model_dir: Path | None) -> str:
     """What a person should know of the model's numbers: that the processor computes those of 16 bits in software."""
-    dtype = settings.args.get("dtype")
-    decoder = Decoder.read(model_dir, dtype if isinstance(dtype, str) else None) if model_dir else None
+    decoder = Decoder.of(settings, model_dir)
     if decoder is None or decoder.width_bytes > _SOFTWARE_BYTES or has_bfloat16():
         return ""
     return (

@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from configs.settings import VllmModel
 from servers.engines.base import weight_bytes
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -40,6 +41,12 @@ class Decoder(msgspec.Struct, frozen=True):
             width_bytes=_BYTES.get(file_dtype if dtype in (None, "auto") else str(dtype), 2),
             context_tokens=config.get("max_position_embeddings"),
         )
+
+    @classmethod
+    def of(cls, settings: VllmModel, model_dir: Path | None) -> Self | None:
+        """The model in this folder, computed in the settings' `dtype`; None for no decoder or no folder."""
+        dtype = settings.args.get("dtype")
+        return cls.read(model_dir, dtype if isinstance(dtype, str) else None) if model_dir else None
 
     @property
     def kv_bytes_per_token(self) -> int:

@@ -136,8 +136,8 @@ def _number(value: object, default: float | None) -> float | None:
 
 def _tenants(name: str, settings: VllmModel, cache_dir: Path) -> Iterator[Tenant]:
     folder = Store(cache_dir).find(settings.source)
-    dtype, limit = settings.args.get("dtype"), settings.args.get("max-model-len")
-    decoder = Decoder.read(folder, dtype if isinstance(dtype, str) else None) if folder else None
+    limit = settings.args.get("max-model-len")
+    decoder = Decoder.of(settings, folder)
     length = limit if isinstance(limit, int) else decoder.context_tokens if decoder else None
     is_open = not _SIZE_OPTIONS & settings.args.keys()
     for number in range(settings.replica_count):
