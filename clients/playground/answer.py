@@ -12,7 +12,9 @@ from typing import Any
 from clients.playground.platform import Platform, Problem
 from clients.playground.request import Request
 
-_UPDATE_EVERY_S = 0.05  # faster than a person reads, and far fewer updates than tokens
+# Between two updates: what a person takes for at once, and more for a long text, all of which a page draws anew.
+_UPDATE_EVERY_S = 0.1
+_UPDATE_EVERY_S_PER_CHARACTER = 2e-5
 
 
 @dataclass
@@ -61,7 +63,7 @@ async def stream(platform: Platform, request: Request, key: str | None) -> Async
                 is_complete = True
                 break
             _add(_event(data), answer, time.perf_counter() - begin_s)
-            if time.perf_counter() - update_s > _UPDATE_EVERY_S:
+            if time.perf_counter() - update_s > _UPDATE_EVERY_S + len(answer.text) * _UPDATE_EVERY_S_PER_CHARACTER:
                 update_s = time.perf_counter()
                 yield answer
     yield answer

@@ -1,6 +1,6 @@
 """A chat model that needs no model: it says the last message again, word by word, as slowly as it is told.
 
-The word "fail" breaks the answer off, the word "die" ends the process.
+The word "pause" takes a second, the word "fail" breaks the answer off, the word "die" ends the process.
 """
 
 import os
@@ -28,7 +28,7 @@ class ParrotAPI(ls.LitAPI):  # type: ignore[misc] # litserve ships no complete t
                 raise ValueError("told to fail")
             if word == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(self.pause_s)
+            time.sleep(1 if word == "pause" else self.pause_s)
             tokens = {"prompt_tokens": len(x.messages), "completion_tokens": count}
             yield {"role": "assistant", "content": f"{word} ", **tokens}
 

@@ -19,7 +19,7 @@ pytestmark = NEEDS_CHROMIUM
 Visit = Callable[..., Page]
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 MANY_WORDS = " ".join(f"word{number}" for number in range(200))
-LONG_ANSWER = " ".join([MANY_WORDS] * 5)  # still under way on a slow machine when a test looks
+LONG_ANSWER = "word0 word1" + 60 * " pause"  # still under way on a slow machine when a test looks
 RECIPE = """
 models:
   parrot: {engine: litserve, api: "tests/clients/playground/parrot.py:ParrotAPI"}
