@@ -55,7 +55,7 @@ def difference(
     renamed: dict[str, str] = {}
     for name in removed:
         twins = (twin for twin in added if twin not in renamed.values())
-        twin = next((twin for twin in twins if _is_same_process(before.models[name], after.models[twin])), None)
+        twin = next((twin for twin in twins if is_same_process(before.models[name], after.models[twin])), None)
         if twin is not None:
             renamed[name] = twin
     changed = {}
@@ -76,7 +76,8 @@ def difference(
     )
 
 
-def _is_same_process(before: ModelSettings, after: ModelSettings) -> bool:
+def is_same_process(before: ModelSettings, after: ModelSettings) -> bool:
+    """Whether processes that were started with the one are as they would be with the other."""
     return type(before) is type(after) and before.model_dump(exclude=set(before.in_place)) == after.model_dump(
         exclude=set(after.in_place)
     )

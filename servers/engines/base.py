@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -136,6 +136,22 @@ class Engine(Protocol):
 
     def needs(self, model_dir: Path | None) -> Needs:
         """A rough upper estimate of what the whole child takes while it starts."""
+        ...
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """An engine whose processes can take over more of other settings than `in_place`, while they serve."""
+
+    def adapted(self, settings: Any) -> Engine | None:
+        """The engine with these settings, which the processes of this one can take over; None where they cannot."""
+        ...
+
+    async def adapt(self, connection: Connection, card: Card) -> Card:
+        """Bring processes that were started with other settings to this engine's, and return what they offer then.
+
+        Raises CanaryError for what they refuse, CONNECTION_LOST.
+        """
         ...
 
 

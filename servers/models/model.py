@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Container, Sequence
 
 from configs.settings import ModelSettings
-from servers.engines.base import Card, Engine
+from servers.engines.base import Adaptable, Card, Engine
 from servers.models import affinity
 from servers.models.admission import Admission
 from servers.models.comparison import Recording
@@ -63,6 +63,19 @@ class Model:
         if settings.load == "on_demand":
             self.residence.on_demand = True
         self.admission.admit()
+
+    def adapted(self, settings: ModelSettings) -> Sequence[Engine] | None:
+        """The engines of its instances with settings that their processes can take over; None where one cannot."""
+        engines = [self.engine_of(instance) for instance in self.instances]
+        adapted = [engine.adapted(settings) if isinstance(engine, Adaptable) else None for engine in engines]
+        known = [engine for engine in adapted if engine is not None]
+        return known if len(known) == len(engines) else None
+
+    def set_engines(self, engines: Sequence[Engine]) -> None:
+        """Start and ask its instances by these engines from now on, each by its own."""
+        self.engine = engines[0]
+        for instance, engine in zip(self.instances, engines, strict=True):
+            instance.engine = engine
 
     def choose(self, beginning: bytes | None = None) -> Instance:
         """The instance for the next request: the nearest to ready, and of several the one with the fewest requests.

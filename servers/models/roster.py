@@ -5,13 +5,17 @@ those that the old one has are answered by it, later ones by the new one. Where 
 wait in its row.
 """
 
-from servers.models.instance import State
+from configs.settings import ModelSettings
+from servers.engines.base import Adaptable, CanaryError, Card
+from servers.engines.connection import CONNECTION_LOST
+from servers.models.instance import Instance, State
 from servers.models.loader import Loader
 from servers.models.model import Model
 from servers.models.replicas import until_settled
 from servers.models.room import measure
 from servers.models.start import NoRoomError, StartError
 from servers.models.supervisor import Supervisor
+from servers.processes.pause import pausable_timeout
 
 
 class Roster:
@@ -35,6 +39,27 @@ class Roster:
         if model.settings.load == "at_start":
             await self._loader.load(model)
             model.residence.on_demand = False  # it has started as it would have with the platform
+
+    async def adapt(self, model: Model, settings: ModelSettings) -> None:
+        """Bring the processes of a model to settings that they can take over while they serve (`Model.adapted`).
+
+        Raises StartError for what they refuse; they are started with the old settings then.
+        """
+        await until_settled(model.instances)
+        before, engines = [model.engine_of(instance) for instance in model.instances], model.adapted(settings)
+        if engines is None:
+            return
+        model.set_engines(engines)
+        try:
+            async with pausable_timeout(settings.start_timeout_s):
+                cards = [await _adapt(instance) for instance in model.instances]
+        except (CanaryError, *CONNECTION_LOST) as problem:
+            model.set_engines(before)
+            raise StartError(str(problem) or f"not within {settings.start_timeout_s:g} s (start_timeout_s)") from None
+        model.residence.card = None
+        for instance, card in zip(model.instances, cards, strict=True):
+            if instance.card is not None:
+                instance.card = card
 
     async def remove(self, model: Model) -> None:
         """End a model once the requests that it has are answered. It takes no new ones; then nobody knows its name."""
@@ -122,3 +147,10 @@ class Roster:
         model.residence.close()
         self._supervisor.rest(model)
         self._supervisor.install(model)
+
+
+async def _adapt(instance: Instance) -> Card | None:
+    """What the instance offers once it is brought to the settings of its engine; None where it does not run."""
+    if not isinstance(instance.engine, Adaptable) or instance.connection is None or instance.card is None:
+        return None
+    return await instance.engine.adapt(instance.connection, instance.card)

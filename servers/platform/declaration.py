@@ -209,8 +209,8 @@ class Declaration:
 
     def _phases(self, changes: Difference, steps: Steps) -> Iterator[list[Coroutine[Any, Any, None]]]:
         """The steps of a change, one phase after the other; those of one may be taken together."""
-        models = self._platform.models
-        replaced = [name for name, parts in changes.changed.items() if is_replaced(parts, models[name])]
+        models, update = self._platform.models, self._settings.models
+        replaced = [name for name, parts in changes.changed.items() if is_replaced(parts, models[name], update[name])]
         for change in filter(is_at_once, changes.sections):
             steps.set(change)
         for name, parts in changes.changed.items():

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.difference import Change, Difference
-from configs.settings import Limits, LitportSettings
+from configs.settings import Limits, LitportSettings, ModelSettings
 from servers.gateway.keys import Keyring
 from servers.models.model import Model
 
@@ -59,9 +59,10 @@ def in_force(running: LitportSettings, update: LitportSettings) -> LitportSettin
     return update.model_copy(update=sections)
 
 
-def is_replaced(changes: Sequence[Change], model: Model) -> bool:
-    """Whether the changes reach what the model's processes were started with."""
-    return any(change.path[2] not in model.settings.in_place for change in changes)
+def is_replaced(changes: Sequence[Change], model: Model, update: ModelSettings) -> bool:
+    """Whether the changes to the settings `update` want new processes of the model."""
+    is_told = all(change.path[2] in model.settings.in_place for change in changes)
+    return not is_told and model.adapted(update) is None
 
 
 def is_at_once(change: Change) -> bool:
@@ -79,7 +80,7 @@ def describe(
     for old, new in difference.renamed.items():
         yield f"rename   {old} to {new}: {_gap(models[old])}"
     for name, changes in difference.changed.items():
-        if is_replaced(changes, models[name]):
+        if is_replaced(changes, models[name], update.models[name]):
             yield f"replace  {name}: {_gap(models[name])}"
         else:
             yield f"change   {name}, while it runs"

@@ -75,14 +75,8 @@ class Steps:
         self._audit(change="key", key=name, to=what)
 
     async def adopt(self, name: str, changes: Sequence[Change]) -> None:
-        """Give a model settings that its processes need not know."""
-        model, settings = self._platform.models[name], self._settings.models[name]
-        model.adopt(settings)
-        if any(change.path[2:] == ("load",) for change in changes):
-            work = self._platform.roster.load(model)
-        else:
-            work = _nothing()
-        await self._do("change", name, name, work, _values(changes))
+        """Give a model settings that want no new processes."""
+        await self._do("change", name, name, self._adopt(name, changes), _values(changes))
 
     async def remove(self, name: str) -> None:
         """End a model."""
@@ -106,6 +100,14 @@ class Steps:
         """Offer a new model."""
         model = self._platform.factory.make(self._settings, name)
         await self._do("add", name, name, self._platform.roster.add(model))
+
+    async def _adopt(self, name: str, changes: Sequence[Change]) -> None:
+        model, settings = self._platform.models[name], self._settings.models[name]
+        if any(change.path[2] not in model.settings.in_place for change in changes):
+            await self._platform.roster.adapt(model, settings)
+        model.adopt(settings)
+        if any(change.path[2:] == ("load",) for change in changes):
+            await self._platform.roster.load(model)
 
     async def _do(
         self,
@@ -135,10 +137,11 @@ class Steps:
         if cause is None:
             self._results.append(f"{change} {label}: {self._state(new) or 'gone'} after {duration_s:.1f} s")
             return
+        result = "could not be changed" if change == "change" else "could not be started"
         if self._settings.models[new].required:
-            raise StartError(f"{new} could not be started: {cause}")
+            raise StartError(f"{new} {result}: {cause}")
         rest = f" ({old} goes on as it was)" if change in ("replace", "rename") else ""
-        self._failures.append(f"{new} could not be started{rest}: {cause}")
+        self._failures.append(f"{new} {result}{rest}: {cause}")
 
     def _state(self, name: str) -> str | None:
         model = self._platform.models.get(name)
@@ -146,10 +149,6 @@ class Steps:
 
     def _audit(self, **fields: Any) -> None:
         self._platform.audit(request_id=None, who=self._who, **fields)
-
-
-async def _nothing() -> None:
-    """The settings are all of it."""
 
 
 def _values(changes: Sequence[Change]) -> dict[str, Any]:

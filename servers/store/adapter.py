@@ -97,6 +97,11 @@ def setting_of(config: Mapping[str, Any], module: str, default: str, patterns: s
     return float(config[default])
 
 
+def highest_rank(config: Mapping[str, Any]) -> int:
+    """The rank that an engine must have room for: `r`, or that of a module by `rank_pattern`."""
+    return max(map(int, (config["r"], *(config.get("rank_pattern") or {}).values())))
+
+
 def misfit(config: Mapping[str, Any], adapter: Shapes, model: Shapes, source: Source, max_rank: int) -> str | None:
     """Why base, rank, layers or shapes are not those of the model; what its names do not settle is no problem."""
     if problem := _base_problem(config, source):

@@ -1,5 +1,6 @@
 """Adapters that peft makes for the catalog's model, merged and served on demand: they answer as peft's own."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,19 @@ from typing import Any
 
 import pytest
 
+from configs.settings import VllmModel
+from servers.engines.base import post
+from servers.engines.vllm import engine as vllm
+from servers.engines.vllm.engine import VllmEngine
+from servers.gateway.routes import openai
+from servers.models.instance import State
+from servers.models.loader import Loader
+from servers.models.model import Model
+from servers.models.roster import Roster
 from servers.store import Store, sources
 from tests.conftest import litport, serving
 from tests.servers.gateway.keyrings import keys_file
+from tests.services.supervision import group_of, supervising, wait_until_state
 
 BASE = "smollm2-135m-instruct"
 PROMPTS = ("The capital of France is", "Once upon a time", "2 + 2 =")
@@ -23,12 +34,16 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Adapters:
-    """A store with the base, the folders of the adapters, and peft's own merged weights and greedy tokens."""
+    """A store with the base, the folders of the adapters, and peft's own merged weights and greedy tokens.
+
+    `beside` are the tokens with the adapter beside the weights, in float32.
+    """
 
     cache_dir: Path
     folders: Mapping[str, Path]
     weights: Mapping[str, Mapping[str, Any]]
     answers: Mapping[str, list[list[int]]]
+    beside: Mapping[str, list[list[int]]]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +57,15 @@ def adapters(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ada
     (folder / "models").mkdir()
     (folder / "models" / BASE).symlink_to(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    folders, weights = {}, {}
-    answers: dict[str, list[list[int]]] = {}
+    folders, weights, answers, beside = {}, {}, {}, {}
+
+    def complete(model: Any) -> list[list[int]]:
+        prompts = [tokenizer(prompt, return_tensors="pt") for prompt in PROMPTS]
+        outputs = [model.generate(**prompt, max_new_tokens=TOKENS, do_sample=False)[0] for prompt in prompts]
+        return [
+            output[prompt["input_ids"].shape[1] :].tolist() for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+
     for seed, (name, fields) in enumerate(CONFIGS.items()):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
@@ -56,14 +78,11 @@ def adapters(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ada
         adapted.save_pretrained(folders[name])
         merged = adapted.merge_and_unload()
         weights[name] = {key: value.clone() for key, value in merged.state_dict().items()}
-        merged = merged.float()
-        answers[name] = []
-        for prompt in PROMPTS:
-            encoded = tokenizer(prompt, return_tensors="pt")
-            output = merged.generate(**encoded, max_new_tokens=TOKENS, do_sample=False)
-            answers[name].append(output[0, encoded["input_ids"].shape[1] :].tolist())
+        answers[name] = complete(merged.float())
+        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        beside[name] = complete(peft.PeftModel.from_pretrained(plain, folders[name]))
     assert answers["one"] != answers["two"]
-    return Adapters(folder, folders, weights, answers)
+    return Adapters(folder, folders, weights, answers, beside)
 
 
 @pytest.mark.long
@@ -122,3 +141,43 @@ def test_each_is_loaded_by_a_request_also_one_that_apply_adds_and_answers_as_pef
             print(f"start {residence['load_s']} s, answered after {answers[0].elapsed.total_seconds():.2f} s")
         refusal = platform.http.post("/v1/completions", json={"model": "base", "prompt": "x", **body})
         assert refusal.status_code == 403, "its key is for the adapters"
+
+
+@pytest.mark.long
+def test_vllm_loads_and_unloads_them_while_it_serves_as_it_is_told_on_a_gpu(
+    adapters: Adapters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is for a GPU, on vLLM's CPU build, which is right while each batch has one adapter. Not run on a GPU."""
+    monkeypatch.setattr(vllm, "on_cpu", lambda: False)
+    base = Store(adapters.cache_dir).pull(BASE)
+
+    def settings(*names: str) -> VllmModel:
+        args = {"dtype": "float32", "max-model-len": 256, "kv-cache-memory-bytes": 2**28, "enforce-eager": True}
+        folders = {name: {"source": str(adapters.folders[name])} for name in names}
+        return VllmModel.model_validate({"engine": "vllm", "source": str(base), "args": args, "adapters": folders})
+
+    async def complete(model: Model, name: str) -> list[int]:
+        connection = model.choose().connection
+        assert connection is not None
+        body = {"model": name, "max_tokens": TOKENS, "temperature": 0, "return_token_ids": True, "prompt": PROMPTS[0]}
+        answer: list[int] = json.loads(await post(connection, "/v1/completions", body))["choices"][0]["token_ids"]
+        return answer
+
+    async def run() -> None:
+        engine = VllmEngine("base", settings("one"), paths=openai.PATHS, cache_dir=adapters.cache_dir)
+        async with supervising(tmp_path, engine, source=str(base)) as supervisor:
+            model, roster = supervisor.models["base"], Roster(supervisor, Loader(supervisor, None))
+            await wait_until_state(model, State.READY, timeout_s=240)
+            group = group_of(model)
+            plain = await complete(model, "base")
+            for names in (["one", "two"], ["two"], ["one", "two"], []):
+                await roster.adapt(model, settings(*names))
+                card = model.card
+                assert card is not None
+                assert {entry["id"] for entry in card.listing} == {"base", *names}
+                for name in names:
+                    assert await complete(model, name) == adapters.beside[name][0], name
+                assert await complete(model, "base") == plain
+            assert group_of(model) == group, "the same processes"
+
+    asyncio.run(run())

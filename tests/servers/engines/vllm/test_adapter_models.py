@@ -58,6 +58,10 @@ def test_on_a_gpu_vllm_gets_its_own_options_for_them(
     assert _words(loaded, base) == [
         *("--enable-lora", "--lora-modules", f"tuned={lora}", "--max-loras=1", "--max-lora-rank=16")
     ]
+    loaded = _load(
+        tmp_path, base, tuned=str(write_adapter(tmp_path / "mixed", rank=9, r=2, rank_pattern={"q_proj": 9}))
+    )
+    assert _words(loaded, base)[-1] == "--max-lora-rank=16", "one module has a higher rank than the others"
     loaded = _load(tmp_path, base, tuned=str(lora), other="org/other")
     words = _words(loaded, base)
     assert words[2:4] == [f"tuned={lora}", "other=org/other"]

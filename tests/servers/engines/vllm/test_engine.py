@@ -63,7 +63,7 @@ def test_numbers_that_the_processor_computes_in_software_are_told(
     args = {"dtype": dtype} if dtype else {}
     model = VllmModel.model_validate({"engine": "vllm", "source": str(tmp_path), "args": args})
     VllmEngine("chat", model).command(tmp_path, Path("/run/0.sock"))
-    told = "chat: this processor has no instructions for bfloat16"
+    told = "chat: this processor has no instructions to compute in 16 bits"
     assert any(message.startswith(told) for message in caplog.messages) == is_told
     assert bool(registry.kind_of(model).describe_model(model)) == is_told
 
