@@ -143,7 +143,8 @@ class RungContext:
         return {
             "server": {"port": port, "cache_dir": str(self.settings.server.cache_dir)},
             "models": {self.name: model},
-            "limits": self.settings.limits.model_dump(mode="json", exclude_unset=True),
+            # Rungs have no keys, whose limits alone need the store; a secret would stand masked in the file.
+            "limits": self.settings.limits.model_dump(mode="json", exclude_unset=True, exclude={"redis_url"}),
             "cluster": self.settings.cluster.model_dump(mode="json", exclude_unset=True),
             "telemetry": {"metrics_port": metrics_port, "log_level": "warning", "log_format": "text"},
         }

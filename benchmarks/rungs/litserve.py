@@ -118,6 +118,7 @@ def _ingress(context: RungContext, rung: str, replicas: int | None) -> Rung:
         "device": _device(model),
         "batch_size": model.max_batch_size or 1,
         "wait_s": model.batch_timeout_s or 0,
+        "variant": asdict(variant_of(model, None)),
         "form": form,
     }
     options = {

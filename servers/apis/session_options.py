@@ -19,6 +19,7 @@ from servers.processes.interpreter import module_argv
 
 _LIMIT_S = 60.0
 _THREADS = "expected no number of threads, which is the model's share of the cores, or env.OMP_NUM_THREADS"
+_FILES = "expected no option that writes files: each check and each start of a worker would write them"
 _SPINNING = "expected no word on spinning threads: they sleep, since spinning ones take the cores from other processes"
 _PRECISION = "expected no precision here; set `precision`"
 _FIXED_OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -26,6 +27,7 @@ _FIXED_OPTIONS: Mapping[str, Mapping[str, str]] = {
         r"(session\.)?(intra|inter)_op_num_threads": _THREADS,
         r"(session\.)?use_per_session_threads|session\.intra_op_thread_affinities": _THREADS,
         r"session\.(intra|inter)_op\..*|session\.force_spinning_stop": _SPINNING,
+        r"(session\.)?optimized_model_.*|enable_profiling|profile_file_prefix|ep\.context_.*": _FILES,
     },
     "openvino": {"INFERENCE_NUM_THREADS": _THREADS, "INFERENCE_PRECISION_HINT": _PRECISION},
 }

@@ -140,12 +140,12 @@ class FrontDoor:
         key.check_model(model.granted_name(exchange.content.model))
         review(exchange, model, path)
         deadline = self._deadline(exchange, model)
-        lease = await self.gate.enter(key, tokens)
+        entry = await self.gate.enter(key, tokens)
         try:
             await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
         finally:
             exchange.usage = read_usage(exchange.tokens, exchange.response.tail)
-            self.gate.leave(key, lease, tokens, _count_tokens(exchange))
+            self.gate.leave(key, entry, tokens, _count_tokens(exchange))
             self._request_ended.set()
 
     async def _serve(self, exchange: Exchange, model: Model, path: str | None) -> None:

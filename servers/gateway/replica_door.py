@@ -7,6 +7,7 @@ the identity only.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qs
@@ -33,6 +34,8 @@ _ANY_SIZE = 2**62
 _LONGEST_WAIT_S = 60.0
 _CARD_WAIT_S = 3.0
 _NONCE_CHARS = 128
+# A round trip, and what a busy gateway takes to ask again.
+_BETWEEN_QUESTIONS_S = 2.0
 # Those of the way to the replica; the connection to the process has its own.
 _OWN_HEADERS = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding", wire.SECRET})
 
@@ -49,6 +52,7 @@ class ReplicaDoor:
         self._in_flight = 0
         self._waiting = 0.0
         self._followers = 0
+        self._followed_at_s = -math.inf
         self._is_draining = False
         self._changed = asyncio.Event()
         self.clock = PauseClock()
@@ -89,8 +93,8 @@ class ReplicaDoor:
 
     @property
     def has_gateways(self) -> bool:
-        """Whether a gateway follows its state."""
-        return self._followers > 0
+        """Whether a gateway follows its state; between two questions it takes a moment to ask again."""
+        return self._followers > 0 or time.monotonic() - self._followed_at_s < _BETWEEN_QUESTIONS_S
 
     def changed(self) -> None:
         """Tell the gateways that wait for it that the model may be in another state."""
@@ -116,6 +120,7 @@ class ReplicaDoor:
         finally:
             self._waiting -= waiting
             self._followers -= 1
+            self._followed_at_s = time.monotonic()
         instance = self._model.choose()
         name = DRAINING if self._is_draining else instance.state.value
         if self._is_draining:

@@ -111,4 +111,5 @@ class Response:
                 self.on_gap(now_s - self._chunk_s)
             self._chunk_s = now_s
             # Most chunks are one event of one line; to count takes four times as long as to see that.
-            self.events += 1 if chunk.find(b"\n") == len(chunk) - 2 >= 0 else chunk.count(b"\n\n")
+            is_one = chunk.find(b"\n") == len(chunk) - 2 >= 0 and chunk.endswith(b"\n")
+            self.events += 1 if is_one else chunk.count(b"\n\n")

@@ -5,6 +5,8 @@ those that the old one has are answered by it, later ones by the new one. Where 
 wait in its row.
 """
 
+import contextlib
+
 from configs.settings import ModelSettings
 from servers.engines.base import Adaptable, CanaryError, Card
 from servers.engines.connection import CONNECTION_LOST
@@ -16,6 +18,8 @@ from servers.models.room import measure
 from servers.models.start import NoRoomError, StartError
 from servers.models.supervisor import Supervisor
 from servers.processes.pause import pausable_timeout
+
+_ADAPT_BACK_S = 10.0
 
 
 class Roster:
@@ -43,18 +47,19 @@ class Roster:
     async def adapt(self, model: Model, settings: ModelSettings) -> None:
         """Bring the processes of a model to settings that they can take over while they serve (`Model.adapted`).
 
-        Raises StartError for what they refuse; they are started with the old settings then.
+        Raises StartError for what they refuse; they are brought back to the old settings then.
         """
         await until_settled(model.instances)
         before, engines = [model.engine_of(instance) for instance in model.instances], model.adapted(settings)
         if engines is None:
-            return
+            raise StartError("its processes cannot take the change over any more; make it again")
         model.set_engines(engines)
         try:
             async with pausable_timeout(settings.start_timeout_s):
                 cards = [await _adapt(instance) for instance in model.instances]
         except (CanaryError, *CONNECTION_LOST) as problem:
             model.set_engines(before)
+            await _adapt_back(model)
             raise StartError(str(problem) or f"not within {settings.start_timeout_s:g} s (start_timeout_s)") from None
         model.residence.card = None
         for instance, card in zip(model.instances, cards, strict=True):
@@ -154,3 +159,11 @@ async def _adapt(instance: Instance) -> Card | None:
     if not isinstance(instance.engine, Adaptable) or instance.connection is None or instance.card is None:
         return None
     return await instance.engine.adapt(instance.connection, instance.card)
+
+
+async def _adapt_back(model: Model) -> None:
+    """Bring what runs back to the settings of its engine, as far as it still answers; a start does the rest."""
+    with contextlib.suppress(CanaryError, *CONNECTION_LOST):
+        async with pausable_timeout(_ADAPT_BACK_S):
+            for instance in model.instances:
+                await _adapt(instance)

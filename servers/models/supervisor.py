@@ -237,6 +237,8 @@ class Supervisor:
         model.residence.loaded_at_s = time.monotonic()
         self._move(model, instance, State.READY, instance.card.note if instance.card else "")
         self._tell(model, None)
+        if instance.address is not None:
+            self.begin(model)  # one that was given up while all were away may be back as well
 
     def _give_up(self, model: Model, instance: Instance, problem: StartError) -> None:
         """The instance has failed for good, or, if it is loaded on demand, until the next request."""

@@ -124,15 +124,11 @@ class Versions:
         if not questions:
             tell("compare", old, new, "there are no requests to compare by")
             return
-        outcome = await comparison.compare(old.choose(), new.choose(), questions)
+        outcome = await _compare_once(old, new, questions, plan)
         tell("compare", old, new, str(outcome))
-        if outcome.failures:
-            raise SwapError(f"it failed {outcome.failures} of {outcome.requests} requests that {old.version} answered")
-        if outcome.share < plan.limits.equal:
-            raise SwapError(f"{outcome}, and {plan.limits.equal:.0%} must be (--min-equal)")
         latencies_s = outcome.latencies_s
         while (is_slower := comparison.is_slower(latencies_s, plan.limits)) is None and len(latencies_s) < _MOST_PAIRS:
-            more = await comparison.compare(old.choose(), new.choose(), questions)
+            more = await _compare_once(old, new, questions, plan)
             if not more.latencies_s:
                 break
             latencies_s += more.latencies_s
@@ -184,6 +180,16 @@ class Versions:
                 self._move(new, old, tell)
                 return
         await self._roster.remove(old)
+
+
+async def _compare_once(old: Model, new: Model, questions: Sequence[Question], plan: Plan) -> comparison.Comparison:
+    """What comes of asking both versions. Raises SwapError where the new one fails, or too few answers are equal."""
+    outcome = await comparison.compare(old.choose(), new.choose(), questions)
+    if outcome.failures:
+        raise SwapError(f"it failed {outcome.failures} of {outcome.requests} requests that {old.version} answered")
+    if outcome.share < plan.limits.equal:
+        raise SwapError(f"{outcome}, and {plan.limits.equal:.0%} must be (--min-equal)")
+    return outcome
 
 
 def _questions(old: Model, plan: Plan) -> Sequence[Question]:

@@ -183,6 +183,8 @@ class Declaration:
             if not isinstance(problem, StartError):
                 _log.exception("a change could not be undone")
             raise UserError(f"{cause}; and it could not be undone: {problem}") from None
+        if failures := steps.outcome.failures:
+            raise UserError(f"{cause}; and not all of it could be undone: {'; '.join(failures)}")
         if lost:
             raise UserError(f"{cause}; as a file of {', '.join(lost)} has changed, its last version cannot come back")
         raise UserError(f"{cause}; what had been done is undone")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from configs.difference import Change
 from configs.settings import LitportSettings
 from servers.gateway.keys import Keyring
+from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.roster import Roster
 from servers.models.start import StartError
@@ -94,7 +95,8 @@ class Steps:
         model = self._platform.factory.make(self._settings, new)
         work = self._platform.roster.replace(self._platform.models[old], model)
         await self._do("rename", old, new, work, {"from": {"name": old}, "to": {"name": new}})
-        self._platform.forget(old)
+        if old not in self._platform.models:
+            self._platform.forget(old)
 
     async def add(self, name: str) -> None:
         """Offer a new model."""
@@ -140,7 +142,8 @@ class Steps:
         result = "could not be changed" if change == "change" else "could not be started"
         if self._settings.models[new].required:
             raise StartError(f"{new} {result}: {cause}")
-        rest = f" ({old} goes on as it was)" if change in ("replace", "rename") else ""
+        goes_on = change in ("replace", "rename") and self._state(old) in (State.READY, State.UNLOADED)
+        rest = f" ({old} goes on as it was)" if goes_on else ""
         self._failures.append(f"{new} {result}{rest}: {cause}")
 
     def _state(self, name: str) -> str | None:

@@ -23,7 +23,7 @@ def build(arguments: dict[str, Any]) -> Any:
             found = dict(spec["arguments"])
             if spec["source"]:
                 found["model_dir"] = str(Store(Path(spec["cache_dir"])).pull(spec["source"]))
-            self._model = ApiModel(spec["api"], found, spec["device"])
+            self._model = ApiModel(spec["api"], found, spec["device"], spec["variant"])
             self._model.batch_size = spec["batch_size"]
 
         @serve.batch(max_batch_size=spec["batch_size"], batch_wait_timeout_s=spec["wait_s"])  # type: ignore[untyped-decorator] # Ray's

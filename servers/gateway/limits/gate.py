@@ -3,8 +3,17 @@
 This gateway's own counts go on all the time, so that they are right when the store is away.
 """
 
+from typing import NamedTuple
+
 from servers.gateway.keys import Key
 from servers.gateway.limits.store import Store
+
+
+class Entry(NamedTuple):
+    """A request that the store may count; `is_charged` is whether the store took its estimate of tokens."""
+
+    lease: str
+    is_charged: bool
 
 
 class Gate:
@@ -13,7 +22,7 @@ class Gate:
     def __init__(self, store: Store | None) -> None:
         self._store = store
 
-    async def enter(self, key: Key, tokens: int) -> str:
+    async def enter(self, key: Key, tokens: int) -> Entry | None:
         """Let in a request of an estimated number of tokens, as `Key.enter` does; returns what `leave` needs.
 
         Raises ApiError 429. It takes one round trip to the store, which is bounded.
@@ -21,7 +30,7 @@ class Gate:
         store = self._store
         if store is None or not key.is_limited:
             key.enter(tokens)
-            return ""
+            return None
         key.check_size(tokens)
         lease = store.lease()
         costs_s = key.costs_s(tokens)
@@ -35,10 +44,10 @@ class Gate:
             key.take(costs_s)
         if key.max_in_flight is not None:
             store.hold(key.name, lease)
-        return lease
+        return Entry(lease, verdict is not None)
 
-    def leave(self, key: Key, lease: str, estimated_tokens: int, used_tokens: int | None) -> None:
+    def leave(self, key: Key, entry: Entry | None, estimated_tokens: int, used_tokens: int | None) -> None:
         """A request that entered with this estimate has ended; what it really used, where known, counts instead."""
         correction_s = key.leave(estimated_tokens, used_tokens)
-        if self._store is not None and lease:
-            self._store.leave(key.name, lease, correction_s)
+        if self._store is not None and entry is not None:
+            self._store.leave(key.name, entry.lease, correction_s if entry.is_charged else 0.0)

@@ -176,6 +176,8 @@ class Store:
             if loop.time() >= renewal_s:
                 self._renew()
                 renewal_s = loop.time() + _RENEWAL_S
+                if not self._traffic.waiting:  # else nobody would notice that it is away
+                    await _bounded(client.ping(), _TIMEOUT_S)
             while self._traffic.waiting:
                 await self._exchange(client, digests)
 

@@ -37,7 +37,14 @@ def test_a_rung_on_ray_has_as_many_replicas_as_its_name_says(tmp_path: Path) -> 
     assert [deployment["num_replicas"] for deployment in deployments] == [3, 2, 2 * 2]
     assert deployments[2]["ray_actor_options"]["num_cpus"] == 0.5
     assert isinstance(ingress, ClusterRung)
-    assert ingress._application["args"]["spec"]["batch_size"] == 4
+    spec = ingress._application["args"]["spec"]
+    assert (spec["batch_size"], spec["variant"]["runtime"]) == (4, "eager")
+
+
+def test_a_rung_does_not_need_the_store_of_the_limits(tmp_path: Path) -> None:
+    limits = {"redis_url": "redis://:secret@127.0.0.1:1/0", "max_body_bytes": 10}
+    settings = LitportSettings.from_layers([{"models": {"m": ECHO}, "limits": limits}])
+    assert RungContext(settings, "m", None, tmp_path)._recipe(1, 2, {})["limits"] == {"max_body_bytes": 10}
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ def test_what_litport_sets_itself_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         "expected no number of threads, which is the model's share of the cores, or env.OMP_NUM_THREADS; got 2"
     )
     assert "spinning" in problems["runtime_options.session.intra_op.allow_spinning"]
+    files = {"optimized_model_filepath": "/m.onnx", "enable_profiling": True, "ep.context_enable": "1"}
+    problems = _problems("onnxruntime", files)
+    assert len(problems) == 3
+    assert all("expected no option that writes files" in problem for problem in problems.values())
     problems = _problems("openvino", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 2})
     assert problems["runtime_options.INFERENCE_PRECISION_HINT"] == (
         'expected no precision here; set `precision`; got "bf16"'

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,12 @@ def test_a_request_reaches_the_model_as_it_does_where_it_runs_here(pair: Pair) -
     assert [name for name in answer.headers if name.startswith("x-litport")] == ["x-litport-version"]
     refusal = pair.door.client.post(CHAT, json={"model": "one", "fail": 418, "with": {"error": {"message": "tea"}}})
     assert (refusal.status_code, refusal.json()) == (418, {"error": {"message": "tea"}})
+
+
+def test_a_replica_knows_of_its_gateway_between_two_questions_too(pair: Pair) -> None:
+    end_s = time.monotonic() + 1.5  # it asks twice a second
+    while time.monotonic() < end_s:
+        assert pair.replicas[0].replica.has_gateways
 
 
 def test_a_stream_comes_whole_and_ends_with_its_client(pair: Pair) -> None:

@@ -46,6 +46,12 @@ def test_models_come_go_and_are_replaced_and_no_request_fails(door: Door, tmp_pa
     assert [path.name for path in (tmp_path / "run").glob("*.sock")] == ["11.sock"]
 
 
+def test_processes_that_cannot_take_over_a_change_are_told_of(door: Door) -> None:
+    one = door.supervisor.models["one"]
+    with pytest.raises(StartError, match="cannot take the change over"):
+        run(door, door.platform.roster.adapt(one, one.settings))
+
+
 def test_requests_in_hand_are_answered_by_the_version_that_got_them(door: Door, tmp_path: Path) -> None:
     one, following = door.supervisor.models["one"], make(tmp_path, "uno", aliases=["one"])
     with ThreadPoolExecutor() as pool:

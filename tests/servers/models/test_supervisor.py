@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from servers.models import supervisor as supervisor_module
-from servers.models.instance import State
+from servers.models.instance import Instance, State
 from servers.models.model import Model
+from servers.models.supervisor import Supervisor
 from servers.processes.group import Member, ProcessGroup
 from tests.services.polling import wait_until, wait_until_async
-from tests.services.supervision import group_of, supervising, wait_until_state
+from tests.services.supervision import group_of, model_of, supervising, wait_until_state
 from tests.services.tiny_engine import TinyEngine
 
 
@@ -170,3 +172,16 @@ def test_a_mistake_of_the_supervisors_own_fails_the_model_instead_of_leaving_it_
             return supervisor.models["one"]
 
     assert asyncio.run(run()).state is State.FAILED
+
+
+def test_one_elsewhere_that_was_given_up_is_asked_again_once_another_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, back = (Instance(tmp_path / name, tmp_path / "log", address=f"http://{name}:1") for name in ("a", "b"))
+    lost.state = State.FAILED
+    model = model_of(TinyEngine("one"), lost, back)
+    supervisor = Supervisor({"one": model}, tmp_path, Mock(), lambda _: None)
+    begun: list[Model] = []
+    monkeypatch.setattr(supervisor, "begin", begun.append)
+    supervisor._welcome(model, back)
+    assert begun == [model]

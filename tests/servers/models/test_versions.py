@@ -121,6 +121,22 @@ def test_a_version_that_seems_slower_by_chance_is_asked_again_and_takes_over(
     command(door, "rollback", "one")
 
 
+def test_a_version_that_fails_when_it_is_asked_again_does_not_take_over(
+    door: Door, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = ((0.1, 0.4),), ((0.4, 0.1),)
+    outcomes = iter([Comparison(4, 4, 0, slow * 3 + quick), Comparison(4, 0, 4, ())])
+
+    async def compare(*_: object) -> Comparison:
+        return next(outcomes)
+
+    before = serving(door)
+    monkeypatch.setattr(comparison, "compare", compare)
+    assert main(["swap", "one", "--set", "env.TINY_BYTES=5", "--compare", "4", "--port", str(door.port)]) == 2
+    assert "it failed 4 of 4 requests that " in capsys.readouterr().err
+    assert serving(door) is before
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "cause"),
     [

@@ -218,6 +218,22 @@ def test_where_a_required_model_does_not_start_all_is_undone(
     assert "what had been done is undone" in capsys.readouterr().err, "whatever failed before"
 
 
+def test_what_cannot_be_undone_is_told(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    script = served.folder / "tiny"
+    server = "tests.services.tiny_server"
+    script.write_text(
+        f"import os, runpy, sys\nsys.path.append(os.getcwd())\nrunpy.run_module('{server}', None, '__main__')"
+    )
+    optional = {**ECHO, "required": False}
+    assert served.apply({"models": {"one": ECHO, "two": {**optional, "init": {"argv": [str(script)]}}}}) == 0
+    script.unlink()
+    assert served.apply({"models": {"one": ECHO, "two": optional, "bad": BROKEN}}) == 2
+    assert (
+        "; and not all of it could be undone: two could not be started (two goes on as it was)"
+        in capsys.readouterr().err
+    )
+
+
 def test_where_a_step_of_any_kind_fails_all_is_undone(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     def states() -> dict[str, tuple[Any, State]]:
         models = served.door.supervisor.models.items()

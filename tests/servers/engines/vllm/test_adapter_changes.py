@@ -63,6 +63,14 @@ class Served:
         """The processes that answer."""
         return {self.ask("chat").json()["pid"] for _ in range(16)}
 
+    def loaded(self) -> list[set[str]]:
+        """What each process has."""
+        found = []
+        for instance in self.door.supervisor.models["chat"].instances:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(instance.socket))) as client:
+                found.append({entry["id"] for entry in client.get("http://a/v1/models").json()["data"]})
+        return found
+
     def names(self) -> set[str]:
         """What callers see."""
         return {entry["id"] for entry in self.door.client.get("/v1/models").json()["data"]}
@@ -124,7 +132,8 @@ def test_one_that_vllm_refuses_changes_nothing_and_a_later_start_has_what_was_ad
     assert served.apply(one="small", two="small-too", bad_one="small-too") == 2
     assert "chat could not be changed: POST /v1/load_lora_adapter was answered 400" in capsys.readouterr().err
     assert (served.names(), served.pids(), served.ask("two").status_code) == ({"chat", "one"}, pids, 404)
-    assert served.apply(two="small-too") == 0, "the process may have it already"
+    assert served.loaded() == [{"chat", "one"}] * 2, "they have none of it"
+    assert served.apply(two="small-too") == 0
     assert served.ask("one").status_code == 404
     [command] = {tuple(_command(served, number)[-1:]) for number in range(2)}
     assert command == (f"two={served.folder / 'small-too'}",), "a restart begins with it"

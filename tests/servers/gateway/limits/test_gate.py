@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from servers.errors import ApiError
 from servers.gateway.keys import Key
-from servers.gateway.limits.gate import Gate
+from servers.gateway.limits import store
+from servers.gateway.limits.gate import Entry, Gate
 from servers.gateway.limits.store import Store
 from tests.services.polling import wait_until_async
 from tests.services.redis_server import PASSWORD, RedisServer, redis_server
@@ -113,12 +114,41 @@ def test_without_the_store_each_counts_by_itself_and_together_again_once_it_is_b
     assert not any(PASSWORD in line for line in lines)
 
 
+def test_what_the_store_did_not_take_is_not_given_back(redis: RedisServer) -> None:
+    async def run() -> None:
+        async with _gateway(redis) as one, _gateway(redis) as two:
+            keys = [Key("not-taken", tokens_per_minute=6000) for _ in range(2)]
+            assert await _enter(two.gate, keys[1], 6000)
+            redis.signal(signal.SIGSTOP)
+            entry = await one.gate.enter(keys[0], 4000)
+            redis.signal(signal.SIGCONT)
+            await wait_until_async(lambda: one.value("litport_limits_store_up") == 1)
+            one.gate.leave(keys[0], entry, 4000, 0)
+            assert await _enter(one.gate, keys[0], 3000) is None, "the minute is spent by the other"
+
+    asyncio.run(run())
+
+
+def test_a_store_that_dies_is_noticed_while_nobody_asks(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        monkeypatch.setattr(store, "_RENEWAL_S", 0.2)
+        async with _gateway(redis) as one:
+            redis.signal(signal.SIGKILL)
+            try:
+                await wait_until_async(lambda: one.value("litport_limits_store_up") == 0)
+            finally:
+                redis.start()
+            await wait_until_async(lambda: one.value("litport_limits_store_up") == 1)
+
+    asyncio.run(run())
+
+
 def test_a_key_without_limits_does_not_ask_the_store(redis: RedisServer) -> None:
     async def run() -> None:
         async with _gateway(redis) as one:
             redis.signal(signal.SIGSTOP)
             try:
-                assert await one.gate.enter(Key("free"), 10) == ""
+                assert await one.gate.enter(Key("free"), 10) is None
             finally:
                 redis.signal(signal.SIGCONT)
             assert one.value("litport_limits_store_misses_total") == 0
@@ -146,8 +176,8 @@ async def _gateway(redis: RedisServer) -> AsyncIterator[_Gateway]:
         yield gateway
 
 
-async def _enter(gate: Gate, key: Key, tokens: int = 0) -> str | None:
-    """The lease of a request; None where it is refused."""
+async def _enter(gate: Gate, key: Key, tokens: int = 0) -> Entry | None:
+    """A request that entered; None where it is refused."""
     try:
         return await gate.enter(key, tokens)
     except ApiError:
