@@ -106,4 +106,6 @@ def test_the_verdict_names_a_row_and_its_cause(language: dict[str, Any]) -> None
     verdict = language["verdict"]
     assert verdict["row"] in {row["name"] for row in by_name(language)["litport"]["time"]["rows"]}
     assert verdict["cause"]
-    assert "vllm-offline's throughput" in verdict["summary"]
+    # Which of the bare rungs is the faster one is the processor's to say.
+    references = ("vllm-offline", "transformers-batched")
+    assert any(f"{name}'s throughput" in verdict["summary"] for name in references), verdict["summary"]
