@@ -33,7 +33,7 @@ def test_real_models_are_swapped_and_rolled_back_under_users_without_a_failed_re
 ) -> None:
     port = ("--port", platform.url.rpartition(":")[2])
     with users(platform, model) as connections:
-        swap = litport("swap", model, "--set", change, *options, *port, timeout_s=240)
+        swap = litport("swap", model, "--set", change, *options, *port, timeout_s=600)
         assert swap.returncode == 0, swap.stderr
         wait_until(lambda: all(answers[-1][0] == "v2" for answers in connections))
         assert litport("rollback", model, *port).returncode == 0

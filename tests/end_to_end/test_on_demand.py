@@ -88,7 +88,7 @@ def _serving(folder: Path, models: Any, *arguments: str) -> Iterator[Platform]:
 def _size_bytes(folder: Path) -> int:
     """What one of the models takes once it is loaded."""
     with _serving(folder, {"one": {**HOLDS, "idle_unload_s": 0.1, "min_resident_s": 0}}) as platform:
-        platform.http.post("/predict/one", json={}).raise_for_status()
+        platform.http.post("/predict/one", json={}, timeout=120).raise_for_status()
         residence: Any = platform.wait_for("one", state="unloaded")["residence"]
         return int(residence["measured_bytes"])
 
