@@ -163,7 +163,7 @@ async def _adapt(instance: Instance) -> Card | None:
 
 async def _adapt_back(model: Model) -> None:
     """Bring what runs back to the settings of its engine, as far as it still answers; a start does the rest."""
-    with contextlib.suppress(CanaryError, *CONNECTION_LOST):
-        async with pausable_timeout(_ADAPT_BACK_S):
-            for instance in model.instances:
+    for instance in model.instances:
+        with contextlib.suppress(CanaryError, *CONNECTION_LOST):
+            async with pausable_timeout(_ADAPT_BACK_S):
                 await _adapt(instance)

@@ -61,8 +61,12 @@ def in_force(running: LitportSettings, update: LitportSettings) -> LitportSettin
 
 def is_replaced(changes: Sequence[Change], model: Model, update: ModelSettings) -> bool:
     """Whether the changes to the settings `update` want new processes of the model."""
-    is_told = all(change.path[2] in model.settings.in_place for change in changes)
-    return not is_told and model.adapted(update) is None
+    return not is_in_place(changes, model) and model.adapted(update) is None
+
+
+def is_in_place(changes: Sequence[Change], model: Model) -> bool:
+    """Whether the model's processes need not know of the changes."""
+    return all(change.path[2] in model.settings.in_place for change in changes)
 
 
 def is_at_once(change: Change) -> bool:

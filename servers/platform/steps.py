@@ -13,7 +13,7 @@ from servers.models.model import Model
 from servers.models.roster import Roster
 from servers.models.start import StartError
 from servers.platform.factory import ModelFactory
-from servers.platform.plan import Outcome
+from servers.platform.plan import Outcome, is_in_place
 
 
 class Subject(Protocol):
@@ -105,7 +105,7 @@ class Steps:
 
     async def _adopt(self, name: str, changes: Sequence[Change]) -> None:
         model, settings = self._platform.models[name], self._settings.models[name]
-        if any(change.path[2] not in model.settings.in_place for change in changes):
+        if not is_in_place(changes, model):
             await self._platform.roster.adapt(model, settings)
         model.adopt(settings)
         if any(change.path[2:] == ("load",) for change in changes):
