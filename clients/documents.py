@@ -17,9 +17,9 @@ from clients.version import OtherVersion
 VERSION = 1
 
 # Text and not an enumeration, so that a client can show a state that a later platform adds.
-STATES = ("pulling", "starting", "ready", "draining", "unloaded", "stopped", "failed")
-# Requests to an unloaded model wait for its load.
-TAKES_REQUESTS = ("ready", "unloaded")
+STATES = ("pulling", "starting", "ready", "draining", "asleep", "unloaded", "stopped", "failed")
+# Requests to a model that is asleep or unloaded wait for its load.
+TAKES_REQUESTS = ("ready", "asleep", "unloaded")
 State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(STATES)})]
 
 

@@ -16,6 +16,7 @@ COLOURS = {
     "pulling": "cyan",
     "starting": "yellow",
     "draining": "yellow",
+    "asleep": "dim",
     "unloaded": "dim",
 }
 _FOLDED_NAME = 12

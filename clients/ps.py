@@ -28,7 +28,9 @@ def show(url: str, key: str | None) -> int:
 
 def view(status: Status, console: Console) -> RenderableType:
     """The models as a table, as wide as the console."""
-    columns = [column for column in _COLUMNS if column is not _REPLICAS or any(map(_replicas, status.models))]
+    columns = [
+        column for column in _COLUMNS if column not in _RARE or any(column.format(model) for model in status.models)
+    ]
     return fit(status.models, columns, console)
 
 
@@ -55,6 +57,9 @@ def _of_residence(heading: str, text: Callable[[Residence], str], priority: int)
 
 
 _REPLICAS = Column("replicas", _replicas, 6)
+_WAKE = _of_residence("wake s", lambda residence: "" if residence.wake_s is None else f"{residence.wake_s:.1f}", 4)
+# They have a place only where a model has something to say there.
+_RARE = (_REPLICAS, _WAKE)
 _COLUMNS = (
     Column("model", lambda model: model.name, 9, "left"),
     Column("state", lambda model: model.state, 9, "left"),
@@ -65,5 +70,6 @@ _COLUMNS = (
     _of_residence("idle", lambda residence: "-" if residence.idle_s is None else span(residence.idle_s), 8),
     _of_residence("loads", lambda residence: str(residence.loads), 3),
     _of_residence("start s", lambda residence: "-" if residence.load_s is None else f"{residence.load_s:.1f}", 4),
+    _WAKE,
     _of_residence("", lambda residence: "makes room next" if residence.next_out else "", 9)._replace(justify="left"),
 )

@@ -6,9 +6,10 @@ import msgspec
 class Residence(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a model stays in memory, and what its loads on demand came to.
 
-    `idle_s` is null while it is not ready or has requests, and `load_s`, the duration of its last start, while it was
-    never up. `unloads` counts them by reason (`idle`, `room`, `command`). `measured_bytes` is what its processes took
-    at the last look, shared pages by their share. `next_out` marks the one model that would make room for another.
+    `idle_s` is null while it serves nothing or has requests, `load_s`, the duration of its last start, while it was
+    never up, and `wake_s`, that of its last waking, while it has not slept. `unloads` counts them by reason (`idle`,
+    `room`, `command`), whether it sleeps then or ends. `measured_bytes` is what its processes took at the last look,
+    shared pages by their share. `next_out` marks the one model that would make room for another.
     """
 
     load: str
@@ -19,3 +20,4 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True):
     unloads: dict[str, int]
     measured_bytes: int | None
     next_out: bool
+    wake_s: float | None = None

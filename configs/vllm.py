@@ -58,6 +58,11 @@ class VllmModel(ModelSettings):
         None,
         description="The GPUs of each replica by index, such as [[0], [1]]; null: each replica sees all of them.",
     )
+    sleep_levels: list[Literal[1, 2]] = Field(
+        [1, 2],
+        description="On a GPU, the levels of vLLM's sleep through which the model goes before it is unloaded, each for "
+        "idle_unload_s: at 1 its weights are in the host's memory, at 2 in their files alone; [] for none.",
+    )
     adapters: dict[ModelName, Adapter] = Field(
         {}, description="LoRA adapters, each under the name that requests call it by."
     )

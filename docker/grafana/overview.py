@@ -8,6 +8,7 @@ STATES = {
     "starting": BUSY,
     "ready": GOOD,
     "draining": WARNING,
+    "asleep": QUIET,
     "unloaded": QUIET,
     "stopped": QUIET,
     "failed": BAD,
@@ -78,7 +79,7 @@ OVERVIEW: Json = dashboard(
         ),
         states(
             "States",
-            "The state of each model. Only ready takes traffic; requests to an unloaded one wait for its load.",
+            "The state of each model. Only ready takes traffic; requests to one asleep or unloaded wait for its load.",
             (_state_numbers(), MODEL),
             names=dict(enumerate(STATES.items(), start=1)),
         ),

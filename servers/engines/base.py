@@ -6,7 +6,7 @@ engine whose models run elsewhere describes none.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -155,10 +155,36 @@ class Adaptable(Protocol):
         ...
 
 
-async def post(connection: Connection, path: str, document: object, headers: Mapping[str, str] | None = None) -> bytes:
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine whose processes can give back memory while they stay, and take it again faster than a start."""
+
+    @property
+    def sleep_levels(self) -> Sequence[int]:
+        """The levels through which an idle one goes, each of which gives back more; none where it cannot sleep."""
+        ...
+
+    async def sleep(self, connection: Connection, card: Card, level: int, before: int) -> None:
+        """Let idle processes sleep at this level; they sleep at the level `before` already, 0 where they are awake.
+
+        Raises CanaryError where they do not, CONNECTION_LOST.
+        """
+        ...
+
+    async def wake(self, connection: Connection, card: Card, level: int) -> None:
+        """Let processes that sleep at this level serve again, as they did before.
+
+        Raises CanaryError where they do not, or answer otherwise than before, CONNECTION_LOST.
+        """
+        ...
+
+
+async def post(
+    connection: Connection, path: str, document: object, headers: Mapping[str, str] | None = None, query: str = ""
+) -> bytes:
     """POST JSON and return the whole answer. Raises CanaryError, which quotes it, for a status other than 200."""
     body = msgspec.json.encode(document)
-    reply = await connection.send("POST", path, body, {"content-type": "application/json", **(headers or {})})
+    reply = await connection.send("POST", path, body, {"content-type": "application/json", **(headers or {})}, query)
     answer = await reply.read()
     if reply.status != 200:
         raise CanaryError(f"POST {path} was answered {reply.status}: {answer[:300].decode(errors='replace')}")

@@ -166,12 +166,13 @@ def _instance_status(instance: Instance) -> documents.InstanceStatus:
 
 
 def _residence(model: Model, is_next_out: bool) -> Residence:
-    residence, start_s = model.residence, model.choose().start_s
-    is_idle = model.state is State.READY and model.is_idle
+    residence, start_s, wake_s = model.residence, model.choose().start_s, model.choose().wake_s
+    is_idle = model.state in (State.READY, State.ASLEEP) and model.is_idle
     return Residence(
         load=model.settings.load,
         idle_s=round(time.monotonic() - model.idle_since_s, 1) if is_idle else None,
         load_s=None if start_s is None else round(start_s, 2),
+        wake_s=None if wake_s is None else round(wake_s, 2),
         loads=residence.loads["ok"],
         failed_loads=residence.loads["failed"],
         unloads={reason: residence.unloads[reason] for reason in UNLOAD_REASONS},

@@ -11,7 +11,7 @@ import time
 
 from servers.engines.base import CanaryError
 from servers.engines.connection import CONNECTION_LOST, NotTakenError
-from servers.models.instance import Instance
+from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
 from servers.processes.group import ProcessGroup
@@ -42,6 +42,8 @@ async def until_stuck(model: Model, instance: Instance, process: ModelProcess) -
             process.give_up(f"its process {min(twice)} was stopped by a signal")
         elif time.monotonic() - instance.answered_at_s < settings.canary_interval_s:
             continue  # its answers move
+        elif instance.state is State.ASLEEP:
+            continue  # vLLM would not answer until it is woken
         elif not instance.in_flight or model.engine_of(instance).answers_in_parts():
             await _ask(model, instance, process)
 
@@ -64,6 +66,8 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
                 heard_at_s, silent_s = instance.answered_at_s, now_s - instance.answered_at_s
             else:
                 silent_s += work.idle_s(now_s - begin_s) if work else now_s - begin_s
+            if instance.state is State.ASLEEP:
+                return  # it was put to sleep meanwhile
             if canary.done():
                 break
             if silent_s >= timeout_s:

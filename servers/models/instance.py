@@ -23,12 +23,16 @@ _AVOIDED_S = 2.0
 
 
 class State(StrEnum):
-    """Where an instance is in its life. Only `READY` gets requests; those to an `UNLOADED` one wait for its load."""
+    """Where an instance is in its life. Only `READY` gets requests.
+
+    Those to one that is `UNLOADED`, or `ASLEEP` in processes that serve nothing, wait for its load.
+    """
 
     PULLING = "pulling"
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    ASLEEP = "asleep"
     UNLOADED = "unloaded"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -44,12 +48,12 @@ class Instance:
     `engine` is made for this instance, where its model has several. `refused_at_s` is when nobody listened
     (`time.monotonic()`).
 
-    `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start,
-    `start_s` the whole of it without the pull (seconds). `connection` leads to the child while one runs, and `card` is
-    what the child offers once it is ready. `deaths` counts the children that broke after they were ready, `in_flight`
-    the requests that the child has, and `answered_at_s` is when a byte of any answer last came (`time.monotonic()`).
-    `transitions` counts the entries into each state, `canaries` their results ("ok", "failed"), and `canary_s` is the
-    sum of the durations of those that were answered.
+    `detail` describes the current step, or why it failed. `phases_s` is the duration of each step of the last start, or
+    of waking, `start_s` the whole of the last start without the pull, and `wake_s` that of the last waking (seconds).
+    `connection` leads to the child while one runs, and `card` what the child offers when it is ready. `deaths` is how
+    often the child broke after it was ready, `in_flight` the requests that it has, and `answered_at_s` is when a byte
+    of any answer last came (`time.monotonic()`). `transitions` counts the entries into each state,
+    `canaries` their results ("ok", "failed"), and `canary_s` is the sum of the durations of those that were answered.
     """
 
     socket: Path
@@ -66,6 +70,7 @@ class Instance:
     connection: Connection | None = None
     group_id: int | None = None
     start_s: float | None = None
+    wake_s: float | None = None
     deaths: int = 0
     in_flight: int = 0
     answered_at_s: float = 0.0
@@ -97,9 +102,11 @@ class Instance:
     @property
     def ready_in_s(self) -> int:
         """Estimated seconds until it is ready, from the duration of its last start; at most MAX_RETRY_AFTER_S."""
+        if self.state is State.ASLEEP and self.wake_s is not None:
+            return min(MAX_RETRY_AFTER_S, max(1, math.ceil(self.wake_s)))
         if self.start_s is None:
             return _UNMEASURED_START_S
-        elapsed_s = 0.0 if self.state in (State.READY, State.UNLOADED) else time.time() - self.since
+        elapsed_s = 0.0 if self.state in (State.READY, State.ASLEEP, State.UNLOADED) else time.time() - self.since
         return min(MAX_RETRY_AFTER_S, max(1, math.ceil(self.start_s + _BEFORE_START_S - elapsed_s)))
 
     def move(self, state: State, detail: str = "") -> None:

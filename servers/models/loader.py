@@ -1,5 +1,7 @@
 """The loader: loads models when they are asked for, and unloads those that rest or must make room.
 
+One whose engine can sleep does so first, level by level, and is woken when it is asked for.
+
 A request to a model that is not loaded waits in the model's row, under the bounds of any other request, while the model
 is loaded once for all who wait. A failed load is told to all of them, and the next request tries again after a
 backoff. Requests that run are never cut off by an unload: it waits for them, and new ones wait for the next load.
@@ -12,10 +14,11 @@ import time
 from functools import partial
 
 from servers.errors import MAX_RETRY_AFTER_S, ApiError, UnservedError
+from servers.models import sleep
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.residence import UnloadReason
-from servers.models.room import Room, measure
+from servers.models.room import Room, measure, shares_of
 from servers.models.start import NotWantedError, StartError
 from servers.models.supervisor import Supervisor
 from servers.processes.background import keep_up
@@ -83,13 +86,18 @@ class Loader:
         if problem is not None:
             raise problem
 
-    async def unload(self, model: Model, reason: UnloadReason) -> None:
+    async def unload(self, model: Model, reason: UnloadReason, *, may_sleep: bool = False) -> None:
         """Unload a model once the requests that it works on have ended; a load that goes on is given up.
 
-        Cancelling it does not stop the unload. Requests that come meanwhile wait for the next load.
+        One that `may_sleep` keeps its processes, where they can sleep, or sleep deeper than they do. Cancelling it does
+        not stop the unload. Requests that come meanwhile wait for the next load.
         """
+        if model in self._unloads:
+            await asyncio.shield(self._unloads[model])
+            if may_sleep or model.state is not State.ASLEEP:
+                return
         if model not in self._unloads:
-            self._unloads[model] = asyncio.create_task(self._unload(model, reason))
+            self._unloads[model] = asyncio.create_task(self._unload(model, reason, may_sleep))
         await asyncio.shield(self._unloads[model])
 
     async def retire(self, model: Model) -> None:
@@ -106,7 +114,7 @@ class Loader:
             load.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._supervisor.end(model, State.STOPPED)
-        model.residence.has_room = False
+        model.residence.leave()
 
     def drain(self) -> None:
         """Turn away the requests that wait for a load; no model is loaded or unloaded by itself from now on."""
@@ -137,7 +145,7 @@ class Loader:
             async with residence.lock:
                 while True:
                     try:
-                        await self._supervisor.bring_up(model)
+                        await self._bring_up(model)
                         break
                     except NotWantedError as problem:
                         if not model.admission.waiting and model not in self._insisted:
@@ -156,8 +164,25 @@ class Loader:
             self._insisted.discard(model)
             self._changed.set()
 
-    async def _unload(self, model: Model, reason: UnloadReason) -> None:
+    async def _bring_up(self, model: Model) -> None:
+        """Wake the model, or start it. Raises StartError, NotWantedError."""
+        if model.state is State.ASLEEP:
+            await self.room.regain(model)
+            try:
+                await sleep.wake(model, self._supervisor.move)
+                self._supervisor.begin(model)  # an instance that broke while it slept
+                return
+            except StartError as problem:
+                fields = {"model": model.name}
+                _log.warning("%s: does not wake, and is started anew: %s", model.name, problem, extra=fields)
+                await self._end(model)
+        await self._supervisor.bring_up(model)
+
+    async def _unload(self, model: Model, reason: UnloadReason, may_sleep: bool) -> None:
         residence = model.residence
+        if model.state is State.ASLEEP and model in self._loads and reason != "command":
+            del self._unloads[model]  # it has just been asked for
+            return
         residence.close()
         if load := self._loads.get(model):
             load.cancel()
@@ -165,13 +190,13 @@ class Loader:
             model.admission.refuse(lambda: _not_ready(f"the load of model '{model.name}' was ended", 1))
         try:
             async with residence.lock:
-                await self._take_out(model, reason)
+                await self._take_out(model, reason, may_sleep)
         finally:
             del self._unloads[model]
         if model.admission.waiting and not self._is_draining:
             self._begin(model)
 
-    async def _take_out(self, model: Model, reason: UnloadReason) -> None:
+    async def _take_out(self, model: Model, reason: UnloadReason, may_sleep: bool) -> None:
         residence = model.residence
         if model.state is State.READY:
             self._supervisor.drain(model)
@@ -181,11 +206,34 @@ class Loader:
             await asyncio.sleep(_POLL_S)
         await measure(model)
         residence.card = model.card
-        await self._supervisor.end(model, State.UNLOADED)
-        residence.has_room = False
+        if not may_sleep or not await self._put_to_sleep(model):
+            await self._end(model)
 
-    async def _unload_for_room(self, model: Model) -> None:
-        await self.unload(model, "room")
+    async def _unload_for_room(self, model: Model, may_sleep: bool) -> None:
+        await self.unload(model, "room", may_sleep=may_sleep)
+
+    async def _put_to_sleep(self, model: Model) -> bool:
+        """Whether the model sleeps now, or deeper than before, and may stay."""
+        residence, level = model.residence, sleep.next_level(model)
+        if level is None or self._is_stopping:
+            return False
+        # At the first level its weights come into the host's memory. Between two levels they are on its GPUs again.
+        shares = shares_of(model, model.instances) if residence.sleep_level else {}
+        if not self.room.holds(residence.needs_bytes if level == 1 else 0, shares):
+            return False
+        try:
+            await sleep.put_to_sleep(model, level, self._supervisor.move)
+        except StartError as problem:
+            fields = {"model": model.name}
+            _log.warning("%s: does not sleep, and is unloaded: %s", model.name, problem, extra=fields)
+            return False
+        residence.gpu_shares = {}
+        await measure(model)
+        return True
+
+    async def _end(self, model: Model) -> None:
+        await self._supervisor.end(model, State.UNLOADED)
+        model.residence.leave()
 
     async def _unload_idle(self) -> None:
         """Unload each model that has been idle for its idle_unload_s."""
@@ -196,7 +244,8 @@ class Loader:
                 if (due_in_s := _due_in_s(model)) is None:
                     continue
                 if due_in_s <= 0:
-                    await self.unload(model, "idle")
+                    await self.unload(model, "idle", may_sleep=True)
+                    self._changed.set()  # it may sleep now, and not for ever
                 else:
                     wait_s = min(due_in_s, wait_s or due_in_s)
             with contextlib.suppress(TimeoutError):
@@ -205,10 +254,15 @@ class Loader:
 
 
 def _due_in_s(model: Model) -> float | None:
-    """When to look whether the model is to be unloaded as idle, in seconds; 0 or less to unload it now, None never."""
+    """When to look whether the model is to be unloaded as idle, in seconds; 0 or less to do it now, None never.
+
+    One that sleeps is to sleep deeper then, or to be ended.
+    """
     settings, idle_s = model.settings, model.settings.idle_unload_s
     if idle_s is None or model.state is State.UNLOADED:
         return None  # a load wakes the watch
+    if model.state is State.ASLEEP and not model.residence.lock.locked():
+        return model.residence.slept_at_s + idle_s - time.monotonic()
     if model.state is not State.READY or not model.residence.is_open or not model.is_idle:
         return idle_s
     due_s = max(model.idle_since_s + idle_s, model.residence.loaded_at_s + settings.min_resident_s)

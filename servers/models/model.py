@@ -20,6 +20,7 @@ _PREFERENCE = (
     State.DRAINING,
     State.STARTING,
     State.PULLING,
+    State.ASLEEP,
     State.UNLOADED,
     State.STOPPED,
     State.FAILED,

@@ -23,6 +23,8 @@ class Replicas:
 
     async def add(self, model: Model, additions: Sequence[Instance]) -> None:
         """Serve the model by these instances, too, and return once they are ready. Raises SwapError."""
+        if model.state is State.ASLEEP:
+            await self._loader.unload(model, "command")
         if model.state is State.UNLOADED:
             model.instances = (*model.instances, *additions)
             self._supervisor.rest(model)
@@ -59,6 +61,6 @@ class Replicas:
 
 async def until_settled(instances: Sequence[Instance]) -> None:
     """Return once each of the instances is ready, or will not be by itself."""
-    at_rest = (State.READY, State.FAILED, State.UNLOADED, State.STOPPED)
+    at_rest = (State.READY, State.ASLEEP, State.FAILED, State.UNLOADED, State.STOPPED)
     while any(instance.state not in at_rest for instance in instances):  # noqa: ASYNC110 # starts take seconds
         await asyncio.sleep(_POLL_S)

@@ -27,8 +27,9 @@ class Residence:
     expects to take, `gpu_shares` the parts of GPUs that it takes, `estimate_bytes` what it took in an earlier platform
     by the `record`, else that times the `correction`, and `measured_bytes` what its processes took at the last look,
     shared pages by their share. `card` is what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the
-    moment from which it may be loaded again after failures, are times of `time.monotonic()`. `lock` is held by the one
-    load or unload that goes on. While a new version `is_beside` the old one, it starts only where there is room for
+    moment from which it may be loaded again after failures, are times of `time.monotonic()`. `sleep_level` is that at
+    which its processes sleep since `slept_at_s`, 0 where they do not. `lock` is held by the one load or unload that
+    goes on. While a new version `is_beside` the old one, it starts only where there is room for
     both; its correction is the old one's.
     """
 
@@ -44,6 +45,8 @@ class Residence:
     measured_bytes: int | None = None
     card: Card | None = None
     loaded_at_s: float = -math.inf
+    sleep_level: int = 0
+    slept_at_s: float = -math.inf
     loads: Counter[Literal["ok", "failed"]] = field(default_factory=Counter)
     unloads: Counter[UnloadReason] = field(default_factory=Counter)
     failure: str = ""
@@ -71,9 +74,9 @@ class Residence:
         self.estimate_bytes = round(needs_bytes * self.correction) if recorded_bytes is None else recorded_bytes
 
     def measure(self, size_bytes: int) -> None:
-        """Note what its processes take."""
+        """Note what its processes take; what they take while they sleep is nothing to expect of the next start."""
         self.measured_bytes = size_bytes
-        if self.record is not None:
+        if self.record is not None and not self.sleep_level:
             self.record.write(size_bytes)
 
     def settle(self) -> None:
@@ -87,10 +90,15 @@ class Residence:
 
     def fail(self, reason: str) -> None:
         """A load has failed, or the model broke too often: the next one is tried after a backoff."""
-        self.is_open = self.has_room = False
+        self.is_open = False
+        self.leave()
         self.failure = reason
         self._failures += 1
         self.retry_at_s = time.monotonic() + min(_FIRST_BACKOFF_S * 2 ** (self._failures - 1), _MAX_BACKOFF_S)
+
+    def leave(self) -> None:
+        """It has no processes any more."""
+        self.has_room, self.sleep_level = False, 0
 
     def close(self) -> None:
         """Let requests wait for the next load from now on."""

@@ -35,14 +35,15 @@ class Tenants(Protocol):
 class Room:
     """The memory that the models of a platform share: `budget_bytes`, or what is available where that is None.
 
-    `unload` takes a model out of memory, `insisted` has the models that are loaded though nobody waits.
+    `unload` takes a model out of memory; one that may sleep gives back GPUs alone. `insisted` has the models that are
+    loaded though nobody waits.
     """
 
     def __init__(
         self,
         tenants: Tenants,
         budget_bytes: int | None,
-        unload: Callable[[Model], Awaitable[None]],
+        unload: Callable[[Model, bool], Awaitable[None]],
         insisted: Collection[Model],
     ) -> None:
         self._tenants = tenants
@@ -67,9 +68,20 @@ class Room:
                     if residence.is_beside:
                         await self.fit(model, residence.size_bytes, residence.gpu_shares)
                     else:
-                        await self._wait(model)
+                        await self._wait(model, residence.size_bytes, residence.gpu_shares)
                 residence.has_room = True
         residence.has_room = True
+
+    async def regain(self, model: Model) -> None:
+        """Wait until a model that sleeps has room on its GPUs again, and count it there. Raises as `make`."""
+        shares = shares_of(model, model.instances)
+        async with self._row:
+            await self._wait(model, 0, shares)
+            model.residence.gpu_shares = shares
+
+    def holds(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> bool:
+        """Whether there is so much free, without an unload."""
+        return not self._shortage(size_bytes, gpu_shares)
 
     async def fit(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
         """Make room for so much more of the model by what is idle. Raises NoRoomError where that is not enough."""
@@ -83,22 +95,22 @@ class Room:
             ]
             if not idle:
                 raise NoRoomError(shortage)
-            await self._unload(_least_missed(idle))
+            await self._unload(_least_missed(idle), self._missing_bytes(size_bytes) <= 0)
 
     def next_out(self) -> Model | None:
         """The model that would be unloaded next: the one that is idle for the longest time."""
         movable = [model for model in self._others(None) if _is_movable(model) and model.state is State.READY]
         return min(movable, key=lambda model: (not model.is_idle, model.idle_since_s), default=None)
 
-    async def _wait(self, model: Model) -> None:
+    async def _wait(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
         for other in self._others(model):
             await measure(other)
-        self._check_fits(model)
-        while self._shortage(model.residence.size_bytes, model.residence.gpu_shares):
+        self._check_fits(model, size_bytes, gpu_shares)
+        while self._shortage(size_bytes, gpu_shares):
             if model.admission.waiting == 0 and model not in self._insisted:
                 raise NotWantedError("nobody waits for it any more")
-            if victim := self._victim(model):
-                await self._unload(victim)
+            if victim := self._victim(size_bytes, gpu_shares):
+                await self._unload(victim, self._missing_bytes(size_bytes) <= 0)
             elif any(map(_is_movable, self._others(model))):
                 await asyncio.sleep(_POLL_S)
             else:
@@ -116,7 +128,7 @@ class Room:
         others = self._others(None)
         if self.budget_bytes is not None:
             return size_bytes + sum(other.residence.size_bytes for other in others) - self.budget_bytes
-        unseen = [other.residence.size_bytes for other in others if other.state is not State.READY]
+        unseen = [other.residence.size_bytes for other in others if other.state not in (State.READY, State.ASLEEP)]
         return size_bytes + sum(unseen) - memory().available_bytes
 
     def _shortage(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> str:
@@ -128,17 +140,15 @@ class Room:
             return f"it takes {gpu_shares[gpu]:g} of GPU {gpu} more, and {max(0.0, free_share):.3g} is free"
         return ""
 
-    def _check_fits(self, model: Model) -> None:
+    def _check_fits(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
         """Raises StartError for a model of known size, or part of a GPU, that does not fit beside those that stay."""
-        shares = model.residence.gpu_shares
         residents = [other for other in self._others(model) if not _is_movable(other)]
-        for gpu in _full_gpus(shares, residents):
+        for gpu in _full_gpus(gpu_shares, residents):
             terms = [f"{other.name} {share:g}" for other in residents if (share := other.residence.gpu_shares.get(gpu))]
             beside = f" beside {', '.join(terms)}, which stay" if terms else ""
-            raise StartError(f"it takes {shares[gpu]:g} of GPU {gpu}, too much{beside}")
-        if self.budget_bytes is None or model.residence.measured_bytes is None:
+            raise StartError(f"it takes {gpu_shares[gpu]:g} of GPU {gpu}, too much{beside}")
+        if self.budget_bytes is None or model.residence.measured_bytes is None or not size_bytes:
             return
-        size_bytes = model.residence.measured_bytes
         if size_bytes + sum(other.residence.size_bytes for other in residents) > self.budget_bytes:
             terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in residents]
             beside = f" beside {', '.join(terms)}, which stay" if terms else ""
@@ -147,13 +157,13 @@ class Room:
                 f"server.memory_budget_bytes is {_mib(self.budget_bytes)}"
             )
 
-    def _victim(self, model: Model) -> Model | None:
+    def _victim(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> Model | None:
         """The model to unload now: of the idle ones the least recently used, else the one that was loaded first.
 
         The requests that a busy one has in hand end before it goes, and new ones wait in its row: without that, two
         models with steady traffic would keep a third one out for ever.
         """
-        due = self._due(model.residence.size_bytes, model.residence.gpu_shares)
+        due = self._due(size_bytes, gpu_shares)
         idle = [model for model in due if model.is_idle]
         if idle:
             return _least_missed(idle)
@@ -168,10 +178,19 @@ class Room:
             for model in self._others(None)
             if _is_movable(model)
             and (gpus is None or gpus & model.residence.gpu_shares.keys())
-            and model.residence.is_open
-            and model.state is State.READY
-            and (model.is_leaving or now_s - model.residence.loaded_at_s >= model.settings.min_resident_s)
+            and (
+                self._rests(model)
+                or (
+                    model.residence.is_open
+                    and model.state is State.READY
+                    and (model.is_leaving or now_s - model.residence.loaded_at_s >= model.settings.min_resident_s)
+                )
+            )
         ]
+
+    def _rests(self, model: Model) -> bool:
+        """Whether it sleeps, and nobody asks for it."""
+        return model.state is State.ASLEEP and model.is_idle and model not in self._insisted
 
 
 def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float]:
@@ -194,7 +213,11 @@ async def measure(model: Model) -> None:
 def _is_whole(instance: Instance) -> bool:
     """Whether it is up with all its processes."""
     connection = instance.connection
-    return instance.state in (State.READY, State.DRAINING) and connection is not None and connection.is_complete
+    return (
+        instance.state in (State.READY, State.DRAINING, State.ASLEEP)
+        and connection is not None
+        and connection.is_complete
+    )
 
 
 def _full_gpus(gpu_shares: Mapping[str, float], tenants: Sequence[Model]) -> list[str]:
@@ -207,8 +230,8 @@ def _full_gpus(gpu_shares: Mapping[str, float], tenants: Sequence[Model]) -> lis
 
 
 def _least_missed(models: Iterable[Model]) -> Model:
-    """The version that was kept for a rollback, if there is one, else the model that is idle for the longest time."""
-    return min(models, key=lambda model: (not model.is_leaving, model.idle_since_s))
+    """The version kept for a rollback, if there is one, else one that sleeps, else the one that is idle for longest."""
+    return min(models, key=lambda model: (not model.is_leaving, model.state is not State.ASLEEP, model.idle_since_s))
 
 
 def _is_movable(model: Model) -> bool:

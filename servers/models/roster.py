@@ -50,6 +50,8 @@ class Roster:
         Raises StartError for what they refuse; they are brought back to the old settings then.
         """
         await until_settled(model.instances)
+        if model.state is State.ASLEEP:
+            await self._loader.unload(model, "command")
         before, engines = [model.engine_of(instance) for instance in model.instances], model.adapted(settings)
         if engines is None:
             raise StartError("its processes cannot take the change over any more; make it again")

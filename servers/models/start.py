@@ -1,4 +1,4 @@
-"""The start of an instance: from a source to a child that has given its first right answer."""
+"""The start of an instance: from a source to a child that has given its first right answer; and its end."""
 
 import asyncio
 import contextlib
@@ -22,6 +22,9 @@ from servers.store import Store, sources
 Report = Callable[[State, str], None]
 
 _POLL_S = 0.1
+_END_GRACE_S = 10.0
+# Nothing is in flight in one that loads, and vLLM does not hear SIGTERM while it does.
+_LOADING_GRACE_S = 2.0
 
 _Result = TypeVar("_Result")
 
@@ -94,6 +97,18 @@ async def start(
         report(State.STARTING, "checking")
         await _unless_broken(process, inspect(model.name, checks, instance))
         instance.phases_s["check"] = time.perf_counter() - begin_s
+
+
+async def clear(instance: Instance, process: ModelProcess) -> None:
+    """End the processes and close the connection to them."""
+    instance.card = None
+    grace_s = _END_GRACE_S if process.watched else _LOADING_GRACE_S
+    await process.end(0 if process.broken.is_set() else grace_s)
+    instance.group_id = None
+    if instance.connection is not None:
+        await instance.connection.close()
+        instance.restarts += instance.connection.restarts
+        instance.connection = None
 
 
 async def _start_child(model: Model, instance: Instance, process: ModelProcess, model_dir: Path | None) -> None:

@@ -18,7 +18,7 @@ from servers.models import restart
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.process import ModelProcess
-from servers.models.start import NotWantedError, StartError, locate, start
+from servers.models.start import NotWantedError, StartError, clear, locate, start
 from servers.models.start_gate import StartGate
 from servers.models.watch import watch
 from servers.processes.background import complete, keep_up
@@ -28,9 +28,6 @@ from servers.processes.reaper import Reaper
 
 _log = logging.getLogger("litport.supervisor")
 
-_END_GRACE_S = 10.0
-# Nothing is in flight in one that loads, and vLLM does not hear SIGTERM while it does.
-_LOADING_GRACE_S = 2.0
 _START_PHASES = ("load", "warm", "check")
 # An instance that was ready for this long starts a new series of restarts.
 _STABLE_S = 60.0
@@ -67,7 +64,7 @@ class Supervisor:
     @property
     def settled(self) -> bool:
         """Whether every instance is ready or at rest; one elsewhere that the platform can do without may be away."""
-        at_rest = (State.READY, State.UNLOADED, State.FAILED)
+        at_rest = (State.READY, State.ASLEEP, State.UNLOADED, State.FAILED)
         return all(
             instance.state in at_rest
             or (instance.address is not None and instance.failures > 0 and not model.settings.required)
@@ -85,7 +82,7 @@ class Supervisor:
     def rest(self, model: Model) -> None:
         """The model has no processes until it is brought up."""
         for instance in model.instances:
-            self._move(model, instance, State.UNLOADED)
+            self.move(model, instance, State.UNLOADED)
 
     def install(self, model: Model) -> None:
         """Let the model's name lead to it from now on; the one that it led to before is beside."""
@@ -139,13 +136,13 @@ class Supervisor:
         for instance in instances:
             self._tasks.pop(instance, None)  # a task that was cancelled before its first step has not done it
         for instance in instances:
-            self._move(model, instance, state)
+            self.move(model, instance, state)
 
     def drain(self, only: Model | None = None) -> None:
         """Let no model, or not this one, take new requests; those in flight go on."""
         for model, instance in self._instances():
             if instance.state is State.READY and only in (None, model):
-                self._move(model, instance, State.DRAINING)
+                self.move(model, instance, State.DRAINING)
 
     def kill(self) -> None:
         """Kill all processes of all models at once."""
@@ -161,7 +158,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         for model, instance in self._instances():
             if instance.state is not State.FAILED:
-                self._move(model, instance, State.STOPPED)
+                self.move(model, instance, State.STOPPED)
 
     def _instances(self) -> Iterator[tuple[Model, Instance]]:
         return ((model, instance) for model in self.all_models for instance in model.instances)
@@ -182,21 +179,26 @@ class Supervisor:
         has_been_ready = False
         while True:
             ready_at_s: float | None = None
+            was_asleep = False
             process = ModelProcess(model.name, self._reaper, instance.log_file)
             try:
                 await self._bring_up(model, instance, process)
                 ready_at_s = time.monotonic()
                 has_been_ready = True
                 self._welcome(model, instance)
-                drain = partial(self._move, model, instance, State.DRAINING, "its replica is being stopped")
+                drain = partial(self.move, model, instance, State.DRAINING, "its replica is being stopped")
                 await _until_broken(process, partial(watch, model, instance, process, drain))
                 instance.deaths += instance.address is None
                 problem = StartError(process.cause())
-                self._move(model, instance, State.STARTING, f"clearing up: {problem}")
+                was_asleep = instance.state is State.ASLEEP
+                self.move(model, instance, State.STARTING, f"clearing up: {problem}")
             except StartError as error:
                 problem = error
             finally:
-                await complete(_clear(instance, process))
+                await complete(clear(instance, process))
+            if was_asleep:
+                self._leave(model, instance, problem)
+                return
             if ready_at_s is not None and time.monotonic() - ready_at_s > _STABLE_S:
                 instance.failures = 0
             instance.failures += 1
@@ -209,14 +211,14 @@ class Supervisor:
                 instance.restarts += 1
             backoff_s = restart.backoff_s(instance)
             verb = "restarts" if instance.address is None else "is asked again"
-            self._move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {problem}")
+            self.move(model, instance, State.STARTING, f"{verb} in {backoff_s:.0f} s: {problem}")
             await asyncio.sleep(backoff_s)
 
     async def _bring_up(self, model: Model, instance: Instance, process: ModelProcess) -> None:
         """Pull the model if it is not in the store, start the child, and wait for its first answer; or StartError."""
 
         def report(state: State, detail: str) -> None:
-            self._move(model, instance, state, detail)
+            self.move(model, instance, state, detail)
 
         instance.phases_s = {}
         model_dir = await locate(model, instance, self._cache_dir, self._reaper, report)
@@ -235,7 +237,7 @@ class Supervisor:
         """The instance is ready."""
         instance.start_s = sum(duration_s for phase, duration_s in instance.phases_s.items() if phase in _START_PHASES)
         model.residence.loaded_at_s = time.monotonic()
-        self._move(model, instance, State.READY, instance.card.note if instance.card else "")
+        self.move(model, instance, State.READY, instance.card.note if instance.card else "")
         self._tell(model, None)
         if instance.address is not None:
             self.begin(model)  # one that was given up while all were away may be back as well
@@ -247,16 +249,23 @@ class Supervisor:
             if not isinstance(problem, NotWantedError):
                 model.residence.fail(str(problem))
             for member in model.instances:
-                self._move(model, member, State.UNLOADED, model.residence.failure)
+                self.move(model, member, State.UNLOADED, model.residence.failure)
         else:
             others = (other for other in model.instances if other is not instance)
             is_alone = all(other.state is State.FAILED for other in others)
             is_needed = model.settings.required and not model.residence.on_demand and not model.has_way_back
             if is_needed and is_alone:
                 self.fatal.set()  # first, so that whoever hears of the step knows that it is the end
-            self._move(model, instance, State.FAILED, str(problem))
+            self.move(model, instance, State.FAILED, str(problem))
         if is_last:
             self._tell(model, problem)
+
+    def _leave(self, model: Model, instance: Instance, problem: StartError) -> None:
+        """The instance broke while it slept: the next request starts it."""
+        self.move(model, instance, State.UNLOADED, str(problem))
+        if not any(other.state is State.ASLEEP for other in model.instances):
+            model.residence.leave()
+        self._tell(model, NotWantedError(f"it broke while it slept: {problem}"))
 
     def _tell(self, model: Model, problem: StartError | None) -> None:
         """Tell the caller who waits for the model, if there is one, that it is ready or why not."""
@@ -268,7 +277,8 @@ class Supervisor:
         else:
             outcome.set_exception(problem)
 
-    def _move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
+    def move(self, model: Model, instance: Instance, state: State, detail: str = "") -> None:
+        """Let an instance enter a state, or a new step within it, and tell of it."""
         instance.move(state, detail)
         self._on_change(model)
 
@@ -285,15 +295,3 @@ async def _until_broken(process: ModelProcess, ask: Callable[[], Awaitable[None]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _clear(instance: Instance, process: ModelProcess) -> None:
-    """End the processes and close the connection to them."""
-    instance.card = None
-    grace_s = _END_GRACE_S if process.watched else _LOADING_GRACE_S
-    await process.end(0 if process.broken.is_set() else grace_s)
-    instance.group_id = None
-    if instance.connection is not None:
-        await instance.connection.close()
-        instance.restarts += instance.connection.restarts
-        instance.connection = None

@@ -142,7 +142,7 @@ class Steps:
         result = "could not be changed" if change == "change" else "could not be started"
         if self._settings.models[new].required:
             raise StartError(f"{new} {result}: {cause}")
-        goes_on = change in ("replace", "rename") and self._state(old) in (State.READY, State.UNLOADED)
+        goes_on = change in ("replace", "rename") and self._state(old) in (State.READY, State.ASLEEP, State.UNLOADED)
         rest = f" ({old} goes on as it was)" if goes_on else ""
         self._failures.append(f"{new} {result}{rest}: {cause}")
 

@@ -4,7 +4,7 @@ vLLM cuts a `max_tokens` that does not fit beside the prompt to what is left of 
 answer ends where prompt and output fill the context; with `on_overflow: refuse` its request is not sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -50,11 +50,15 @@ class _Request(msgspec.Struct):
 
 
 class VllmConnection(HttpConnection):
-    """The connection of the model `name`. `context_tokens` is the length of its context, once that is known."""
+    """The connection of the model `name`. `context_tokens` is the length of its context, once that is known.
+
+    `sample` is what the model computed before it slept, once it has.
+    """
 
     def __init__(self, socket: Path, name: str, on_overflow: Literal["cut", "refuse"]) -> None:
         super().__init__(socket)
         self.context_tokens: int | None = None
+        self.sample: Sequence[float] | None = None
         self._name = name
         self._refuses = on_overflow == "refuse"
 

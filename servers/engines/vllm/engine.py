@@ -21,7 +21,7 @@ from configs.shape import TreePath
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
-from servers.engines.vllm import adapters, cpu, gpu
+from servers.engines.vllm import adapters, cpu, gpu, sleep
 from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.engines.vllm.rules import VllmRules
@@ -78,6 +78,7 @@ class VllmEngine:
             options["otlp-traces-endpoint"] = tracing.endpoint(os.environ | self.settings.env)
         if not on_cpu():
             options |= adapters.options(self.settings, self.cache_dir, model_dir)
+            options |= sleep.options(self.settings)
             if self.gpu_share:
                 options["gpu-memory-utilization"] = self.gpu_share
         options |= self.settings.args  # in vLLM's spelling
@@ -91,6 +92,8 @@ class VllmEngine:
             environ |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.settings.devices[self.number]))}
         if not on_cpu() and adapters.can_load(self.settings):
             environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+        if self.sleep_levels:
+            environ |= sleep.ENVIRON
         argv = module_argv(f"{_CHILD}.main", "--model", str(model_dir), "--uds", str(socket))
         argv += ["--served-model-name", self.name]
         argv += ["--disable-uvicorn-access-log", *MIDDLEWARE_WORDS]
@@ -125,6 +128,23 @@ class VllmEngine:
         """Let vLLM load and unload adapters; `card` with those that it has then."""
         await adapters.change(connection, self.settings, self.cache_dir, await _listing(connection))
         return replace(card, listing=await _listing(connection))
+
+    @property
+    def sleep_levels(self) -> Sequence[int]:
+        """Those of the settings, on a GPU."""
+        return [] if on_cpu() else sleep.levels(self.settings)
+
+    async def sleep(self, connection: Connection, card: Card, level: int, before: int) -> None:
+        """By vLLM's own route. Before the first time, what the model computes is noted at the connection."""
+        if isinstance(connection, VllmConnection) and connection.sample is None:
+            connection.sample = await sleep.sample(connection, card)
+        await sleep.begin(connection, level, before)
+
+    async def wake(self, connection: Connection, card: Card, level: int) -> None:
+        """By vLLM's own routes, and compared with what it computed before."""
+        await sleep.end(connection, level)
+        if isinstance(connection, VllmConnection) and connection.sample is not None:
+            sleep.check(connection.sample, await sleep.sample(connection, card))
 
     async def canary(self, connection: Connection, card: Card) -> None:
         """One token from a generating model, one vector from an embedding one."""

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from servers.models import supervisor as supervisor_module
+from servers.models import start
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
@@ -103,7 +103,7 @@ def test_a_start_that_takes_too_long_fails_with_the_setting_to_change(tmp_path: 
 def test_a_model_that_loads_and_does_not_hear_sigterm_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "_LOADING_GRACE_S", 0.2)
+    monkeypatch.setattr(start, "_LOADING_GRACE_S", 0.2)
     deaf = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); open(sys.argv[1] + '.up', 'w'); time.sleep(60)"
 
     async def run() -> float:
