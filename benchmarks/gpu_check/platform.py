@@ -30,12 +30,14 @@ class Platform:
         status = read_status(self.http.get("/status").content)
         return {model.name: model.group_id for model in status.models if model.group_id is not None}
 
-    def socket(self, name: str) -> str:
-        """The Unix socket of a model's own server."""
-        status = read_status(self.http.get("/status").content)
-        path = next(model.socket for model in status.models if model.name == name)
-        assert path is not None
-        return path
+    def states(self) -> dict[str, str]:
+        """The state of each model."""
+        return {model.name: model.state for model in read_status(self.http.get("/status").content).models}
+
+    def longest_wake_s(self) -> float | None:
+        """The longest of the models' last wakings, in seconds; None where none has slept."""
+        residences = [model.residence for model in read_status(self.http.get("/status").content).models]
+        return max((item.wake_s for item in residences if item and item.wake_s is not None), default=None)
 
     def is_ready(self) -> bool:
         """Whether every model takes traffic."""
