@@ -164,7 +164,7 @@ class _Client(asyncio.Protocol):
         self._request = request
         self._left = streams
         self._count = 0
-        self._tail = b""
+        self._head = self._tail = b""
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -174,6 +174,7 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Count, and at the end of a stream ask again."""
+        self._head = self._head or data[:300]
         self._count += data.count(stand_in.EVENT)
         self._tail = (self._tail + data)[-len(stand_in.END) :]
         if self._tail == stand_in.END:
@@ -187,7 +188,8 @@ class _Client(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Too early, if the streams are not whole."""
         if not self.events.done():
-            self.events.set_exception(error or ConnectionResetError(f"a stream broke off after {self._count} events"))
+            message = f"a stream broke off after {self._count} events: {error}, {self._head!r}"
+            self.events.set_exception(ConnectionResetError(message))
 
 
 async def _read_streams(port: int, streams: int, events: int, wait_s: float) -> int:
