@@ -161,6 +161,8 @@ def _openvino(file: Path, variant: Variant) -> _Session:
     kind = getattr(openvino.Type, {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[variant.precision])
     options = {
         "PERFORMANCE_HINT": "LATENCY",
+        # It pins its threads to cores, and each worker's to the same first ones: two workers had one core together.
+        "ENABLE_CPU_PINNING": False,
         **variant.options,
         "INFERENCE_PRECISION_HINT": kind,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),

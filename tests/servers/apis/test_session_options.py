@@ -99,6 +99,26 @@ def test_the_options_reach_the_session_and_a_precision_that_the_processor_lacks_
             assert "on this processor it computes in " in proof.note
 
 
+@pytest.mark.long
+@needs_runtimes
+@pytest.mark.filterwarnings("default")  # of the exporter
+def test_openvino_binds_no_thread_to_a_core_that_another_worker_has_too(
+    tiny_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    models: list[Any] = []
+    compile_model = openvino.Core.compile_model
+
+    def keep(*arguments: Any, **options: Any) -> Any:
+        models.append(compile_model(*arguments, **options))
+        return models[-1]
+
+    monkeypatch.setattr(openvino.Core, "compile_model", keep)
+    assert _set_up(tiny_classifier, Variant(runtime="openvino", exports=str(tmp_path))).runtime == "openvino"
+    assert {model.get_property("ENABLE_CPU_PINNING") for model in models} == {False}
+
+
 def test_the_worker_gets_the_options_and_the_checks_that_expect_an_answer() -> None:
     checks = {
         "greets": {"body": {"input": "hello"}},
