@@ -164,6 +164,10 @@ class Sleeper(Protocol):
         """The levels through which an idle one goes, each of which gives back more; none where it cannot sleep."""
         ...
 
+    def shares_asleep(self) -> Mapping[str, float]:
+        """A rough estimate of the parts of GPUs that it keeps while it sleeps."""
+        ...
+
     async def sleep(self, connection: Connection, card: Card, level: int, before: int) -> None:
         """Let idle processes sleep at this level; they sleep at the level `before` already, 0 where they are awake.
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from servers.models import question
-from servers.models.instance import Instance
+from servers.models.instance import Instance, State
 from servers.models.question import Answer, Question, QuestionError
 from servers.models.trial import Limits, chance
 
@@ -110,6 +110,8 @@ async def compare(old: Instance, new: Instance, questions: Sequence[Question]) -
 
 
 async def _ask(instance: Instance, asked: Question) -> Answer | None:
+    if instance.state is not State.READY:
+        return None
     try:
         async with asyncio.timeout(_LONGEST_ANSWER_S):
             return await question.ask(instance, asked)

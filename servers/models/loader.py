@@ -18,7 +18,7 @@ from servers.models import sleep
 from servers.models.instance import State
 from servers.models.model import Model
 from servers.models.residence import UnloadReason
-from servers.models.room import Room, measure, shares_of
+from servers.models.room import Room, measure
 from servers.models.start import NotWantedError, StartError
 from servers.models.supervisor import Supervisor
 from servers.processes.background import keep_up
@@ -37,6 +37,7 @@ class Loader:
         self._loads: dict[Model, asyncio.Task[StartError | None]] = {}
         self._unloads: dict[Model, asyncio.Task[None]] = {}
         self._insisted: set[Model] = set()
+        self._making_way: set[Model] = set()
         self._changed = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._is_draining = self._is_stopping = False
@@ -75,14 +76,20 @@ class Loader:
             return
         if self._is_draining:
             raise StartError("the platform is shutting down")
-        self._insisted.add(model)
-        load = self._begin(model)
-        try:
-            problem = await asyncio.shield(load)
-        except asyncio.CancelledError:
-            if not load.cancelled():
-                raise
-            problem = StartError("its load was ended, by an unload or because the platform ends")
+        problem: StartError | None = None
+        while True:
+            self._insisted.add(model)
+            load = self._begin(model)
+            try:
+                problem = await asyncio.shield(load)
+            except asyncio.CancelledError:
+                if not load.cancelled():
+                    raise
+                if model in self._making_way:  # it slept, and now begins again
+                    await asyncio.shield(self._unloads[model])
+                    continue
+                problem = StartError("its load was ended, by an unload or because the platform ends")
+            break
         if problem is not None:
             raise problem
 
@@ -92,13 +99,19 @@ class Loader:
         One that `may_sleep` keeps its processes, where they can sleep, or sleep deeper than they do. Cancelling it does
         not stop the unload. Requests that come meanwhile wait for the next load.
         """
-        if model in self._unloads:
+        while model in self._unloads:
             await asyncio.shield(self._unloads[model])
             if may_sleep or model.state is not State.ASLEEP:
                 return
-        if model not in self._unloads:
-            self._unloads[model] = asyncio.create_task(self._unload(model, reason, may_sleep))
+        self._unloads[model] = asyncio.create_task(self._unload(model, reason, may_sleep))
         await asyncio.shield(self._unloads[model])
+
+    async def rouse(self, model: Model) -> None:
+        """End a model that sleeps; where it is asked for already, wait until it is up instead. Raises StartError."""
+        if model.state is State.ASLEEP and model in self._loads:
+            await self.load(model)
+        elif model.state is State.ASLEEP:
+            await self.unload(model, "command")
 
     async def retire(self, model: Model) -> None:
         """End a model for good, once the requests that it has are answered; it takes no new ones from now on.
@@ -129,9 +142,10 @@ class Loader:
         """End all loads; their processes are the supervisor's to end."""
         self._is_draining = self._is_stopping = True
         tasks = [*self._loads.values(), *filter(None, [self._watch])]
+        tasks += self._unloads.values()  # one may fall asleep, for as long as it takes
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._unloads.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, model: Model) -> "asyncio.Task[StartError | None]":
         if model not in self._loads:
@@ -167,11 +181,13 @@ class Loader:
     async def _bring_up(self, model: Model) -> None:
         """Wake the model, or start it. Raises StartError, NotWantedError."""
         if model.state is State.ASLEEP:
-            await self.room.regain(model)
             try:
+                await self.room.regain(model)
                 await sleep.wake(model, self._supervisor.move)
                 self._supervisor.begin(model)  # an instance that broke while it slept
                 return
+            except NotWantedError:
+                raise
             except StartError as problem:
                 fields = {"model": model.name}
                 _log.warning("%s: does not wake, and is started anew: %s", model.name, problem, extra=fields)
@@ -180,19 +196,24 @@ class Loader:
 
     async def _unload(self, model: Model, reason: UnloadReason, may_sleep: bool) -> None:
         residence = model.residence
-        if model.state is State.ASLEEP and model in self._loads and reason != "command":
-            del self._unloads[model]  # it has just been asked for
-            return
+        load = self._loads.get(model)
+        if load and model.state is State.ASLEEP and reason != "command":
+            if residence.is_waking or reason == "idle":
+                del self._unloads[model]  # it has just been asked for
+                return
+            self._making_way.add(model)  # and waits for its GPUs; those who ask for it wait for a start instead
         residence.close()
-        if load := self._loads.get(model):
+        if load:
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)
-            model.admission.refuse(lambda: _not_ready(f"the load of model '{model.name}' was ended", 1))
+            if model not in self._making_way:
+                model.admission.refuse(lambda: _not_ready(f"the load of model '{model.name}' was ended", 1))
         try:
             async with residence.lock:
                 await self._take_out(model, reason, may_sleep)
         finally:
             del self._unloads[model]
+            self._making_way.discard(model)
         if model.admission.waiting and not self._is_draining:
             self._begin(model)
 
@@ -206,30 +227,14 @@ class Loader:
             await asyncio.sleep(_POLL_S)
         await measure(model)
         residence.card = model.card
-        if not may_sleep or not await self._put_to_sleep(model):
+        may_stay = may_sleep and not self._is_stopping
+        if not may_stay or not await sleep.deepen(model, self.room, self._supervisor.move):
+            if model.state is State.ASLEEP:
+                _log.info("%s: is ended in its sleep (%s)", model.name, reason, extra={"model": model.name})
             await self._end(model)
 
     async def _unload_for_room(self, model: Model, may_sleep: bool) -> None:
         await self.unload(model, "room", may_sleep=may_sleep)
-
-    async def _put_to_sleep(self, model: Model) -> bool:
-        """Whether the model sleeps now, or deeper than before, and may stay."""
-        residence, level = model.residence, sleep.next_level(model)
-        if level is None or self._is_stopping:
-            return False
-        # At the first level its weights come into the host's memory. Between two levels they are on its GPUs again.
-        shares = shares_of(model, model.instances) if residence.sleep_level else {}
-        if not self.room.holds(residence.needs_bytes if level == 1 else 0, shares):
-            return False
-        try:
-            await sleep.put_to_sleep(model, level, self._supervisor.move)
-        except StartError as problem:
-            fields = {"model": model.name}
-            _log.warning("%s: does not sleep, and is unloaded: %s", model.name, problem, extra=fields)
-            return False
-        residence.gpu_shares = {}
-        await measure(model)
-        return True
 
     async def _end(self, model: Model) -> None:
         await self._supervisor.end(model, State.UNLOADED)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from servers.models.instance import Instance, State
 from servers.models.loader import Loader
 from servers.models.model import Model
-from servers.models.room import measure, shares_of
-from servers.models.start import NoRoomError
+from servers.models.room import measure, shares_asleep, shares_of
+from servers.models.start import NoRoomError, StartError
 from servers.models.supervisor import Supervisor
 from servers.models.trial import SwapError
 
@@ -23,8 +23,10 @@ class Replicas:
 
     async def add(self, model: Model, additions: Sequence[Instance]) -> None:
         """Serve the model by these instances, too, and return once they are ready. Raises SwapError."""
-        if model.state is State.ASLEEP:
-            await self._loader.unload(model, "command")
+        try:
+            await self._loader.rouse(model)
+        except StartError as problem:
+            raise SwapError(f"{model.name} does not wake: {problem}") from None
         if model.state is State.UNLOADED:
             model.instances = (*model.instances, *additions)
             self._supervisor.rest(model)
@@ -56,7 +58,8 @@ class Replicas:
         while any(instance.in_flight for instance in instances):  # noqa: ASYNC110 # see Room: they tell nobody
             await asyncio.sleep(_POLL_S)
         await self._supervisor.end(model, State.STOPPED, instances)
-        model.residence.gpu_shares = shares_of(model, model.instances)
+        asleep = model.residence.sleep_level and not model.residence.is_waking
+        model.residence.gpu_shares = shares_asleep(model) if asleep else shares_of(model, model.instances)
 
 
 async def until_settled(instances: Sequence[Instance]) -> None:

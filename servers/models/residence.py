@@ -28,9 +28,9 @@ class Residence:
     by the `record`, else that times the `correction`, and `measured_bytes` what its processes took at the last look,
     shared pages by their share. `card` is what it offered when it was last loaded. `loaded_at_s` and `retry_at_s`, the
     moment from which it may be loaded again after failures, are times of `time.monotonic()`. `sleep_level` is that at
-    which its processes sleep since `slept_at_s`, 0 where they do not. `lock` is held by the one load or unload that
-    goes on. While a new version `is_beside` the old one, it starts only where there is room for
-    both; its correction is the old one's.
+    which its processes sleep since `slept_at_s`, 0 where they do not, `asleep_bytes` what they took then at the last
+    look; it `is_waking` once it has its GPUs again. `lock` is held by the one load or unload that goes on. While a new
+    version `is_beside` the old one, it starts only where there is room for both; its correction is the old one's.
     """
 
     on_demand: bool
@@ -46,6 +46,8 @@ class Residence:
     card: Card | None = None
     loaded_at_s: float = -math.inf
     sleep_level: int = 0
+    asleep_bytes: int | None = None
+    is_waking: bool = False
     slept_at_s: float = -math.inf
     loads: Counter[Literal["ok", "failed"]] = field(default_factory=Counter)
     unloads: Counter[UnloadReason] = field(default_factory=Counter)
@@ -60,6 +62,8 @@ class Residence:
     @property
     def size_bytes(self) -> int:
         """What the model takes: as measured, else as estimated."""
+        if self.sleep_level and self.asleep_bytes is not None:
+            return self.asleep_bytes
         return self.estimate_bytes if self.measured_bytes is None else self.measured_bytes
 
     @property
@@ -74,9 +78,12 @@ class Residence:
         self.estimate_bytes = round(needs_bytes * self.correction) if recorded_bytes is None else recorded_bytes
 
     def measure(self, size_bytes: int) -> None:
-        """Note what its processes take; what they take while they sleep is nothing to expect of the next start."""
+        """Note what its processes take."""
+        if self.sleep_level:
+            self.asleep_bytes = size_bytes  # nothing to expect of the next start
+            return
         self.measured_bytes = size_bytes
-        if self.record is not None and not self.sleep_level:
+        if self.record is not None:
             self.record.write(size_bytes)
 
     def settle(self) -> None:
@@ -98,7 +105,12 @@ class Residence:
 
     def leave(self) -> None:
         """It has no processes any more."""
-        self.has_room, self.sleep_level = False, 0
+        self.has_room = False
+        self.awake()
+
+    def awake(self) -> None:
+        """It does not sleep any more."""
+        self.sleep_level, self.asleep_bytes, self.is_waking = 0, None, False
 
     def close(self) -> None:
         """Let requests wait for the next load from now on."""

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from servers.engines.base import Needs
+from servers.engines.base import Needs, Sleeper
 from servers.models.instance import Instance, State
 from servers.models.model import Model
 from servers.models.start import NoRoomError, NotWantedError, StartError
@@ -76,8 +76,10 @@ class Room:
         """Wait until a model that sleeps has room on its GPUs again, and count it there. Raises as `make`."""
         shares = shares_of(model, model.instances)
         async with self._row:
+            model.residence.gpu_shares = {}
             await self._wait(model, 0, shares)
             model.residence.gpu_shares = shares
+            model.residence.is_waking = True
 
     def holds(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> bool:
         """Whether there is so much free, without an unload."""
@@ -95,7 +97,8 @@ class Room:
             ]
             if not idle:
                 raise NoRoomError(shortage)
-            await self._unload(_least_missed(idle), self._missing_bytes(size_bytes) <= 0)
+            victim = _least_missed(idle)
+            await self._unload(victim, self._may_sleep(victim, size_bytes))
 
     def next_out(self) -> Model | None:
         """The model that would be unloaded next: the one that is idle for the longest time."""
@@ -110,11 +113,15 @@ class Room:
             if model.admission.waiting == 0 and model not in self._insisted:
                 raise NotWantedError("nobody waits for it any more")
             if victim := self._victim(size_bytes, gpu_shares):
-                await self._unload(victim, self._missing_bytes(size_bytes) <= 0)
+                await self._unload(victim, self._may_sleep(victim, size_bytes))
             elif any(map(_is_movable, self._others(model))):
                 await asyncio.sleep(_POLL_S)
             else:
                 return  # nothing but the estimate says that it does not fit
+
+    def _may_sleep(self, victim: Model, size_bytes: int) -> bool:
+        """Whether memory for so much more is left where the victim keeps its weights there."""
+        return self._missing_bytes(size_bytes + victim.residence.needs_bytes) <= 0
 
     def _others(self, model: Model | None) -> list[Model]:
         return [
@@ -124,7 +131,9 @@ class Room:
         ]
 
     def _missing_bytes(self, size_bytes: int) -> int:
-        """By how much so much more exceeds what there is."""
+        """By how much so much more exceeds what there is; who takes nothing more is not in the way of others."""
+        if not size_bytes:
+            return 0
         others = self._others(None)
         if self.budget_bytes is not None:
             return size_bytes + sum(other.residence.size_bytes for other in others) - self.budget_bytes
@@ -179,7 +188,7 @@ class Room:
             if _is_movable(model)
             and (gpus is None or gpus & model.residence.gpu_shares.keys())
             and (
-                self._rests(model)
+                (model.state is State.ASLEEP and not model.residence.is_waking)
                 or (
                     model.residence.is_open
                     and model.state is State.READY
@@ -188,16 +197,22 @@ class Room:
             )
         ]
 
-    def _rests(self, model: Model) -> bool:
-        """Whether it sleeps, and nobody asks for it."""
-        return model.state is State.ASLEEP and model.is_idle and model not in self._insisted
-
 
 def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float]:
     """The parts of GPUs that these instances of the model take together."""
     shares: defaultdict[str, float] = defaultdict(float)
     for instance in instances:
         for gpu, share in model.engine_of(instance).needs(None).gpu_shares.items():
+            shares[gpu] += share
+    return dict(shares)
+
+
+def shares_asleep(model: Model) -> Mapping[str, float]:
+    """The parts of GPUs that the instances of a model keep together while it sleeps."""
+    shares: defaultdict[str, float] = defaultdict(float)
+    for instance in model.instances:
+        engine = model.engine_of(instance)
+        for gpu, share in engine.shares_asleep().items() if isinstance(engine, Sleeper) else ():
             shares[gpu] += share
     return dict(shares)
 

@@ -50,8 +50,7 @@ class Roster:
         Raises StartError for what they refuse; they are brought back to the old settings then.
         """
         await until_settled(model.instances)
-        if model.state is State.ASLEEP:
-            await self._loader.unload(model, "command")
+        await self._loader.rouse(model)
         before, engines = [model.engine_of(instance) for instance in model.instances], model.adapted(settings)
         if engines is None:
             raise StartError("its processes cannot take the change over any more; make it again")
@@ -111,6 +110,7 @@ class Roster:
         if old.engine.kind == new.engine.kind:
             residence.correction = old.residence.measured_correction
         new.is_leaving = False
+        await self._loader.rouse(new)  # a way back may have slept when it became one
         self._supervisor.rest(new)
         self._supervisor.beside.add(new)
         await self._loader.load(new)

@@ -4,30 +4,55 @@ Only models of some engines can sleep (`Sleeper`), and only whole ones do: all i
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+
+import msgspec
 
 from servers.engines.base import CanaryError, Card, Sleeper
 from servers.engines.connection import CONNECTION_LOST, Connection
 from servers.models.inspection import CheckError, inspect
 from servers.models.instance import Instance, State
 from servers.models.model import Model
+from servers.models.room import Room, measure, shares_asleep, shares_of
 from servers.models.start import StartError
 from servers.processes.pause import pausable_timeout
+
+_log = logging.getLogger("litport.loader")
 
 Move = Callable[[Model, Instance, State, str], None]
 
 
-def next_level(model: Model) -> int | None:
-    """The level at which the model can sleep from now on; None where it cannot, or not deeper than it does."""
+async def deepen(model: Model, room: Room, move: Move) -> bool:
+    """Let an idle model sleep, or deeper than it does, as far as the `room` has place for it; whether it does."""
+    residence, shares = model.residence, shares_of(model, model.instances)
+    # Between two levels its weights are on its GPUs again. At the first one they come into the host's memory.
+    more = {gpu: share - residence.gpu_shares.get(gpu, 0.0) for gpu, share in shares.items()}
+    levels = (level for level in next_levels(model) if room.holds(residence.needs_bytes if level == 1 else 0, more))
+    if (level := next(levels, None)) is None:
+        return False
+    residence.gpu_shares = shares
+    try:
+        await put_to_sleep(model, level, move)
+    except StartError as problem:
+        fields = {"model": model.name}
+        _log.warning("%s: does not sleep, and is unloaded: %s", model.name, problem, extra=fields)
+        return False
+    residence.gpu_shares = shares_asleep(model)
+    await measure(model)
+    return True
+
+
+def next_levels(model: Model) -> Sequence[int]:
+    """The levels at which the model can sleep from now on, each deeper than it does."""
     engines = [model.engine_of(instance) for instance in model.instances]
     is_up = all(instance.state in (State.READY, State.DRAINING, State.ASLEEP) for instance in model.instances)
     if model.is_leaving or not is_up:
-        return None
+        return []
     levels = (set(engine.sleep_levels) if isinstance(engine, Sleeper) else set[int]() for engine in engines)
-    deeper = (level for level in set.intersection(*levels) if level > model.residence.sleep_level)
-    return min(deeper, default=None)
+    return sorted(level for level in set.intersection(*levels) if level > model.residence.sleep_level)
 
 
 async def put_to_sleep(model: Model, level: int, move: Move) -> None:
@@ -58,7 +83,7 @@ async def wake(model: Model, move: Move) -> None:
         await inspect(model.name, model.settings.checks, instance)
 
     await _for_all(model, asleep, step)
-    model.residence.sleep_level = 0
+    model.residence.awake()
     model.residence.loaded_at_s = time.monotonic()
     awake = [instance for instance in asleep if instance.state is State.ASLEEP]
     for instance in awake:
@@ -86,3 +111,5 @@ async def _for_all(
             await asyncio.gather(*map(step, instances))
     except (CanaryError, CheckError, *CONNECTION_LOST) as problem:
         raise StartError(str(problem) or f"not within {limit_s:g} s (start_timeout_s)") from None
+    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as problem:
+        raise StartError(f"it was answered wrongly: {type(problem).__name__}: {problem}") from None

@@ -134,6 +134,10 @@ class VllmEngine:
         """Those of the settings, on a GPU."""
         return [] if on_cpu() else sleep.levels(self.settings)
 
+    def shares_asleep(self) -> Mapping[str, float]:
+        """CUDA's context, and what else is not in the pool that vLLM gives back."""
+        return {name: gpu.share_asleep(name) for name in gpu.visible(self.settings, self.number)}
+
     async def sleep(self, connection: Connection, card: Card, level: int, before: int) -> None:
         """By vLLM's own route. Before the first time, what the model computes is noted at the connection."""
         if isinstance(connection, VllmConnection) and connection.sample is None:

@@ -25,6 +25,9 @@ _GIB = 1024**3
 USABLE = 0.92
 # CUDA's context and libraries, activations of a prefill, CUDA graphs. An estimate that was not measured.
 _OVERHEAD_BYTES = 3 * _GIB
+# CUDA's context, graphs and buffers of a process that sleeps. An estimate that was not measured.
+_ASLEEP_BYTES = 1.5 * _GIB
+_ASLEEP_SHARE = 0.03  # of a GPU of unknown size
 _UTILIZATION = "gpu-memory-utilization"
 _SIZE_OPTIONS = {_UTILIZATION, "kv-cache-memory-bytes", "num-gpu-blocks-override"}
 # With these the weights take less of the GPU than their files say.
@@ -124,6 +127,13 @@ def visible(settings: VllmModel, number: int) -> tuple[str, ...]:
         return tuple(map(str, settings.devices[number]))[:world]
     names = (os.environ | settings.env).get("CUDA_VISIBLE_DEVICES")
     return tuple(names.replace(" ", "").split(","))[:world] if names else tuple(map(str, range(world)))
+
+
+def share_asleep(gpu: str) -> float:
+    """The part of a GPU that a server keeps there while it sleeps."""
+    cards = gpus()
+    is_known = gpu.isdigit() and int(gpu) < len(cards)
+    return _ASLEEP_BYTES / (cards[int(gpu)].memory_mib * 1024**2) if is_known else _ASLEEP_SHARE
 
 
 def _number(value: object, default: float | None) -> float | None:

@@ -18,6 +18,13 @@ from servers.engines.base import CanaryError, Card, post
 from servers.engines.connection import Connection
 
 _OPTION = "enable-sleep-mode"
+_EXTENSION = "worker-extension-cls"
+_OPTIONS: Mapping[str, Any] = {
+    _OPTION: True,
+    _EXTENSION: "servers.engines.vllm.child.host_memory.HostMemory",
+    "sleep-preserve-parameter-names": ["draft.*"],  # a drafting model's weights are not read again
+    "log-error-stack": False,  # on in the development mode; its lines have whole bodies of requests
+}
 ENVIRON = {"VLLM_SERVER_DEV_MODE": "1"}
 """Has the routes."""
 _TEXT = "One, two, three, four, five, six, seven, eight, nine, ten"
@@ -26,20 +33,22 @@ _MAX_DISTANCE = 0.02
 
 
 def levels(settings: VllmModel) -> Sequence[int]:
-    """The levels of an idle model on a GPU; none for one that is never unloaded by itself."""
+    """The levels of an idle model on a GPU; none for one that is never unloaded by itself, or has another extension."""
     is_unloaded = settings.load == "on_demand" or settings.idle_unload_s is not None
-    return settings.sleep_levels if is_unloaded and settings.args.get(_OPTION, True) else []
+    is_open = settings.args.get(_OPTION, True) and _EXTENSION not in settings.args
+    return settings.sleep_levels if is_unloaded and is_open else []
 
 
 def options(settings: VllmModel) -> Mapping[str, Any]:
     """The options of a server that can sleep; none for one that need not."""
-    return {_OPTION: True} if levels(settings) else {}
+    return _OPTIONS if levels(settings) else {}
 
 
 async def begin(connection: Connection, level: int, before: int) -> None:
     """Let vLLM sleep at this level, from the level `before`. Raises CanaryError, CONNECTION_LOST."""
     if before:
         await post(connection, "/wake_up", {}, query="tags=weights")
+        await _release_host_memory(connection)
     await post(connection, "/sleep", {}, query=f"level={level}&mode=wait")
 
 
@@ -51,6 +60,11 @@ async def end(connection: Connection, level: int) -> None:
     answer = msgspec.json.decode(await post(connection, "/wake_up", {}, query="tags=kv_cache" if level > 1 else ""))
     if answer.get("status") != "awake":
         raise CanaryError(f"POST /wake_up was answered {answer}")
+    await _release_host_memory(connection)
+
+
+async def _release_host_memory(connection: Connection) -> None:
+    await post(connection, "/collective_rpc", {"method": "release_host_memory"})
 
 
 async def sample(connection: Connection, card: Card) -> Sequence[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers.engines.base import CanaryError, Card
+from servers.engines.base import CanaryError, Card, Command
 from servers.engines.connection import Connection
 from servers.models.instance import State
 from tests.services.front_door import Door, open_door
@@ -35,15 +35,25 @@ class Sleepy(TinyEngine):
     sleep_levels: tuple[int, ...] = (1, 2)
     steps: list[str] = field(default_factory=list)
     refused: frozenset[str] = frozenset()
+    is_asleep: bool = False
+
+    def command(self, model_dir: Path | None, socket: Path) -> Command:
+        self.is_asleep = False
+        return super().command(model_dir, socket)
+
+    def shares_asleep(self) -> Mapping[str, float]:
+        return dict.fromkeys(self.gpu_shares, 0.05)
 
     async def sleep(self, connection: Connection, card: Card, level: int, before: int) -> None:
+        self.is_asleep = True
         await self._take(f"sleep {before} {level}")
 
     async def wake(self, connection: Connection, card: Card, level: int) -> None:
         await self._take(f"wake {level}")
+        self.is_asleep = False
 
     async def canary(self, connection: Connection, card: Card) -> None:
-        assert not self.steps or self.steps[-1].startswith("wake"), "who sleeps is not asked"
+        assert not self.is_asleep, "who sleeps is not asked"
         await super().canary(connection, card)
 
     async def _take(self, step: str) -> None:
@@ -93,8 +103,6 @@ def test_one_that_does_not_sleep_or_wake_is_started_anew(
     with open_door(tmp_path, engine, model=IDLE) as door:
         pid = ask(door, "one")
         wait_until(lambda: detail(door)[0] == ("asleep" if refused == "wake 1" else "unloaded"))
-        if refused != "wake 1":
-            engine.steps.clear()  # the process that slept is gone
         assert ask(door, "one") != pid
         assert f"no {refused}" in caplog.text
 
@@ -109,7 +117,7 @@ def test_models_take_turns_on_a_gpu_without_a_start(tmp_path: Path) -> None:
         assert states(door) == {"one": "ready", "two": "asleep"}
         assert engines[1].steps == ["sleep 0 1", "wake 1", "sleep 0 1"]
         shares = {name: dict(model.residence.gpu_shares) for name, model in door.supervisor.models.items()}
-        assert shares == {"one": HALF, "two": {}}
+        assert shares == {"one": HALF, "two": {"0": 0.05}}
 
 
 def test_without_memory_for_the_weights_a_full_gpu_ends_it(tmp_path: Path) -> None:
@@ -123,8 +131,8 @@ def test_without_memory_for_the_weights_a_full_gpu_ends_it(tmp_path: Path) -> No
 
 def test_one_that_sleeps_is_ended_where_memory_is_short(tmp_path: Path) -> None:
     engines = [Sleepy("one", gpu_shares=HALF), Sleepy("two", gpu_shares=HALF), TinyEngine("large")]
-    engines[2].memory_bytes = 150 * MIB
-    with open_door(tmp_path, *engines, model=ON_DEMAND, server={"memory_budget_bytes": 200 * MIB}) as door:
+    engines[2].memory_bytes = 170 * MIB
+    with open_door(tmp_path, *engines, model=ON_DEMAND, server={"memory_budget_bytes": 210 * MIB}) as door:
         for name in ("one", "two"):
             ask(door, name)
         assert states(door)["one"] == "asleep"
@@ -154,14 +162,49 @@ def test_a_command_ends_one_that_sleeps_and_a_new_replica_joins_no_sleeper(tmp_p
         work = door.platform.loader.unload(door.supervisor.models["one"], "command")
         asyncio.run_coroutine_threadsafe(work, door.loop).result(20)
         assert detail(door) == ("unloaded", "")
-        engine.steps.clear()
         ask(door, "one")
         wait_until(lambda: detail(door) == ("asleep", "level 1"))
         order = door.app.revisions.make("scale", "one", b'{"replicas": 2}', "somebody")
         asyncio.run_coroutine_threadsafe(order, door.loop).result(20)
-        engine.steps.clear()
+        instances = door.supervisor.models["one"].instances
+        wait_until(lambda: ask(door, "one") and [item.state for item in instances] == [State.READY] * 2)
+
+
+def test_one_that_sleeps_ends_for_one_that_waits_though_it_is_asked_for(tmp_path: Path) -> None:
+    """Else it would wait for the other in the row for room, and the other for its memory."""
+    engines = [Sleepy("one", gpu_shares=HALF), TinyEngine("large", memory_bytes=170 * MIB)]
+    stays = TinyEngine("stays", memory_bytes=10 * MIB)
+    models = {"stays": {"load": "at_start"}}
+    budget = {"memory_budget_bytes": 217 * MIB}
+    with (
+        open_door(tmp_path, *engines, stays, model=ON_DEMAND, models=models, server=budget) as door,
+        ThreadPoolExecutor() as pool,
+    ):
+        one, room = door.supervisor.models["one"], door.platform.loader.room
+        pid = ask(door, "one")
+        asyncio.run_coroutine_threadsafe(door.platform.loader.unload(one, "idle", may_sleep=True), door.loop).result(5)
+        assert one.state is State.ASLEEP
+        asyncio.run_coroutine_threadsafe(room._row.acquire(), door.loop).result(5)
+        answers = [pool.submit(ask, door, "large")]
+        wait_until(lambda: door.supervisor.models["large"].admission.waiting)
+        answers.append(pool.submit(ask, door, "one"))
+        wait_until(lambda: one.admission.waiting)
+        door.loop.call_soon_threadsafe(room._row.release)
+        large, other = (answer.result() for answer in answers)
+        assert pid != other != large
+
+
+def test_a_version_that_slept_when_it_was_replaced_is_a_way_back(tmp_path: Path) -> None:
+    engine = Sleepy("one", sleep_levels=(1,))
+    with open_door(tmp_path, engine, model={**IDLE, "idle_unload_s": 1}) as door:
         ask(door, "one")
-        wait_until(lambda: [item.state for item in door.supervisor.models["one"].instances] == [State.READY] * 2)
+        wait_until(lambda: detail(door) == ("asleep", "level 1"))
+        before = door.supervisor.models["one"]
+        engine.steps.clear()
+        work = door.platform.roster.start_beside(before, before)
+        asyncio.run_coroutine_threadsafe(work, door.loop).result(20)
+        assert before.state is State.READY
+        assert engine.steps == [], "it was started anew"
 
 
 def test_no_request_fails_while_it_falls_asleep_and_wakes_all_the_time(tmp_path: Path) -> None:
