@@ -9,7 +9,7 @@ import ast
 import difflib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
@@ -149,11 +149,22 @@ def _scope(file: Path, text: str) -> tuple[dict[str, ast.ClassDef], set[str]]:
         raise UserError(f"api {text!r}: cannot read {file}: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:
         raise UserError(f"api {text!r}: {file} is not valid Python: {error}") from error
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    statements = list(_statements(tree.body))
+    classes = {node.name: node for node in statements if isinstance(node, ast.ClassDef)}
+    imports = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+    targets = [target for node in statements if isinstance(node, ast.Assign) for target in node.targets]
     assigned = {target.id for target in targets if isinstance(target, ast.Name)}
     return classes, assigned | {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements at the top of a file, also those within `if`, `try` and `with`."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            yield from _statements(part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt))
+            for handler in getattr(node, "handlers", ()):
+                yield from _statements(handler.body)
 
 
 def _source(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Source:
@@ -244,6 +255,8 @@ def _constructor(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Constr
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _signature(statement.args)
+    if node.decorator_list:
+        return Constructor(is_open=True)  # such as a dataclass's, whose fields are its arguments
     base = _base_name(node)
     if base in classes and classes[base] is not node and classes[base].bases:
         return _constructor(classes[base], classes)

@@ -67,7 +67,12 @@ async def forward(exchange: Exchange, model: Model, path: str, ledger: Ledger) -
 
 
 async def is_dying(instance: Instance, deaths: int) -> bool:
-    """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile."""
+    """Whether the process is dying: vLLM's server lives a moment longer than its engine, and answers 500 meanwhile.
+
+    A worker of the host that has answered is not.
+    """
+    if instance.card is not None and instance.card.serving == "host":
+        return False
     deadline_s = time.monotonic() + _DYING_S
     while instance.deaths == deaths and time.monotonic() < deadline_s:  # noqa: ASYNC110 # rare, and short
         await asyncio.sleep(0.02)

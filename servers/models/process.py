@@ -188,6 +188,7 @@ _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: err
 _CONSEQUENCE = re.compile(r"Engine core initialization failed|WorkerProc initialization failed|Failed core proc")
 
 
+_CHAIN = re.compile("exception was the direct cause of the following|During handling of the above exception")
 # The worker host's word about a worker that could say nothing more itself.
 _OBITUARY = re.compile(r"error: .*worker \d+ \(process \d+\)")
 _LONGEST_WORDS = 200
@@ -202,6 +203,14 @@ def _last_words(lines: Sequence[str], error_line: str) -> str:
 
 
 def _error_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The errors; of a chain of exceptions the last one, which was raised for its reader."""
+    error, is_chained = "", False
     for line in lines:
-        if (match := _ERROR.search(line)) and not _CONSEQUENCE.search(line):
-            yield match.group(1)
+        match = _ERROR.search(line)
+        if match and not _CONSEQUENCE.search(line):
+            if error and not is_chained:
+                yield error
+            error = match.group(1)
+        is_chained = bool(_CHAIN.search(line)) or (is_chained and match is None)
+    if error:
+        yield error

@@ -119,7 +119,7 @@ def _encode_other(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy's scalars and arrays, torch's tensors
-        return value.tolist()
+        return _times(value) if _is_times(value) else value.tolist()
     if type(value).__module__.partition(".")[0] == "PIL":  # jsonable_encoder would take its attributes
         raise ValueError("a picture")
     if isinstance(value, _LISTS):
@@ -129,6 +129,26 @@ def _encode_other(value: Any) -> Any:
     if isinstance(value, _NO_VALUES):
         raise ValueError("no value")
     return jsonable_encoder(value)
+
+
+def _is_times(value: Any) -> bool:
+    """Whether these are dates or durations of numpy that `tolist` makes bare numbers of."""
+    if getattr(value.dtype, "kind", "") not in ("m", "M"):
+        return False
+    unit = str(value.dtype).partition("[")[2].rstrip("]").lstrip("0123456789")
+    return unit in ("ns", "ps", "fs", "as") or (value.dtype.kind == "m" and unit in ("Y", "M"))
+
+
+def _times(value: Any) -> Any:
+    """Dates as ISO 8601 has them, durations in seconds, and None for none, in lists as the array is."""
+    if value.ndim:
+        return [_times(item) for item in value]
+    text = str(value)
+    if text == "NaT":
+        return None
+    if value.dtype.kind == "M":
+        return text
+    return (value / value.dtype.type(1, "s")).item()  # raises TypeError for months
 
 
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_encode_other).encode

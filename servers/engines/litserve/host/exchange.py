@@ -12,6 +12,7 @@ from typing import Any
 
 from servers.engines.litserve.host import wire
 from servers.engines.litserve.host.failure import Failure
+from servers.engines.litserve.host.headers import valid
 from servers.engines.litserve.host.ticket import JSON_HEADERS, Ticket
 
 _log = logging.getLogger("litport.worker")
@@ -124,7 +125,9 @@ class Exchange:
             self._has_begun = True
             first, remainder = body[: wire.CHUNK_BYTES], body[wire.CHUNK_BYTES :]
             await ticket.window.take_on_loop(len(first))
-            ticket.outlet.send([ticket.reply(wire.Kind.BEGIN, first, status, _headers(self._start))])
+            is_worked = self.batch is None  # it only sends what the API has answered
+            begin = ticket.reply(wire.Kind.BEGIN, first, status, _headers(self._start), is_worked=is_worked)
+            ticket.outlet.send([begin])
             if remainder or is_last:
                 await self._send_part(remainder, is_last)
 
@@ -142,5 +145,5 @@ class Exchange:
 
 
 def _headers(start: Message) -> list[tuple[str, str]]:
-    pairs = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in start.get("headers", ()))
-    return [(name, value) for name, value in pairs if name not in _NOT_SENT]
+    pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", ()))
+    return [(name, value) for name, value in valid(pairs) if name not in _NOT_SENT]

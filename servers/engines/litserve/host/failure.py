@@ -6,7 +6,7 @@ messages are for the client: a fault of the request, an answer that cannot be en
 """
 
 import json
-from collections.abc import Mapping
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -15,8 +15,10 @@ import msgspec
 from servers.engines.litserve.api import OUT_OF_MEMORY, is_out_of_memory
 from servers.engines.litserve.host import request_fault
 from servers.engines.litserve.host.encode import EncodeError
+from servers.engines.litserve.host.headers import valid
 
 INTERNAL_ERROR = "Internal server error"
+_log = logging.getLogger("litport.worker")
 
 
 class RefusalError(Exception):
@@ -47,7 +49,15 @@ class Failure(msgspec.Struct):
 
 
 def failure_of(error: BaseException, request: Any = None) -> Failure:
-    """The answer to `error`, which the API raised over `request`."""
+    """The answer to `error`, which the API raised over `request`. It raises nothing, whatever the error is made of."""
+    try:
+        return _failure_of(error, request)
+    except Exception:
+        _log.exception("an exception of the API's cannot be told to the client")
+        return _failure(error, 500, INTERNAL_ERROR, is_expected=False)
+
+
+def _failure_of(error: BaseException, request: Any) -> Failure:
     if isinstance(error, EncodeError):
         return _failure(error, 500, str(error), is_expected=False)
     if is_out_of_memory(error):
@@ -55,22 +65,20 @@ def failure_of(error: BaseException, request: Any = None) -> Failure:
     if (fault := request_fault.describe(error, request)) is not None:
         return _failure(error, 422, fault, is_expected=True)
     status = getattr(error, "status_code", None)
-    if isinstance(status, int) and 100 <= status <= 599 and hasattr(error, "detail"):
+    if isinstance(status, int) and 200 <= status <= 599 and hasattr(error, "detail"):
         headers = getattr(error, "headers", None)
         is_expected = status < 500 or isinstance(error, RefusalError)
         return _failure(error, status, error.detail, is_expected=is_expected, headers=headers)
     return _failure(error, 500, INTERNAL_ERROR, is_expected=False)
 
 
-def _failure(
-    error: BaseException, status: int, detail: Any, *, is_expected: bool, headers: Mapping[str, str] | None = None
-) -> Failure:
+def _failure(error: BaseException, status: int, detail: Any, *, is_expected: bool, headers: Any = None) -> Failure:
     name = type(error).__name__
     try:
         body = json.dumps({"detail": detail}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError):
         body = json.dumps({"detail": str(detail)}).encode()
-    if status < 200 or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-        return Failure(name, status, detail, b"", tuple((headers or {}).items()), is_expected)
-    fields = [(name.lower(), value) for name, value in (headers or {}).items()]
+    fields = valid(headers)
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return Failure(name, status, detail, b"", tuple(fields), is_expected)
     return Failure(name, status, detail, body, (*fields, ("content-type", "application/json")), is_expected)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from litserve import LitAPI
 from litserve.callbacks import CallbackRunner
 
 from servers.engines.litserve.host.encode import part_formatter
@@ -16,7 +17,10 @@ Call = Callable[[Any, Any], Any]
 
 
 class Hooks:
-    """decode_request, batch, predict, unbatch, encode_response of `api`; each takes its argument and the context."""
+    """decode_request, batch, predict, unbatch, encode_response of `api`; each takes its argument and the context.
+
+    `has_own_unbatch` is whether the API itself makes outputs of what predict returns for a batch.
+    """
 
     def __init__(self, api: Any, callbacks: CallbackRunner | None = None) -> None:
         self.decode = _with_context(api.decode_request)
@@ -24,6 +28,7 @@ class Hooks:
         self.predict = _with_context(api.predict)
         self.unbatch = _with_context(api.unbatch)
         self.encode = _with_context(api.encode_response)
+        self.has_own_unbatch = getattr(api.unbatch, "__func__", None) is not LitAPI.unbatch
         self.format_part = part_formatter(api)
         self._api = api
         self._callbacks = callbacks

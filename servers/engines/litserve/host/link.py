@@ -144,8 +144,6 @@ class Link(asyncio.Protocol):
                 part = body[offset : offset + wire.CHUNK_BYTES]
                 self._transport.write(wire.frame(wire.Chunk(entry.number), (part,)))
 
-    # asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected; the worker may still be in its setup."""
         self._transport = transport
@@ -168,10 +166,7 @@ class Link(asyncio.Protocol):
                     case wire.Hello():
                         self._greet(head)
                     case wire.Pong(is_healthy):
-                        pongs, self._pongs = self._pongs, []
-                        for pong in pongs:
-                            if not pong.done():
-                                pong.set_result(is_healthy)
+                        self._answer_pings(is_healthy)
                     case wire.Leaving():
                         self.leaving_s = time.monotonic()
                         self._on_change()
@@ -189,19 +184,22 @@ class Link(asyncio.Protocol):
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+        sending = [entry for entry in self._entries.values() if entry.batch is None]
         batches, self.batches, self._entries = self.batches, [], {}
         running = batches if self.is_async else batches[:1]
-        for batch in running:
-            for entry in batch.entries:
-                entry.fail(WorkerDiedError(f"worker process {self.pid} ended"))
+        for entry in (*sending, *(entry for batch in running for entry in batch.entries)):
+            entry.fail(WorkerDiedError(f"worker process {self.pid} ended"))
         self._requeue([entry for batch in batches[len(running) :] for entry in batch.entries if not entry.is_cancelled])
-        pongs, self._pongs = self._pongs, []
-        for pong in pongs:
-            if not pong.done():
-                pong.set_result(False)
+        self._answer_pings(False)
         self._transport = None
         self._disconnected.set()
         self._on_change()
+
+    def _answer_pings(self, is_healthy: bool) -> None:
+        pongs, self._pongs = self._pongs, []
+        for pong in pongs:
+            if not pong.done():
+                pong.set_result(is_healthy)
 
     def _greet(self, hello: wire.Hello) -> None:
         if hello.version != wire.VERSION:
@@ -229,6 +227,9 @@ class Link(asyncio.Protocol):
                 parts = Stream(partial(self.cancel, entry), partial(self.grant, entry.number), wire.WINDOW_BYTES // 2)
                 parts.push(body)
                 entry.settle(HostResponse(reply.status, reply.headers, b"", parts))
+                if reply.times is not None and entry.response is not None:
+                    entry.response.steps = steps_of(entry, reply)
+                    has_room = self._leave(entry, reply) or has_room
             elif entry.response is not None and entry.response.parts is not None:
                 if reply.kind == wire.Kind.PART:
                     if entry.is_cancelled:
@@ -236,7 +237,7 @@ class Link(asyncio.Protocol):
                     else:
                         entry.response.parts.push(body)
                 else:
-                    entry.response.steps = steps_of(entry, reply)
+                    entry.response.steps = entry.response.steps or steps_of(entry, reply)
                     entry.response.parts.end(None if reply.failure is None else BrokenAnswerError(reply.failure))
             if reply.kind in (wire.Kind.WHOLE, wire.Kind.END):
                 has_room = self._finish(entry, reply) or has_room
@@ -244,14 +245,20 @@ class Link(asyncio.Protocol):
             self._on_change()
 
     def _finish(self, entry: Entry, reply: wire.Reply) -> bool:
-        """The worker is done with it; returns whether it is with all of its batch."""
+        """Its answer is here; returns whether the worker has room again."""
         del self._entries[entry.number]
         if entry.response is not None and entry.response.steps is not None:
             self._totals.add(entry.response.steps, time.monotonic() - entry.queued_s)
+        has_room = self._leave(entry, reply)
+        entry.response = None  # it refers to the entry, as the batch does: a cycle only the collector would free
+        return has_room
+
+    def _leave(self, entry: Entry, reply: wire.Reply) -> bool:
+        """The API's code is done with it, however slow its client; returns whether it is with all of its batch."""
+        batch, entry.batch = entry.batch, None
+        if batch is None:
+            return False
         self._totals.retried += reply.is_retried
-        batch = entry.batch
-        assert batch is not None
-        entry.batch = entry.response = None  # both refer to the entry: a cycle only the collector would free
         batch.open -= 1
         if batch.open:
             return False
@@ -271,7 +278,7 @@ class Link(asyncio.Protocol):
         """If nobody waits for what the worker works on, give it the grace to leave it."""
         if self._grace is None and self.batches and not self.is_async:
             batch = self.batches[0]
-            if all(entry.is_cancelled or entry.number not in self._entries for entry in batch.entries):
+            if all(entry.is_cancelled or entry.batch is None for entry in batch.entries):
                 self._grace = asyncio.get_running_loop().call_later(self._policy.cancel_grace_s, self._kill_for_work)
 
     def _unwatch(self) -> None:

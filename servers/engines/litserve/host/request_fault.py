@@ -55,14 +55,22 @@ def _missing_key(error: KeyError, request: Any) -> str | None:
 
 
 def _subscript_fault(error: TypeError, request: Any) -> str | None:
-    """The body is no object, and the code looked up a field of it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or isinstance(request, Mapping) or type(request) not in _NAMES:
+    """The body, or a field of it, is no object, and the code looked up a field of it."""
+    trace = _last(error)
+    expression = None if trace is None else _expression(trace)
+    if trace is None or not isinstance(expression, ast.Subscript):
         return None
-    container = _container(trace)
-    return f"the body: expected an object, got {_NAMES[type(request)]}" if container is request else None
+    value, names = _value(expression.value, trace.tb_frame.f_locals), trace.tb_frame.f_locals
+    if type(value) not in _NAMES or isinstance(value, Mapping):
+        return None
+    kind = _NAMES[type(value)]
+    if value is request:
+        return f"the body: expected an object, got {kind}"
+    match expression.value:
+        case ast.Subscript(value=inner, slice=ast.Constant(value=str(key))):
+            if any(_value(inner, names) is mapping for mapping in _mappings(request)):
+                return f"the field {key!r}: expected an object, got {kind}"
+    return None
 
 
 def _attribute_fault(error: AttributeError, request: Any) -> str | None:
@@ -75,23 +83,58 @@ def _attribute_fault(error: AttributeError, request: Any) -> str | None:
         expected.append(_KINDS[UploadFile])
     if not expected:
         return None
-    place = "the body" if value is request else _field(value, request)
+    place = "the body" if value is request else _field(value, request, error)
     return None if place is None else f"{place}: expected {' or '.join(expected)}, got {_NAMES[type(value)]}"
 
 
-def _field(value: Any, request: Any) -> str | None:
-    """The field of the request that has this value; null and true are everybody's."""
+def _field(value: Any, request: Any, error: AttributeError) -> str | None:
+    """The field of the request that has this value; null and true are everybody's.
+
+    Python has one object for each small number and short text, so that another one of the API's own may be the same:
+    of these, a name or a key in the code must be that of the field.
+    """
     if value is None or isinstance(value, bool):
         return None
+    is_shared = isinstance(value, int) or (isinstance(value, str) and len(value) <= 1)
+    name = _called(error) if is_shared else None
     for mapping in _mappings(request):
         for key, item in mapping.items():
-            if item is value:
+            if item is value and (not is_shared or key == name):
                 return f"the field {key!r}"
     return None
 
 
+def _called(error: AttributeError) -> Any:
+    """The name, or the key, of what the attribute was asked of in the code."""
+    trace = _last(error)
+    match None if trace is None else _expression(trace):
+        case ast.Attribute(value=ast.Name(id=name)) | ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+            return name
+        case ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=key))):
+            return key
+        case ast.Call(func=ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=key)))):
+            return key
+    return None
+
+
+def _last(error: BaseException) -> TracebackType | None:
+    """Where the exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
+
+
 def _container(trace: TracebackType) -> Any:
-    """What was subscripted where the exception was raised; None where that cannot be told."""
+    """What was subscripted, or asked to pop a key, where the exception was raised; None where that cannot be told."""
+    match _expression(trace):
+        case ast.Subscript(value=inner) | ast.Call(func=ast.Attribute(value=inner, attr="pop")):
+            return _value(inner, trace.tb_frame.f_locals)
+    return None
+
+
+def _expression(trace: TracebackType) -> ast.expr | None:
+    """The expression that was evaluated in this place; None where that cannot be told."""
     code = trace.tb_frame.f_code
     line, end_line, column, end_column = next(islice(code.co_positions(), trace.tb_lasti // 2, None))
     if line is None or end_line is None or column is None or end_column is None:
@@ -100,10 +143,9 @@ def _container(trace: TracebackType) -> Any:
     lines[-1] = lines[-1][:end_column]
     lines[0] = lines[0][column:]
     try:
-        expression = ast.parse(b"".join(lines).decode(), mode="eval").body
+        return ast.parse(b"".join(lines).decode(), mode="eval").body
     except (SyntaxError, ValueError):
         return None
-    return _value(expression.value, trace.tb_frame.f_locals) if isinstance(expression, ast.Subscript) else None
 
 
 def _value(expression: ast.expr, names: Mapping[str, Any]) -> Any:

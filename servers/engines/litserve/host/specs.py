@@ -20,7 +20,6 @@ import msgspec
 from fastapi import FastAPI, HTTPException
 from litserve.callbacks import CallbackRunner
 from litserve.utils import LitAPIStatus
-from pydantic import ValidationError
 
 from servers.engines.litserve.host.encode import Encode
 from servers.engines.litserve.host.exchange import Exchange, current
@@ -120,7 +119,7 @@ class ShortSpec:
             return LONG_WAY
         try:
             return self._request_type.model_validate(_decode_json(body))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValidationError):
+        except Exception:  # as in Route
             return LONG_WAY
 
     def encode_for(self, value: Any) -> Encode:

@@ -136,7 +136,8 @@ class SyncLoop:
                 contexts = [work.context for work in works]
                 batch = hooks.batch([work.input for work in works], contexts)
                 output = hooks.predict(batch, contexts)
-                _check_rows(output, len(works))
+                if not hooks.has_own_unbatch:
+                    _check_rows(output, len(works))
                 outputs = hooks.unbatch(output, contexts)
             else:
                 outputs = [hooks.predict(works[0].input, works[0].context)]

@@ -34,8 +34,10 @@ class Ticket:
         status: int = 200,
         headers: Sequence[tuple[str, str]] = (),
         failure: str | None = None,
+        *,
+        is_worked: bool = False,
     ) -> tuple[wire.Reply, bytes]:
-        """The reply, and the bytes of its body."""
+        """The reply, and the bytes of its body. `is_worked`: the API's code is done, whatever is still to be sent."""
         is_last = kind in (wire.Kind.WHOLE, wire.Kind.END)
         times, batch_size, is_retried = None, 0, False
         if is_last:
@@ -43,10 +45,10 @@ class Ticket:
             self._close(self.request.id)
             if self._end is not None:
                 self._end.get_loop().call_soon_threadsafe(self._end.set_result, None)
-            if self.works:
-                work = self.works[0]
-                times, batch_size, is_retried = work.times, work.batch_size, work.is_retried
-                self.works = []  # each refers to this ticket: a cycle only the collector would free
+        if self.works and (is_last or is_worked):
+            work = self.works[0]
+            times, batch_size, is_retried = work.times, work.batch_size, work.is_retried
+            self.works = []  # each refers to this ticket: a cycle only the collector would free
         number, size = self.request.id, len(body)
         return wire.Reply(number, kind, size, status, headers, times, batch_size, failure, is_retried), body
 

@@ -28,6 +28,24 @@ def _misspell(request: Any) -> Any:
     return request["input"].lowercase()
 
 
+def _pop(request: Any) -> Any:
+    return request.pop("input")
+
+
+def _get_inner(request: Any) -> Any:
+    return request["options"]["top_k"]
+
+
+def _lower_named(request: Any) -> Any:
+    input = request["input"]  # noqa: A001 # as people call it
+    return input.lower()
+
+
+def _lower_own(_request: Any) -> Any:
+    best: Any = 1  # Python has one such number
+    return best.lower()
+
+
 def _own(_request: Any) -> Any:
     table: Any = ["a"]
     return table["b"]
@@ -50,6 +68,11 @@ def _failure(code: Callable[[Any], Any], request: Any) -> tuple[int, Any]:
         (_predict, {}, "the request has no field 'input'"),
         (_get, ["a"], "the body: expected an object or a form, got a list"),
         (_lower, {"input": ["a"]}, "the field 'input': expected text, got a list"),
+        (_lower, {"input": 1}, "the field 'input': expected text, got a number"),
+        (_lower_named, {"input": 1}, "the field 'input': expected text, got a number"),
+        (_pop, {}, "the request has no field 'input'"),
+        (_get_inner, {"options": None}, "the field 'options': expected an object, got null"),
+        (_get_inner, {"options": 1}, "the field 'options': expected an object, got a number"),
         (
             _read,
             {"input": "aGVsbG8gd29ybGQ="},
@@ -69,6 +92,7 @@ def test_a_request_of_another_type_than_the_code_takes_is_told(
         (_misspell, {"input": "text"}),  # no type of JSON has it: a mistake of the API's
         (_lower, {"input": None}),  # null is everybody's
         (_own, ["a"]),  # another list than the request's
+        (_lower_own, {"input": 1}),  # another number, though Python has one object for both
     ],
 )
 def test_what_may_be_the_apis_own_mistake_is_its_error(code: Callable[[Any], Any], request_value: Any) -> None:
