@@ -99,7 +99,7 @@ def _text(value: Any, encode: Callable[[Any], str]) -> str:
 
 
 def _with_plain_keys(value: Any) -> Any:
-    """The value with keys of numpy as Python's; raises EncodeError for keys that no JSON has."""
+    """The value with keys of numpy, enumerations and the like as JSON has them; raises EncodeError for others."""
     if isinstance(value, dict):
         return {_plain_key(key): _with_plain_keys(item) for key, item in value.items()}
     return [_with_plain_keys(item) for item in value] if isinstance(value, list | tuple) else value
@@ -108,9 +108,10 @@ def _with_plain_keys(value: Any) -> Any:
 def _plain_key(key: Any) -> Any:
     if hasattr(key, "dtype") and hasattr(key, "item"):
         return key.item()
-    if isinstance(key, tuple | frozenset):
-        raise EncodeError(f"encode_response: a key of type {type(key).__name__} cannot be encoded as JSON")
-    return key
+    plain = key if key is None or isinstance(key, str | int | float) else jsonable_encoder(key)
+    if plain is None or isinstance(plain, str | int | float):
+        return plain
+    raise EncodeError(f"encode_response: a key of type {type(key).__name__} cannot be encoded as JSON")
 
 
 def _encode_other(value: Any) -> Any:

@@ -4,14 +4,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 
 from servers.apis.echo import EchoAPI
 from servers.engines.litserve.host.encode import EncodeError, part_formatter, to_json
+
+
+class Colour(Enum):
+    RED = "red"
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Box:
         (lambda: Box("a", np.arange(2)), '{"label":"a","scores":[0,1]}'),
         (lambda: [Box("a", Box("b", np.float32(0.5)))], '[{"label":"a","scores":{"label":"b","scores":0.5}}]'),
         (lambda: {date(2026, 1, 1): 1}, '{"2026-01-01":1}'),
+        (lambda: {Colour.RED: np.float32(0.5), UUID(int=1): [np.int64(1)]}, f'{{"red":0.5,"{UUID(int=1)}":[1]}}'),
     ],
 )
 def test_a_value_is_what_it_holds(make: Callable[[], Any], text: str) -> None:
