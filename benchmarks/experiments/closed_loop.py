@@ -13,7 +13,7 @@ _START_S = 300
 
 
 class Client:
-    """`users` of one side, who send JSON bodies to its URL; Triton's are packed as its tensors."""
+    """`users` of one side, who send JSON bodies to its URL, packed as Triton's tensors or as a batch of BentoML's."""
 
     def __init__(self, side: str, url: str, bodies: Iterator[bytes], users: int) -> None:
         self._side = side
@@ -54,6 +54,8 @@ class Client:
         body, headers = next(self._bodies), {"content-type": "application/json"}
         if self._side == "triton":
             body, headers = _triton_body(body)
+        elif self._side == "bentoml":
+            body = json.dumps({"bodies": [body.decode()]}).encode()
         async with session.post(self._url, data=body, headers=headers) as answer:
             text = await answer.read()
             if answer.status != 200:

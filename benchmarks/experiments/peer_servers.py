@@ -1,6 +1,6 @@
 """The same LitAPI in one of the peers, for `benchmarks.experiments.peers`; it runs in whatever environment has them.
 
-    python peer_servers.py loop|litserve|mosec|triton  embedding|image  FOLDER PORT BATCH VARIANT PATH...
+    python peer_servers.py loop|litserve|mosec|triton|bentoml  embedding|image  FOLDER PORT BATCH VARIANT PATH...
 
 VARIANT has fields of `servers.apis.equality.Variant` as JSON. Packages that it lacks come from the PATHs; PYTHONPATH
 would give them to Triton's own Python as well. `loop` serves nothing: for each line with a number of seconds on its
@@ -10,6 +10,7 @@ input it answers made requests in batches for that long, and prints how many.
 import base64
 import io
 import json
+import os
 import random
 import sys
 import time
@@ -151,8 +152,17 @@ def _triton(kind: str, folder: str, port: int, batch: int, variant: str) -> None
         triton.serve()
 
 
+def _bentoml(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
+    given = {"kind": kind, "folder": folder, "batch": batch, "variant": variant, "workers": _WORKERS, "paths": paths}
+    environ = {**os.environ, "PEER": json.dumps(given), "BENTOML_DO_NOT_TRACK": "True"}
+    target = ["benchmarks.experiments.peer_bento:Peer", "--working-dir", paths[0]]
+    words = ["-m", "bentoml", "serve", *target, "--port", str(port), "--host", "127.0.0.1"]
+    os.chdir(paths[0])
+    os.execve(sys.executable, [sys.executable, *words], environ)  # noqa: S606 # its own command line
+
+
 if __name__ == "__main__":
     peer, requested_kind, model_folder, port_text, batch_text, variant_json, *paths = sys.argv[1:]
     sys.path.extend(paths)
-    peers = {"loop": _loop, "litserve": _litserve, "mosec": _mosec, "triton": _triton}
+    peers = {"loop": _loop, "litserve": _litserve, "mosec": _mosec, "triton": _triton, "bentoml": _bentoml}
     peers[peer](requested_kind, model_folder, int(port_text), int(batch_text), variant_json)

@@ -5,9 +5,9 @@
 All have the same code, runtime, precision, batches and allocator settings, each with two workers of one thread. One
 after the other starts, answers 16 users and ends, in an order and back (A B C D E E D C B A): drift of the machine
 cancels, and each block has a start of its own, since one differs from the next by several percent. PYTHON is an
-interpreter with mosec and nvidia-pytriton; it finds the packages of this environment behind its own. `loop` is the best
-of several batch sizes and of one or two processes, tried first, or what `--loop` says. PYTHON also needs the runtime,
-or finds it behind its own packages.
+interpreter with those peers that are asked for (mosec, nvidia-pytriton, bentoml); it finds the packages of this
+environment, such as the runtime, behind its own. `loop` is the best of several batch sizes and of one or two processes,
+tried first, or what `--loop` says.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from servers.processes.interpreter import module_argv
 from servers.processes.proc import cpu_s
 from servers.store import Store
 
-_SIDES = ("loop", "litport", "litserve", "mosec", "triton")
+_SIDES = ("loop", "litport", "litserve", "mosec", "triton", "bentoml")
 # The model and the largest batch of the recipes `bench-embedding.yaml` and `bench-image.yaml`.
 _RECIPES = {"embedding": ("all-minilm-l6-v2", 8), "image": ("efficientnet-lite0", 4)}
 _SERVER = Path(peer_servers.__file__)
@@ -153,7 +153,8 @@ def _run_server(side: str, kind: str, folder: Path, arguments: argparse.Namespac
 def _path(kind: str, side: str) -> str:
     own = "/v1/embeddings" if kind == "embedding" else "/predict"
     litport = own if kind == "embedding" else f"/predict/{_RECIPES[kind][0]}"
-    return {"mosec": "/inference", "triton": "/v2/models/model/infer", "litserve": own, "litport": litport}[side]
+    others = {"mosec": "/inference", "triton": "/v2/models/model/infer", "bentoml": "/predict"}
+    return {"litserve": own, "litport": litport, **others}[side]
 
 
 def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str, list[Block]]:

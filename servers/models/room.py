@@ -77,12 +77,12 @@ class Room:
         shares = shares_of(model, model.instances)
         async with self._row:
             model.residence.gpu_shares = {}
-            await self._wait(model, 0, shares)
+            await self._wait(model, None, shares)
             model.residence.gpu_shares = shares
             model.residence.is_waking = True
 
-    def holds(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> bool:
-        """Whether there is so much free, without an unload."""
+    def holds(self, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> bool:
+        """Whether there is so much free, without an unload; None is no memory at all."""
         return not self._shortage(size_bytes, gpu_shares)
 
     async def fit(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
@@ -105,7 +105,7 @@ class Room:
         movable = [model for model in self._others(None) if _is_movable(model) and model.state is State.READY]
         return min(movable, key=lambda model: (not model.is_idle, model.idle_since_s), default=None)
 
-    async def _wait(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
+    async def _wait(self, model: Model, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> None:
         for other in self._others(model):
             await measure(other)
         self._check_fits(model, size_bytes, gpu_shares)
@@ -119,9 +119,9 @@ class Room:
             else:
                 return  # nothing but the estimate says that it does not fit
 
-    def _may_sleep(self, victim: Model, size_bytes: int) -> bool:
+    def _may_sleep(self, victim: Model, size_bytes: int | None) -> bool:
         """Whether memory for so much more is left where the victim keeps its weights there."""
-        return self._missing_bytes(size_bytes + victim.residence.needs_bytes) <= 0
+        return self._missing_bytes((size_bytes or 0) + victim.residence.needs_bytes) <= 0
 
     def _others(self, model: Model | None) -> list[Model]:
         return [
@@ -130,9 +130,9 @@ class Room:
             if other is not model and other.residence.has_room and other.state is not State.FAILED
         ]
 
-    def _missing_bytes(self, size_bytes: int) -> int:
-        """By how much so much more exceeds what there is; who takes nothing more is not in the way of others."""
-        if not size_bytes:
+    def _missing_bytes(self, size_bytes: int | None) -> int:
+        """By how much so much more exceeds what there is; 0 for None, which is not in the way of others."""
+        if size_bytes is None:
             return 0
         others = self._others(None)
         if self.budget_bytes is not None:
@@ -140,23 +140,23 @@ class Room:
         unseen = [other.residence.size_bytes for other in others if other.state not in (State.READY, State.ASLEEP)]
         return size_bytes + sum(unseen) - memory().available_bytes
 
-    def _shortage(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> str:
+    def _shortage(self, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> str:
         """What there is too little of for so much more, or ""."""
-        if (missing_bytes := self._missing_bytes(size_bytes)) > 0:
+        if size_bytes is not None and (missing_bytes := self._missing_bytes(size_bytes)) > 0:
             return f"it takes {_mib(size_bytes)} more, and {_mib(max(0, size_bytes - missing_bytes))} are free"
         for gpu in _full_gpus(gpu_shares, self._others(None)):
             free_share = 1 - sum(other.residence.gpu_shares.get(gpu, 0.0) for other in self._others(None))
             return f"it takes {gpu_shares[gpu]:g} of GPU {gpu} more, and {max(0.0, free_share):.3g} is free"
         return ""
 
-    def _check_fits(self, model: Model, size_bytes: int, gpu_shares: Mapping[str, float]) -> None:
+    def _check_fits(self, model: Model, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> None:
         """Raises StartError for a model of known size, or part of a GPU, that does not fit beside those that stay."""
         residents = [other for other in self._others(model) if not _is_movable(other)]
         for gpu in _full_gpus(gpu_shares, residents):
             terms = [f"{other.name} {share:g}" for other in residents if (share := other.residence.gpu_shares.get(gpu))]
             beside = f" beside {', '.join(terms)}, which stay" if terms else ""
             raise StartError(f"it takes {gpu_shares[gpu]:g} of GPU {gpu}, too much{beside}")
-        if self.budget_bytes is None or model.residence.measured_bytes is None or not size_bytes:
+        if self.budget_bytes is None or model.residence.measured_bytes is None or size_bytes is None:
             return
         if size_bytes + sum(other.residence.size_bytes for other in residents) > self.budget_bytes:
             terms = [f"{other.name} ({_mib(other.residence.size_bytes)})" for other in residents]
@@ -166,7 +166,7 @@ class Room:
                 f"server.memory_budget_bytes is {_mib(self.budget_bytes)}"
             )
 
-    def _victim(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> Model | None:
+    def _victim(self, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> Model | None:
         """The model to unload now: of the idle ones the least recently used, else the one that was loaded first.
 
         The requests that a busy one has in hand end before it goes, and new ones wait in its row: without that, two
@@ -178,7 +178,7 @@ class Room:
             return _least_missed(idle)
         return min(due, key=lambda model: model.residence.loaded_at_s, default=None)
 
-    def _due(self, size_bytes: int, gpu_shares: Mapping[str, float]) -> list[Model]:
+    def _due(self, size_bytes: int | None, gpu_shares: Mapping[str, float]) -> list[Model]:
         """The models that may be unloaded now, and whose end makes room for so much more."""
         now_s = time.monotonic()
         gpus = None if self._missing_bytes(size_bytes) > 0 else {*_full_gpus(gpu_shares, self._others(None))}

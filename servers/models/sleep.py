@@ -30,7 +30,7 @@ async def deepen(model: Model, room: Room, move: Move) -> bool:
     residence, shares = model.residence, shares_of(model, model.instances)
     # Between two levels its weights are on its GPUs again. At the first one they come into the host's memory.
     more = {gpu: share - residence.gpu_shares.get(gpu, 0.0) for gpu, share in shares.items()}
-    levels = (level for level in next_levels(model) if room.holds(residence.needs_bytes if level == 1 else 0, more))
+    levels = (level for level in next_levels(model) if room.holds(residence.needs_bytes if level == 1 else None, more))
     if (level := next(levels, None)) is None:
         return False
     residence.gpu_shares = shares

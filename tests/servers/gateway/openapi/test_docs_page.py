@@ -2,9 +2,11 @@
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +17,7 @@ from playwright.sync_api import Browser, Locator, Page
 from servers.gateway.openapi import docs_page as docs
 from tests.conftest import Platform, serving
 from tests.services.chromium import NEEDS_CHROMIUM, chromium
+from tests.services.polling import wait_until
 
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
 KEY = "a-key-of-16-or-more-characters"
@@ -118,9 +121,14 @@ def test_other_methods_and_other_files_are_refused(keyed: Platform) -> None:
 
 
 def test_the_audit_notes_the_page_without_a_key(keyed: Platform) -> None:
-    httpx.get(f"{keyed.url}/docs", headers={"x-request-id": "who-asked"}, timeout=10)
-    log = keyed.log.with_name("audit.jsonl").read_text().splitlines()
-    (line,) = [line for line in map(json.loads, log) if line["request_id"] == "who-asked"]
+    request_id = uuid.uuid4().hex
+
+    def lines() -> list[dict[str, Any]]:
+        log = keyed.log.with_name("audit.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, log) if line["request_id"] == request_id]
+
+    httpx.get(f"{keyed.url}/docs", headers={"x-request-id": request_id}, timeout=10)
+    (line,) = wait_until(lines)  # it is written after the answer
     assert (line["path"], line["status"], line["key"]) == ("/docs", 200, None)
 
 
