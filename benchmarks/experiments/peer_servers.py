@@ -155,7 +155,7 @@ def _triton(kind: str, folder: str, port: int, batch: int, variant: str) -> None
 def _bentoml(kind: str, folder: str, port: int, batch: int, variant: str) -> None:
     given = {"kind": kind, "folder": folder, "batch": batch, "variant": variant, "workers": _WORKERS, "paths": paths}
     environ = {**os.environ, "PEER": json.dumps(given), "BENTOML_DO_NOT_TRACK": "True"}
-    target = ["benchmarks.experiments.peer_bento:Peer", "--working-dir", paths[0]]
+    target = ["benchmarks.experiments.bento_service:Peer", "--working-dir", paths[0]]
     words = ["-m", "bentoml", "serve", *target, "--port", str(port), "--host", "127.0.0.1"]
     os.chdir(paths[0])
     os.execve(sys.executable, [sys.executable, *words], environ)  # noqa: S606 # its own command line
