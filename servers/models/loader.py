@@ -76,7 +76,6 @@ class Loader:
             return
         if self._is_draining:
             raise StartError("the platform is shutting down")
-        problem: StartError | None = None
         while True:
             self._insisted.add(model)
             load = self._begin(model)

@@ -200,19 +200,19 @@ class Room:
 
 def shares_of(model: Model, instances: Iterable[Instance]) -> Mapping[str, float]:
     """The parts of GPUs that these instances of the model take together."""
-    shares: defaultdict[str, float] = defaultdict(float)
-    for instance in instances:
-        for gpu, share in model.engine_of(instance).needs(None).gpu_shares.items():
-            shares[gpu] += share
-    return dict(shares)
+    return _sum(model.engine_of(instance).needs(None).gpu_shares for instance in instances)
 
 
 def shares_asleep(model: Model) -> Mapping[str, float]:
     """The parts of GPUs that the instances of a model keep together while it sleeps."""
+    engines = map(model.engine_of, model.instances)
+    return _sum(engine.shares_asleep() for engine in engines if isinstance(engine, Sleeper))
+
+
+def _sum(parts: Iterable[Mapping[str, float]]) -> Mapping[str, float]:
     shares: defaultdict[str, float] = defaultdict(float)
-    for instance in model.instances:
-        engine = model.engine_of(instance)
-        for gpu, share in engine.shares_asleep().items() if isinstance(engine, Sleeper) else ():
+    for part in parts:
+        for gpu, share in part.items():
             shares[gpu] += share
     return dict(shares)
 
