@@ -5,7 +5,7 @@ only add a pooling and a norm. A folder with an unknown module is an error, as i
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,26 @@ from torch import Tensor
 
 from servers.apis import equality, pretrained, runtimes
 from servers.apis.equality import EAGER, Variant
+from servers.apis.packing import PackedEncoder, can_pack
 
 # What a forward costs beside its tokens, in tokens: it reads all weights from memory. Measured on a core with
 # all-MiniLM-L6-v2: 7.2 ms and 0.24 ms a token in float32, 4.8 and 0.14 in bfloat16. On other devices the fewest
 # forwards are taken to be the best.
 _FORWARD_TOKENS = {"cpu": 32}
 _MOST_FORWARD_TOKENS = 2**20
+# What attention from one token to another costs, in tokens, on the same core: (256 tokens - twice 128) in bfloat16.
+_PAIR_TOKENS = 1 / 2000
 
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A model on its device. A sequence has at most `max_tokens` tokens, special tokens included."""
+    """A model on its device. A sequence has at most `max_tokens` tokens, special tokens included.
+
+    A PackedEncoder computes no padding; other models take a transformers model's arguments.
+    """
 
     model: Any
+    device: str
     tokenizer: Any
     pooling: str
     normalizes: bool
@@ -52,14 +59,15 @@ class SentenceEncoder:
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Vectors (sequences, dimensions), float32 on the CPU, in the order of the sequences.
 
-        Sequences of similar length run together, at most `forward_size` at a time: short ones are not padded to the
-        longest of all, and memory does not grow with their number.
+        Sequences of similar length run together, at most `forward_size` at a time: short ones, or their attention, are
+        not padded to the longest of all, and memory does not grow with their number.
         """
         by_length = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
         vectors = torch.empty(len(sequences), self.dimensions)
         lengths = [len(sequences[index]) for index in by_length]
-        forward_tokens = _FORWARD_TOKENS.get(torch.device(self.model.device).type, _MOST_FORWARD_TOKENS)
-        for begin, end in forward_groups(lengths, self.forward_size, forward_tokens):
+        forward_tokens = _FORWARD_TOKENS.get(torch.device(self.device).type, _MOST_FORWARD_TOKENS)
+        cost = _packed_cost if isinstance(self.model, PackedEncoder) else _padded_cost
+        for begin, end in forward_groups(lengths, self.forward_size, forward_tokens, cost):
             indices = by_length[begin:end]
             vectors[indices] = self._forward([sequences[index] for index in indices])
         return vectors
@@ -72,9 +80,11 @@ class SentenceEncoder:
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence)
             mask[row, : len(sequence)] = 1
-        device = self.model.device
-        mask = mask.to(device)
-        states = self.model(input_ids=ids.to(device), attention_mask=mask).last_hidden_state.float()
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        if isinstance(self.model, PackedEncoder):
+            states = self.model.states(ids, mask).float()
+        else:
+            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         vectors: Tensor
         if self.pooling == "cls":
             vectors = states[:, 0]
@@ -101,23 +111,29 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
     max_tokens = min(limit for limit in limits if limit)
+    if can_pack(model):
+        model = PackedEncoder(model)
     if variant.runtime != "eager":
-        replacement = runtimes.prepare(variant, model, _example(), device)
+        example = _example()
+        inputs = model.inputs(**example) if isinstance(model, PackedEncoder) else example
+        replacement = runtimes.prepare(variant, model, inputs, device)
         replacement.enable()
         replacement.release()
-    return SentenceEncoder(model, tokenizer, pooling, normalizes, max_tokens, forward_size)
+    return SentenceEncoder(model, device, tokenizer, pooling, normalizes, max_tokens, forward_size)
 
 
-def forward_groups(lengths: Sequence[int], most: int, forward_tokens: int) -> list[tuple[int, int]]:
+def forward_groups(
+    lengths: Sequence[int], most: int, forward_tokens: int, cost_of: Callable[[int, int], float]
+) -> list[tuple[int, int]]:
     """Where to cut ascending lengths into groups of at most `most`, so that all forwards together cost least.
 
-    Returns begins and ends. A forward costs its padded tokens and `forward_tokens`. The best last group is found for
-    each prefix in turn.
+    Returns begins and ends. A forward costs `forward_tokens` and what `cost_of` says of the number of its sequences and
+    the length of the longest. The best last group is found for each prefix in turn.
     """
-    costs, begins = [0], [0]
+    costs, begins = [0.0], [0]
     for end in range(1, len(lengths) + 1):
         cost, begin = min(
-            (costs[begin] + forward_tokens + (end - begin) * lengths[end - 1], begin)
+            (costs[begin] + forward_tokens + cost_of(end - begin, lengths[end - 1]), begin)
             for begin in range(max(0, end - most), end)
         )
         costs.append(cost)
@@ -127,6 +143,16 @@ def forward_groups(lengths: Sequence[int], most: int, forward_tokens: int) -> li
         groups.append((begins[end], end))
         end = begins[end]
     return groups[::-1]
+
+
+def _padded_cost(count: int, longest: int) -> float:
+    """In tokens, with those of the padding."""
+    return count * longest
+
+
+def _packed_cost(count: int, longest: int) -> float:
+    """In tokens, of what the groups change: attention, which alone has padding."""
+    return _PAIR_TOKENS * count * longest**2
 
 
 def answer_proof(items: Sequence[str | Sequence[int]], encoder: SentenceEncoder, size: int | None) -> Tensor:

@@ -145,15 +145,16 @@ def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path
 
 @pytest.mark.parametrize("lengths", [[7], [20] * 6, [10, 200], [5, 5, 5, 300], [10, 30, 42, 55, 62, 90], [1, 90, 91]])
 @pytest.mark.parametrize("most", [2, 32])
-def test_texts_are_grouped_as_costs_least(lengths: list[int], most: int) -> None:
-    def cost(groups: Sequence[tuple[int, int]]) -> int:
-        return sum(32 + (end - begin) * lengths[end - 1] for begin, end in groups)
+@pytest.mark.parametrize("cost_of", [lambda count, longest: count * longest, lambda count, longest: count * longest**2])
+def test_texts_are_grouped_as_costs_least(lengths: list[int], most: int, cost_of: Callable[[int, int], float]) -> None:
+    def cost(groups: Sequence[tuple[int, int]]) -> float:
+        return sum(32 + cost_of(end - begin, lengths[end - 1]) for begin, end in groups)
 
     count = len(lengths)
     cuts = [cut for size in range(count) for cut in itertools.combinations(range(1, count), size)]
     ways = [list(itertools.pairwise((0, *cut, count))) for cut in cuts]
     allowed = [way for way in ways if all(end - begin <= most for begin, end in way)]
-    assert cost(sentence_encoder.forward_groups(lengths, most, 32)) == min(map(cost, allowed))
+    assert cost(sentence_encoder.forward_groups(lengths, most, 32, cost_of)) == min(map(cost, allowed))
 
 
 def _ask(child: Child, value: Any, **options: Any) -> httpx.Response:

@@ -38,7 +38,7 @@ def test_an_encoder_in_bfloat16_serves_once_it_is_proved(tiny_classifier: Path) 
     assert (proof := api.equality) is not None
     assert (proof.precision, proof.inputs, proof.top1) == ("bfloat16", len(equality.TEXTS), None)
     assert 0.999 <= proof.cosine < 1  # it was computed otherwise
-    assert str(api._encoder.model.dtype) == "torch.bfloat16"
+    assert str(next(api._encoder.model.parameters()).dtype) == "torch.bfloat16"
 
 
 def test_a_classifier_in_bfloat16_serves_once_it_is_proved(tiny_vit: Path) -> None:
@@ -60,7 +60,7 @@ def test_an_encoder_that_bfloat16_breaks_is_refused_or_serves_in_float32(fragile
     api = _set_up(EmbeddingAPI, fragile, Variant("bfloat16", falls_back=True))
     assert api.equality.precision == "float32"
     assert api.equality.note.startswith("float32, since bfloat16 against float32")
-    assert str(api._encoder.model.dtype) == "torch.float32"
+    assert str(next(api._encoder.model.parameters()).dtype) == "torch.float32"
     assert _set_up(EmbeddingAPI, fragile, Variant("bfloat16", cosine=0)).equality.precision == "bfloat16"
 
 

@@ -107,13 +107,10 @@ def _field(value: Any, request: Any, error: AttributeError) -> str | None:
 def _called(error: AttributeError) -> Any:
     """The name, or the key, of what the attribute was asked of in the code."""
     trace = _last(error)
-    match None if trace is None else _expression(trace):
-        case ast.Attribute(value=ast.Name(id=name)) | ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+    expression = None if trace is None else _expression(trace)
+    match expression.func if isinstance(expression, ast.Call) else expression:
+        case ast.Attribute(value=ast.Name(id=name) | ast.Subscript(slice=ast.Constant(value=name))):
             return name
-        case ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=key))):
-            return key
-        case ast.Call(func=ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=key)))):
-            return key
     return None
 
 
