@@ -11,23 +11,33 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 _ATTENTION = "litport_packed"
-_BERT, _ROBERTA = "bert", "roberta"
-# How each type of model counts positions. These hand their attention to a function by name and do nothing else between
-# tokens; others may have a bias by position or a window, which such a function is not told of.
-_POSITIONS = {
-    "bert": _BERT,
-    "distilbert": _BERT,
-    "electra": _BERT,
-    "camembert": _ROBERTA,
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-}
+# These hand their attention to a function by name, and do nothing else between tokens; others may have a bias by
+# position or a window, which such a function is not told of.
+_TYPES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 _INPUTS = ("tokens", "positions", "grid", "cells", "mask")
 
 
 def can_pack(model: Any) -> bool:
-    """Whether a PackedEncoder of this transformers model computes the same as the model."""
-    return model.config.model_type in _POSITIONS and not getattr(model.config, "is_decoder", False)
+    """Whether a PackedEncoder of this transformers model computes the same as the model.
+
+    Raises ValueError for weights with relative positions, which transformers reads and does not use.
+    """
+    config = model.config
+    if config.model_type not in _TYPES:
+        return False
+    if (kind := getattr(config, "position_embedding_type", None) or "absolute") != "absolute":
+        raise ValueError(
+            f"position_embedding_type: expected absolute, the only one of {config.model_type}, got {kind!r}"
+        )
+    # One cuts the tokens of a row into equal parts, the other hides those that follow.
+    return not (getattr(config, "chunk_size_feed_forward", 0) or getattr(config, "is_decoder", False))
+
+
+def first_position(model: Any) -> int:
+    """Where the positions of a text begin: 0, or behind the row of padding, as in RoBERTa and its kin."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
 
 
 class PackedEncoder(nn.Module):
@@ -42,13 +52,16 @@ class PackedEncoder(nn.Module):
         self.model = model
         self.config = model.config
         self.config._attn_implementation = _ATTENTION
+        self._first_position = first_position(model)
 
     def forward(self, tokens: Tensor, positions: Tensor, grid: Tensor, cells: Tensor, mask: Tensor) -> Tensor:
         """The last hidden states of the tokens."""
-        dtype = self.model.dtype
-        # Not of booleans: for those an export guards each score against rows without a token, which are not here.
-        bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask == 0, torch.finfo(dtype).min)
-        places = {"grid": grid, "cells": cells, "bias": bias[:, None, None]}
+        bias = None
+        if torch.compiler.is_exporting() or not mask.all():
+            # Not of booleans: for those an export guards each score against rows without a token, which are not here.
+            dtype = self.model.dtype
+            bias = torch.zeros_like(mask, dtype=dtype).masked_fill(mask == 0, torch.finfo(dtype).min)[:, None, None]
+        places = {"grid": grid, "cells": cells, "bias": bias}
         answer = self.model(input_ids=tokens[None], position_ids=positions[None], **places)
         states: Tensor = answer.last_hidden_state[0]
         return states
@@ -63,11 +76,11 @@ class PackedEncoder(nn.Module):
         ids, mask = input_ids, attention_mask
         is_token = mask.bool()
         grid = (is_token.flatten().cumsum(0).view(mask.shape) - 1) * is_token
-        if _POSITIONS[self.config.model_type] == _BERT:
-            positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
-        else:
-            counted = is_token & (ids != self.config.pad_token_id)
-            positions = counted.cumsum(1) * counted + self.config.pad_token_id
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+        if self._first_position:  # such a model does not count the id of padding, wherever it stands
+            padding = self._first_position - 1
+            counted = is_token & (ids != padding)
+            positions = counted.cumsum(1) * counted + padding
         cells = is_token.flatten().nonzero().squeeze(1)
         values = (ids[is_token], positions[is_token], grid, cells, mask)
         return dict(zip(_INPUTS, values, strict=True))
@@ -82,20 +95,25 @@ def _attend(
     *,
     grid: Tensor,
     cells: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     scaling: float | None = None,
     **_options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it, of heads (1, heads, T, size); answers (1, T, heads, size)."""
+    """Attention as transformers calls it, of heads (1, heads, T, size); answers (1, T, heads, size).
+
+    Without a `bias` the grid is full, and its cells are the tokens in their order.
+    """
 
     def laid_out(heads: Tensor) -> Tensor:
-        tokens = heads[0].transpose(0, 1)[grid.flatten()]
-        return tokens.view(*grid.shape, *tokens.shape[1:]).transpose(1, 2)
+        tokens = heads[0].transpose(0, 1)
+        tokens = tokens if bias is None else tokens[grid.flatten()]
+        return tokens.reshape(*grid.shape, *tokens.shape[1:]).transpose(1, 2)
 
     answer = nn.functional.scaled_dot_product_attention(
         laid_out(query), laid_out(key), laid_out(value), attn_mask=bias, scale=scaling
     )
-    return answer.transpose(1, 2).flatten(0, 1)[cells][None], None
+    tokens = answer.transpose(1, 2).flatten(0, 1)
+    return (tokens if bias is None else tokens[cells])[None], None
 
 
 AttentionInterface.register(_ATTENTION, _attend)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from servers.apis import equality, pretrained, runtimes
 from servers.apis.equality import EAGER, Variant
-from servers.apis.packing import PackedEncoder, can_pack
+from servers.apis.packing import PackedEncoder, can_pack, first_position
 
 # What a forward costs beside its tokens, in tokens: it reads all weights from memory. Measured on a core with
 # all-MiniLM-L6-v2: 7.2 ms and 0.24 ms a token in float32, 4.8 and 0.14 in bfloat16. On other devices the fewest
@@ -99,16 +99,19 @@ class SentenceEncoder:
 def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: int) -> SentenceEncoder:
     """The encoder in `model_dir`, on `device`, in the precision and runtime of the variant.
 
-    Raises ValueError if the folder needs a step that is not known, UserError where the runtime cannot run it.
+    Raises ValueError if the folder needs a step that is not known or weights that transformers does not use, UserError
+    where the runtime cannot run it.
     """
     from transformers import AutoModel, AutoTokenizer
 
     runtimes.refuse_precision(variant, device)
     pooling, normalizes = _pooling(model_dir)
     dtype = variant.precision if variant.runtime == "eager" else EAGER
-    model = pretrained.load(AutoModel, model_dir, dtype=dtype).to(device).eval()
+    answers = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+    model = pretrained.load(AutoModel, model_dir, dtype=dtype, **answers).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
-    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    limits = [tokenizer.model_max_length, positions and positions - first_position(model)]
     limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
     max_tokens = min(limit for limit in limits if limit)
     if can_pack(model):

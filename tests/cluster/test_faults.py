@@ -69,8 +69,6 @@ class Served:
     nodes: Cluster
     ray: Ray
     gateways: list[Platform]
-    process_count: int = 0
-    """Of the models' processes on all machines."""
 
     def replicas(self) -> dict[str, Machine]:
         """The machine of each replica that Ray holds to be running, by its id."""
@@ -97,36 +95,42 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Served]:
-    """Two replicas on two of three nodes, and nothing of Ray or Litport at the end."""
+def nodes(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[tuple[Cluster, Ray]]:
+    """A head, three nodes and the control plane's store, and nothing of Ray or Litport at the end."""
     reason = ray_nodes.problem() or (None if shutil.which("redis-server") else "there is no redis-server")
     if reason:
         pytest.skip(f"NOT TESTED: nodes of Ray that fail, as {reason}")
     folder = tmp_path_factory.mktemp("nodes")
     write_secret(folder)
     environ = {"LITPORT_SERVER__CACHE_DIR": str(model_cache), "PYTHONPATH": str(REPOSITORY)}
-    with ray_nodes.cluster(4, environ, with_store=True) as nodes:
-        environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(nodes.token_file)}
-        ray = Ray(nodes.dashboard, folder, environ)
-        recipe = ray.recipe(MODELS)
-        deployed = ray.litport("deploy", str(recipe))
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        with gateway(ray, recipe) as one, gateway(ray, recipe) as two:
-            result = Served(nodes, ray, [one, two])
-            _wait_until_whole(result)
-            result.process_count = sum(len(_litport(machine)) for machine in nodes.machines)
-            yield result
-        undeployed = ray.litport("undeploy", str(recipe))
-        assert undeployed.returncode == 0, undeployed.stdout + undeployed.stderr
-        wait_until(lambda: not [pid for machine in nodes.machines for pid in _litport(machine)], 30)
-    assert not nodes.token_file.parent.exists()
+    with ray_nodes.cluster(4, environ, with_store=True) as cluster:
+        environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token_file)}
+        yield cluster, Ray(cluster.dashboard, folder, environ)
+        _wait_until_nothing_is_left(cluster)
+    assert not cluster.token_file.parent.exists()
 
 
-def test_language_and_embedding_models_are_deployed_asked_and_undeployed(served: Served) -> None:
-    recipe = served.ray.recipe(DEMO, "demo")
-    deployed = served.ray.litport("deploy", str(recipe), timeout_s=300)
+@pytest.fixture(scope="module")
+def served(nodes: tuple[Cluster, Ray]) -> Iterator[Served]:
+    """Two replicas on two of three nodes, and two gateways."""
+    cluster, ray = nodes
+    recipe = ray.recipe(MODELS)
+    deployed = ray.litport("deploy", str(recipe))
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    with gateway(served.ray, recipe) as platform:
+    with gateway(ray, recipe) as one, gateway(ray, recipe) as two:
+        result = Served(cluster, ray, [one, two])
+        _wait_until_whole(result)
+        yield result
+    undeployed = ray.litport("undeploy", str(recipe))
+    assert undeployed.returncode == 0, undeployed.stdout + undeployed.stderr
+
+
+def test_language_and_embedding_models_are_deployed_asked_and_undeployed(nodes: tuple[Cluster, Ray]) -> None:
+    cluster, ray = nodes
+    recipe = ray.recipe(DEMO, "demo")
+    deployed = ray.litport("deploy", str(recipe), timeout_s=300)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    with gateway(ray, recipe) as platform:
         for name in DEMO:
             platform.wait_for(name, state="ready")
         client = openai.OpenAI(base_url=f"{platform.url}/v1", api_key="none", max_retries=0)
@@ -136,10 +140,10 @@ def test_language_and_embedding_models_are_deployed_asked_and_undeployed(served:
         vectors = [client.embeddings.create(model=EMBEDDINGS, input="a cat").data[0].embedding for _ in range(4)]
         assert len(vectors[0]) == 384
         assert max(abs(x - y) for vector in vectors for x, y in zip(vector, vectors[0], strict=True)) < 1e-4
-    undeployed = served.ray.litport("undeploy", str(recipe))
+    undeployed = ray.litport("undeploy", str(recipe))
     assert undeployed.returncode == 0, undeployed.stdout + undeployed.stderr
-    assert served.ray.applications().keys() == {f"litport-{MODEL}"}
-    wait_until(lambda: sum(len(_litport(machine)) for machine in served.nodes.machines) == served.process_count, 30)
+    assert not ray.applications()
+    _wait_until_nothing_is_left(cluster)
 
 
 def kill_child(machine: Machine) -> None:
@@ -240,6 +244,10 @@ def _wait_until_whole(served: Served) -> None:
         return all(len(served.addresses(platform)) == 2 for platform in served.gateways)
 
     wait_until(is_whole, 60, every_s=0.05, problem=served.gateways[0].log.read_text)
+
+
+def _wait_until_nothing_is_left(cluster: Cluster) -> None:
+    wait_until(lambda: not [pid for machine in cluster.machines for pid in _litport(machine)], 30)
 
 
 def _named(machine: Machine, title: str) -> list[int]:

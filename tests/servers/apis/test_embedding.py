@@ -143,6 +143,27 @@ def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path
     assert torch.allclose(encoder.embed(sequences), expected, atol=1e-5)
 
 
+def test_a_folder_may_ask_for_tuples_and_attentions_and_has_as_many_tokens_as_positions(
+    tiny_classifier: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    import torch
+    from transformers import RobertaConfig, RobertaModel
+
+    folder = tmp_path / "roberta"
+    shutil.copytree(tiny_classifier, folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = RobertaConfig(vocab_size=300, max_position_embeddings=20, pad_token_id=1, **sizes)
+    RobertaModel(config).save_pretrained(folder)
+    answers = {"return_dict": False, "output_attentions": True}
+    document = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**document, **answers}))
+    encoder = sentence_encoder.from_folder(folder, "cpu", Variant(), forward_size=2)
+    assert encoder.max_tokens == 18
+    assert torch.isfinite(encoder.embed([[5] * 18, [7]])).all()
+
+
 @pytest.mark.parametrize("lengths", [[7], [20] * 6, [10, 200], [5, 5, 5, 300], [10, 30, 42, 55, 62, 90], [1, 90, 91]])
 @pytest.mark.parametrize("most", [2, 32])
 @pytest.mark.parametrize("cost_of", [lambda count, longest: count * longest, lambda count, longest: count * longest**2])

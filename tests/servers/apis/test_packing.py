@@ -1,12 +1,13 @@
 """Encoders whose batches hold no padding compute what transformers' own models compute with it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from servers.apis.packing import PackedEncoder, can_pack
+from servers.apis.packing import PackedEncoder, can_pack, first_position
 
 PAD = 1
 LENGTHS = (9, 3, 30, 1)
@@ -35,18 +36,19 @@ def _model(model_type: str, **options: Any) -> Any:
     return model
 
 
-def _batch() -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.full((len(LENGTHS), max(LENGTHS)), PAD)
+def _batch(lengths: Sequence[int] = LENGTHS) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.full((len(lengths), max(lengths)), PAD)
     mask = torch.zeros_like(ids)
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         ids[row, :length] = torch.randint(2, 99, (length,))
         mask[row, :length] = 1
     return ids, mask
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, (7,), (5, 5, 5)], ids=str)
 @torch.inference_mode()
-def test_states_are_those_of_the_padded_model(model_type: str) -> None:
-    ids, mask = _batch()
+def test_states_are_those_of_the_padded_model(model_type: str, lengths: Sequence[int]) -> None:
+    ids, mask = _batch(lengths)
     model = _model(model_type)
     expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert can_pack(model)
@@ -74,6 +76,24 @@ def test_it_computes_no_padding() -> None:
     assert seen == [sum(LENGTHS)]
 
 
-@pytest.mark.parametrize(("model_type", "options"), [("mpnet", {}), ("modernbert", {}), ("bert", {"is_decoder": True})])
+@torch.inference_mode()
+def test_the_longest_text_has_a_position_for_each_token(model_type: str) -> None:
+    model = _model(model_type)
+    longest = 48 - first_position(model)
+    assert longest == (46 if "roberta" in model_type or model_type == "camembert" else 48)
+    model(input_ids=torch.full((1, longest), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 7))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options"),
+    [("mpnet", {}), ("modernbert", {}), ("bert", {"is_decoder": True}), ("bert", {"chunk_size_feed_forward": 4})],
+)
 def test_models_that_do_more_between_tokens_are_left_alone(model_type: str, options: dict[str, Any]) -> None:
     assert not can_pack(_model(model_type, **options))
+
+
+def test_relative_positions_which_transformers_does_not_compute_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"position_embedding_type: expected absolute.* got 'relative_key'"):
+        can_pack(_model("bert", position_embedding_type="relative_key"))

@@ -42,6 +42,26 @@ def test_a_runtime_that_cannot_run_is_told_by_the_check(monkeypatch: pytest.Monk
     assert list(_problems(api="embedding", precision="float16", runtime="onnxruntime")) == ["precision"]
 
 
+@pytest.mark.long  # those have the runtimes
+def test_an_answer_of_openvino_that_was_not_computed_is_an_error_and_not_the_one_before(tmp_path: Path) -> None:
+    """Without rows nothing is computed, as where a node fails."""
+    pytest.importorskip("openvino", reason="NOT TESTED: openvino is not installed")
+    import numpy as np
+    from onnx import TensorProto, helper, save
+
+    x, y = (helper.make_tensor_value_info(letter, TensorProto.FLOAT, ["rows", 2]) for letter in "xy")
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negative", [x], [y])
+    file = tmp_path / "model.onnx"
+    save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]), file)
+    session = runtimes._openvino(file, Variant(runtime="openvino"))
+    rows = np.ones((3, 2), np.float32)
+    for _ in range(2):
+        (answer,) = session({"x": rows})
+        assert (answer == -rows).all()
+        with pytest.raises(RuntimeError, match="openvino computed no answer"):
+            session({"x": rows[:0]})
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of the exporter
 @pytest.mark.parametrize("runtime", RUNTIMES)
