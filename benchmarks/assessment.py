@@ -105,6 +105,7 @@ def _findings(result: RungResult, course: Course, ceiling: float | None) -> list
         findings += validity.check(facts, course.bench)
     count = sum(len(measurement.records) for measurement in result.measurements)
     findings += validity.check_size(result.rung, count, course.bench)
+    findings += validity.check_passes(result.rung, result.measurements, course.bench)
     return list(dict.fromkeys(findings))
 
 

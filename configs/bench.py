@@ -142,7 +142,9 @@ class Validity(Section):
         0.05, description="Largest difference between found and expected share of prompt tokens from the prefix cache."
     )
     max_drift: Seconds = Field(
-        0.3, description="Largest share by which throughput may differ between the two halves of a measurement."
+        0.3,
+        description="Largest share by which throughput may differ between the two halves of a measurement, or between "
+        "the passes of a rung.",
     )
     max_throttled: Seconds = Field(
         0.05, description="Largest share of the time in which the CPU quota may throttle Litport."

@@ -41,6 +41,13 @@ def test_the_doctor_says_what_is_here_and_finds_a_port_in_use(tmp_path: Path) ->
     assert f"wrong: port {port} of 127.0.0.1 is in use" in ended.stdout
 
 
+def test_the_doctor_finds_nothing_wrong_with_a_port_that_litport_has(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one")) as door:
+        ended = litport("doctor", environ={"LITPORT_SERVER__PORT": str(door.port), "XDG_CACHE_HOME": str(tmp_path)})
+    assert re.search(rf"^serves +Litport \S+ with one at http://127.0.0.1:{door.port} *$", ended.stdout, re.MULTILINE)
+    assert "in use" not in ended.stdout
+
+
 def test_status_and_clients_say_when_nothing_answers() -> None:
     for words in (("status",), ("chat", "x", "hi"), ("predict", "x", "{}")):
         ended = litport(*words, "--url", "http://127.0.0.1:9")

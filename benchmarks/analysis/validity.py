@@ -56,6 +56,21 @@ def check_size(rung: str, count: int, bench: Bench) -> list[Finding]:
     return [Finding("sample_size", rung, message)]
 
 
+def check_passes(rung: str, passes: Sequence[Measurement], bench: Bench) -> list[Finding]:
+    """Whether a rung's passes agree about its throughput. Those with a failed request are not compared."""
+    rates = [one.throughput_per_s for one in passes if not any(record.failed for record in one.records)]
+    if len(rates) < 2:
+        return []
+    difference = 1 - min(rates) / max(rates)
+    if difference <= bench.validity.max_drift:
+        return []
+    per_s = ", ".join(f"{rate:.2f}" for rate in rates)
+    message = (
+        f"throughput differs by {difference:.0%} between the passes ({per_s} a second): something else was at work"
+    )
+    return [Finding("passes", rung, message)]
+
+
 def _failed_requests(facts: Facts, _: Bench) -> Iterator[str]:
     failed = [record for record in facts.measurement.records if record.failed]
     if failed:

@@ -96,7 +96,8 @@ def _summary(situation: Situation, layer: Layer, share: float) -> str:
     largest = f"{share:.0%} of the latency is {layer.label}"
     if situation.ratio is None:
         return largest
-    return f"Litport reaches {situation.ratio:.2f} of {situation.reference}'s throughput; {largest}"
+    times = "times" if situation.ratio > 1 else "of"
+    return f"Litport reaches {situation.ratio:.2f} {times} {situation.reference}'s throughput; {largest}"
 
 
 def _explain_client(situation: Situation, share: float) -> Explanation:

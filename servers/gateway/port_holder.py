@@ -22,12 +22,12 @@ def describe_holder(host: str, port: int) -> str | None:
     """
     pid = _pid(port)
     process = f"process {pid}" if pid else None
-    if platform := _platform(host, port):
+    if platform := describe_platform(host, port):
         return f"{platform}, {process}" if process else platform
     return f"{process} ({_program(pid)})" if pid else None
 
 
-def _platform(host: str, port: int) -> str | None:
+def describe_platform(host: str, port: int) -> str | None:
     """The platform that answers at the address, with its models; None where another server does, or none."""
     readiness = _get(host, port, "/ready")
     if not isinstance(readiness, dict) or not isinstance(models := readiness.get("models"), dict):

@@ -21,7 +21,8 @@ from configs.settings import LitportSettings
 from servers.engines import environment
 from servers.engines.vllm import cpu
 from servers.engines.vllm.engine import on_cpu
-from servers.gateway.address import bind
+from servers.gateway.address import bind, url_of
+from servers.gateway.port_holder import describe_platform
 from servers.store import Store
 from servers.telemetry.machine import Hardware, detect
 
@@ -77,6 +78,9 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
     yield "would choose", _choice()
     for line in environment.describe():
         yield "environment", line
+    server = settings.server
+    if platform := describe_platform(server.host, server.port):
+        yield "serves", f"{platform} at {url_of(server.host, server.port)}"
 
 
 def _choice() -> str:
@@ -107,10 +111,11 @@ def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]
         yield Finding("one core only: vLLM's worker and its front end share it", "expect slow answers")
     if machine.available_bytes < 4 * _GIB:
         yield Finding("less than 4 GiB of memory is available", "close other programs, or serve fewer models")
-    try:
-        bind(settings.server.host, settings.server.port).close()
-    except UserError as error:
-        yield Finding(str(error), "stop what listens there, or choose another port")
+    if describe_platform(settings.server.host, settings.server.port) is None:
+        try:
+            bind(settings.server.host, settings.server.port).close()
+        except UserError as error:
+            yield Finding(str(error), "stop what listens there, or choose another port")
     if shutil.disk_usage(_SHARED_MEMORY).free < 64 * 1024**2:
         shortage = f"{_SHARED_MEMORY} has less than 64 MiB free: vLLM's processes talk through it"
         yield Finding(shortage, "give the container more, as with docker run --shm-size 1g")

@@ -92,7 +92,7 @@ def _model(target: str) -> tuple[str, Mapping[str, Any]]:
     if entry := CATALOG.get(target):
         if entry.engine == "litserve":
             return target, {"engine": "litserve", "api": entry.api, "source": target}
-        return target, {"engine": "vllm", "source": target}
+        return target, {"engine": "vllm", "source": target, "args": dict(entry.args or {})}
     return _name_of(sources.parse(target)), {"engine": "vllm", "source": target}
 
 

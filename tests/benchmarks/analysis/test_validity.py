@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.analysis import validity
 from benchmarks.analysis.measurement import Measurement
-from benchmarks.analysis.validity import Facts, check, check_size, request_rate
+from benchmarks.analysis.validity import Facts, check, check_passes, check_size, request_rate
 from benchmarks.load.generator import Cost
 from clients.record import RequestRecord
 from configs.bench import Bench, Validity
@@ -225,3 +225,13 @@ def test_enough_requests_for_the_percentiles_are_none(count: int, percentiles: l
 
 def test_the_request_rate_counts_from_the_first_due_to_the_last_answered() -> None:
     assert request_rate(measured()) == pytest.approx(40 / 4.4)
+
+
+@pytest.mark.parametrize(("slower", "is_found"), [(1.0, False), (1.4, False), (1.5, True), (17.0, True)])
+def test_passes_that_differ_by_more_than_a_drift_are_a_finding(slower: float, is_found: bool) -> None:
+    one = measured()
+    other = measured(records(every_s=(slower * one.duration_s - 0.5) / 39))
+    found = check_passes("model", [one, other], Bench())
+    assert [finding.rule for finding in found] == ["passes"] * is_found
+    assert all(f"differs by {1 - 1 / slower:.0%} between the passes" in finding.message for finding in found)
+    assert check_passes("model", [one], Bench()) == []

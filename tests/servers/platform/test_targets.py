@@ -39,6 +39,17 @@ def test_recipes_models_and_overrides_add_up() -> None:
     assert (embedding.api, embedding.source) == ("embedding", "all-minilm-l6-v2")
 
 
+def test_the_small_model_of_the_catalog_answers_as_in_the_demo() -> None:
+    demo = targets.load(["configs/recipes/demo.yaml"], []).settings.models["smollm2-135m-instruct"]
+    words = ["--models.smollm2-135m-instruct.args.seed=1"]
+    alone = targets.load(["smollm2-135m-instruct"], words).settings.models["smollm2-135m-instruct"]
+    assert isinstance(demo, VllmModel)
+    assert isinstance(alone, VllmModel)
+    for name in ("dtype", "override-generation-config"):
+        assert alone.args[name] == demo.args[name]
+    assert alone.args["seed"] == 1
+
+
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="two models would be called 'my_api'"):
         targets.load(["./my_api.py:One", "./my_api.py:Two"], [])
