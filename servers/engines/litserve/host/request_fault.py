@@ -7,7 +7,7 @@ exception is no error of the API's.
 import ast
 import linecache
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from types import TracebackType
 from typing import Any
 
@@ -91,27 +91,49 @@ def _field(value: Any, request: Any, error: AttributeError) -> str | None:
     """The field of the request that has this value; null and true are everybody's.
 
     Python has one object for each small number and short text, so that another one of the API's own may be the same:
-    of these, a name or a key in the code must be that of the field.
+    of these, a name or a key in the code, or in a call that passed it on, must be that of the field.
     """
     if value is None or isinstance(value, bool):
         return None
     is_shared = isinstance(value, int) or (isinstance(value, str) and len(value) <= 1)
-    name = _called(error) if is_shared else None
+    names = _names_in_code(error) if is_shared else set()
     for mapping in _mappings(request):
         for key, item in mapping.items():
-            if item is value and (not is_shared or key == name):
+            if item is value and (not is_shared or key in names):
                 return f"the field {key!r}"
     return None
 
 
-def _called(error: AttributeError) -> Any:
-    """The name, or the key, of what the attribute was asked of in the code."""
-    trace = _last(error)
-    expression = None if trace is None else _expression(trace)
+def _names_in_code(error: AttributeError) -> set[str]:
+    """The names and keys by which the code had what the attribute was asked of, and its callers what they passed on."""
+    traces: list[TracebackType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        traces.insert(0, trace)
+        trace = trace.tb_next
+    expression = _expression(traces[0]) if traces else None
     match expression.func if isinstance(expression, ast.Call) else expression:
-        case ast.Attribute(value=ast.Name(id=name) | ast.Subscript(slice=ast.Constant(value=name))):
-            return name
-    return None
+        case ast.Attribute(value=value):
+            names = _labels([value])
+        case _:
+            return set()
+    for inner, outer in pairwise(traces):
+        code = inner.tb_frame.f_code
+        call = _expression(outer)
+        if names.isdisjoint(code.co_varnames[: code.co_argcount]) or not isinstance(call, ast.Call):
+            break
+        names |= _labels(call.args)
+    return names
+
+
+def _labels(expressions: Sequence[ast.expr]) -> set[str]:
+    """The names, and the keys of `x["key"]`."""
+    labels = set()
+    for expression in expressions:
+        match expression:
+            case ast.Name(id=label) | ast.Subscript(slice=ast.Constant(value=str(label))):
+                labels.add(label)
+    return labels
 
 
 def _last(error: BaseException) -> TracebackType | None:

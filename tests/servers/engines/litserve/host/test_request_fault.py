@@ -41,6 +41,24 @@ def _lower_named(request: Any) -> Any:
     return input.lower()
 
 
+def _pass_on(request: Any) -> Any:
+    model: Any = lambda text: text.lower()  # noqa: E731 # as LitServe's examples have it
+    return model(request["input"])
+
+
+def _pass_on_twice(request: Any) -> Any:
+    def predict(input: Any) -> Any:  # noqa: A002 # as people call it
+        return model(input)
+
+    model: Any = lambda text: text.lower()  # noqa: E731
+    return predict(request["input"])
+
+
+def _pass_on_another(request: Any) -> Any:
+    model: Any = lambda text, best: best.lower()  # noqa: E731
+    return model(request["other"], 1)
+
+
 def _lower_own(_request: Any) -> Any:
     best: Any = 1  # Python has one such number
     return best.lower()
@@ -70,6 +88,8 @@ def _failure(code: Callable[[Any], Any], request: Any) -> tuple[int, Any]:
         (_lower, {"input": ["a"]}, "the field 'input': expected text, got a list"),
         (_lower, {"input": 1}, "the field 'input': expected text, got a number"),
         (_lower_named, {"input": 1}, "the field 'input': expected text, got a number"),
+        (_pass_on, {"input": 1}, "the field 'input': expected text, got a number"),
+        (_pass_on_twice, {"input": 1}, "the field 'input': expected text, got a number"),
         (_pop, {}, "the request has no field 'input'"),
         (_get_inner, {"options": None}, "the field 'options': expected an object, got null"),
         (_get_inner, {"options": 1}, "the field 'options': expected an object, got a number"),
@@ -92,6 +112,7 @@ def test_a_request_of_another_type_than_the_code_takes_is_told(
         (_misspell, {"input": "text"}),  # no type of JSON has it: a mistake of the API's
         (_lower, {"input": None}),  # null is everybody's
         (_own, ["a"]),  # another list than the request's
+        (_pass_on_another, {"input": 1, "other": "text"}),
         (_lower_own, {"input": 1}),  # another number, though Python has one object for both
     ],
 )
