@@ -35,6 +35,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with serving(
         folder, str(recipe), "--server.cache_dir", str(folder), environ={"LIT_SERVER_API_KEY": "k"}
     ) as platform:
+        platform.wait_for("fragile", state="ready")  # which is not required, so that nothing else waits for it
         yield platform
 
 
