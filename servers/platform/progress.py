@@ -63,7 +63,7 @@ class Progress:
         if self._last_steps.get(model.label) == step:
             return
         self._last_steps[model.label] = step
-        line = f"{model.label}: {instance.state.value} {instance.detail}".rstrip()
+        line = ": ".join(filter(None, (model.label, instance.state.value, instance.detail)))
         if instance.state is State.READY:
             line += " (" + ", ".join(f"{phase} {phase_s:.1f} s" for phase, phase_s in instance.phases_s.items()) + ")"
         level = logging.ERROR if instance.state is State.FAILED else logging.INFO

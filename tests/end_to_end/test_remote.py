@@ -195,7 +195,7 @@ def test_commands_that_wait_for_a_server_that_is_away_are_told_within_seconds(tm
     following.write_text(json.dumps({"models": {**models, "more": away()}}))
     with serving(tmp_path, str(recipe)) as platform, ThreadPoolExecutor() as pool:
         wait_until(
-            lambda: re.search(r"warning.*far: starting is asked again.*cannot be reached", platform.log.read_text())
+            lambda: re.search(r"warning.*far: starting: is asked again.*cannot be reached", platform.log.read_text())
         )
         port = ("--port", platform.url.rpartition(":")[2])
         loads = [pool.submit(litport, "load", name, *port, timeout_s=20) for name in models]
