@@ -100,7 +100,7 @@ class Gpus:
             self._open = True
             self._devices = [_Device(index) for index in range(pynvml.nvmlDeviceGetCount())]
         except pynvml.NVMLError as problem:
-            self.error = f"no GPU is measured, as NVIDIA's driver did not answer: {problem}"
+            self.error = f"no GPU is measured: {problem}"
 
     def read(self, owners: Mapping[int, str], t_s: float) -> tuple[GpuSample, ...]:
         """One sample a GPU, by index. `owners` maps process ids to models; `t_s` is the time on a monotonic clock."""
