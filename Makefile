@@ -68,8 +68,8 @@ test: lint ## lint, types and tests, in about eleven minutes on two cores
 # The APIs come last: by then the other half has pulled their models into a new clone's cache.
 SERVERS = $(filter-out tests/servers/apis/ %__pycache__/,$(wildcard tests/servers/*/)) tests/servers/apis
 
-# One half of the long tests; the images are in the other.
-LONG = tests/benchmarks/report tests/clients tests/cluster tests/docker tests/end_to_end
+# One half of the long tests; the images are in the other. Those on Ray come last, when the other half has ended.
+LONG = tests/benchmarks/report tests/clients tests/docker tests/end_to_end tests/cluster
 
 test-long: dev-setup runtimes ray redis ## the tests that are long by nature: kills, overload, soaks, images; half an hour and more
 	@log=$$(mktemp) && trap 'rm -f $$log' EXIT; status=0; \
