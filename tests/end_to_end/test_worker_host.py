@@ -181,7 +181,7 @@ def test_an_api_that_the_host_cannot_run_is_served_by_litserves_own_server_and_e
         "echo-plain": ("litserve", "on LitServe's own server: serving: litserve"),
         "own-loop": ("litserve", reason),
     }
-    assert f"own-loop: ready {reason}" in hosted.log.read_text()
+    assert f"own-loop: ready: {reason}" in hosted.log.read_text()
 
 
 def test_litserves_own_server_has_no_series_of_its_own_and_none_is_missed(hosted: Platform) -> None:
