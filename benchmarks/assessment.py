@@ -13,7 +13,7 @@ from benchmarks.analysis.validity import Facts, Finding
 from benchmarks.analysis.verdict import Situation, Verdict
 from benchmarks.course import Course
 from benchmarks.environment import Machine
-from benchmarks.ladder import Ceilings
+from benchmarks.ladder import Ceilings, Ladder
 from benchmarks.load import arrivals, workload
 from benchmarks.rungs.harness import LITPORT, EngineHarness
 
@@ -27,7 +27,7 @@ class Assessment:
 
 
 def analyse(
-    results: Sequence[RungResult],
+    ladder: Ladder,
     course: Course,
     ceilings: Ceilings,
     model_dir: Path | None = None,
@@ -35,8 +35,9 @@ def analyse(
     require_parity: bool = False,
 ) -> Assessment:
     """Summarise every rung and look for findings; `require_parity` makes other answers than the baseline's one."""
+    results = ladder.results
     baseline = next((result for result in results if result.answers), None)
-    rungs, findings = [], []
+    rungs, findings = [], [Finding("passes", results[-1].rung, ladder.gap)] if ladder.gap else []
     for result in results:
         ceiling = ceilings.get((result.rung, result.users))
         summary = summarise(

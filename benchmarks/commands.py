@@ -1,10 +1,11 @@
 """`litport bench run|load|compare`: what the command line calls.
 
 Progress goes to standard error; tables, and as the last line one JSON object, to standard output. The exit status is 1
-when a result is not valid or a ratio is below its limit.
+when a result is not valid or a ratio is below its limit. Ctrl-C or SIGTERM ends a run, and keeps the passes before.
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,7 @@ def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confi
         applications_of(loaded)  # raises for a secret, which Ray's dashboard would show
     plan = Plan(settings, run.choose_model(settings), sys.argv, require_parity, confirm)
     _make_folder(out)
+    _end_as_by_ctrl_c()
     with _progress() as report_step:
         try:
             document = run.run(plan, out, report_step)
@@ -69,15 +71,16 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
     kind = "example" if body is not None else bench.workload.kind or _KINDS.get(endpoint.form, "tokens")
     course = Course.plan(bench, kind, body)
     started_at = time.time()
+    _end_as_by_ctrl_c()
     with _progress() as report_step:
         try:
             rung = _url_rung(address, endpoint, model, key)
-            results = measure_ladder(lambda: [rung], course, report_step, bench.passes)
+            ladder = measure_ladder(lambda: [rung], course, report_step, bench.passes)
         except (RungError, OSError) as problem:
             raise UserError(f"{problem}{_advice(str(problem))}") from None
     if out is not None:
-        result.write_requests(out, results)
-    analysis = assessment.analyse(results, course, measure_ceilings(results, bench.load.generators))
+        result.write_requests(out, ladder.results)
+    analysis = assessment.analyse(ladder, course, measure_ceilings(ladder.results, bench.load.generators))
     document = result.conclude(
         command=sys.argv,
         started_at=started_at,
@@ -151,6 +154,11 @@ def _url_rung(address: str, endpoint: Endpoint, model: str, key: str | None) -> 
         row_readers=row_readers(),
         headers={"Authorization": f"Bearer {key}"} if key else {},
     )
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let SIGTERM, too, raise KeyboardInterrupt, which keeps the passes that are over."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _make_folder(out: Path) -> None:

@@ -9,10 +9,11 @@ from benchmarks.ladder import Report, measure_ladder
 from benchmarks.result import Confirmation
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.factory import RungFactory
+from benchmarks.rungs.process import RungError
 
 
 def confirm(rungs: RungFactory, course: Course, advice: Advice, report: Report) -> Confirmation:
-    """Measure both, and compare throughput and latency. Raises RungError."""
+    """Measure both, and compare throughput and latency. Raises RungError, KeyboardInterrupt."""
     advised = f"litport with {advice.setting}={advice.value}"
 
     def make_rungs() -> list[Rung]:
@@ -22,7 +23,10 @@ def confirm(rungs: RungFactory, course: Course, advice: Advice, report: Report) 
     if load.shape == "ramp":  # at its most users only
         bench = course.bench.model_copy(update={"load": load.model_copy(update={"shape": "closed"})})
         course = replace(course, bench=bench)
-    plain, changed = measure_ladder(make_rungs, course, report, passes=2)
+    ladder = measure_ladder(make_rungs, course, report, passes=2)
+    if ladder.gap:
+        raise RungError(ladder.gap)
+    plain, changed = ladder.results
     pairs = _pairs(plain, changed)
     throughput = [with_advice.throughput_per_s / without.throughput_per_s for without, with_advice in pairs]
     latency = [with_advice.e2e_s / without.e2e_s for without, with_advice in pairs]

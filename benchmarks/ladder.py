@@ -7,7 +7,7 @@ favours no rung. Each rung is started for its pass and ended after it.
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -27,50 +27,100 @@ Report = Callable[[str], None]
 Ceilings = Mapping[tuple[str, int], float]
 """Requests a second that the load generator reaches against a server that does nothing, by rung and users."""
 
+_Place = tuple[str, int]  # a rung and a number of users
+
 # Throughput must grow by this much when users double, or the ramp has reached its end.
 _RAMP_GAIN = 1.05
 
 
-def measure_ladder(
-    make_rungs: Callable[[], Sequence[Rung]], course: Course, report: Report, passes: int
-) -> list[RungResult]:
-    """Measure every rung `passes` times; with the shape `ramp` at several numbers of users. Raises RungError."""
-    results: dict[tuple[str, int], RungResult] = {}
+@dataclass(frozen=True)
+class Ladder:
+    """What was measured; `gap` says why passes are missing, and is None where none is."""
+
+    results: list[RungResult]
+    gap: str | None = None
+
+
+def measure_ladder(make_rungs: Callable[[], Sequence[Rung]], course: Course, report: Report, passes: int) -> Ladder:
+    """Measure every rung `passes` times; with the shape `ramp` at several numbers of users.
+
+    A pass in which a rung fails, or that Ctrl-C interrupts, is not kept, and is the last; those before it are kept.
+    Raises RungError and KeyboardInterrupt in the first pass.
+    """
+    results: dict[_Place, RungResult] = {}
+    rest = _Rest()
     order: list[str] = []
-    durations_s: dict[str, float] = {}
     for number in range(passes):
         rungs = list(make_rungs())
-        order = order or [rung.name for rung in rungs]
-        climb = rungs[::-1] if number % 2 else rungs
-        for place, rung in enumerate(climb):
-            step = f"pass {number + 1} of {passes}, {rung.name}"
-            names = [later.name for later in climb[place:]] + order * (passes - number - 1)
-            report(f"{step}: starting{_describe_rest(names, durations_s)}")
-            begin_s = time.monotonic()
-            try:
-                rung.start()
-                start_s = time.monotonic() - begin_s
-                for users, reading in _measure(rung, course, report, step):
-                    result = results.setdefault((rung.name, users), RungResult(rung.name, users))
-                    _add(result, rung, start_s, reading)
-                    if number == 0 and not result.answers and course.bench.parity_prompts:
-                        report(f"{step}: comparing answers")
-                        result.answers, result.answers_error = _answers(rung, course)
-                        if result.answers_error:
-                            report(f"{step}: its answers cannot be compared: {result.answers_error}")
-            finally:
-                rung.end()
-            durations_s[rung.name] = time.monotonic() - begin_s
+        if not order:
+            order = [rung.name for rung in rungs]
+            rest.names = order * passes
+        name = f"pass {number + 1} of {passes}"
+        try:
+            measured = _measure_pass(rungs[::-1] if number % 2 else rungs, course, report, name, rest)
+        except (RungError, KeyboardInterrupt) as problem:
+            if not results:
+                raise
+            gap = f"{name} was given up: {str(problem) or 'it was interrupted'}"
+            report(f"{gap}; what was measured before it is kept")
+            return Ladder(_in_order(results, order), gap)
+        for place, result in measured.items():
+            results[place] = results[place].with_passes_of(result) if place in results else result
+    return Ladder(_in_order(results, order))
+
+
+def _in_order(results: Mapping[_Place, RungResult], order: Sequence[str]) -> list[RungResult]:
     return sorted(results.values(), key=lambda result: (order.index(result.rung), result.users))
 
 
-def _describe_rest(names: Sequence[str], durations_s: Mapping[str, float]) -> str:
-    """About how long these rungs will take, by the passes before, or by the mean of the rungs before."""
-    if not durations_s:
-        return ""
-    mean_s = sum(durations_s.values()) / len(durations_s)
-    left_s = sum(durations_s.get(name, mean_s) for name in names)
-    return f", about {left_s / 60:.0f} min left" if left_s >= 90 else f", about {left_s:.0f} s left"
+def _measure_pass(
+    rungs: Sequence[Rung], course: Course, report: Report, name: str, rest: "_Rest"
+) -> dict[_Place, RungResult]:
+    """Each rung in this order, and what it answers, where that is compared and a pass before has not said it."""
+    results: dict[_Place, RungResult] = {}
+    for rung in rungs:
+        step = f"{name}, {rung.name}"
+        report(f"{step}: starting{rest.describe()}")
+        begin_s = time.monotonic()
+        try:
+            rung.start()
+            start_s = time.monotonic() - begin_s
+            for users, reading in _measure(rung, course, report, step):
+                result = results[rung.name, users] = _result(rung, users, start_s, reading)
+                if rest.is_first(rung.name) and course.bench.parity_prompts:
+                    report(f"{step}: comparing answers")
+                    result.answers, result.answers_error = _answers(rung, course)
+                    if result.answers_error:
+                        report(f"{step}: its answers cannot be compared: {result.answers_error}")
+        finally:
+            rung.end()
+        rest.take(rung.name, time.monotonic() - begin_s)
+    return results
+
+
+@dataclass
+class _Rest:
+    """The rungs that are left, by name, and how long each took that was measured, in seconds."""
+
+    names: list[str] = field(default_factory=list)
+    durations_s: dict[str, float] = field(default_factory=dict)
+
+    def is_first(self, name: str) -> bool:
+        """Whether no pass of this rung is over."""
+        return name not in self.durations_s
+
+    def take(self, name: str, duration_s: float) -> None:
+        """One pass of this rung is over."""
+        self.names.remove(name)
+        self.durations_s[name] = duration_s
+
+    def describe(self) -> str:
+        """About how long they will take, by the passes before, or by the mean of the rungs before."""
+        if not self.durations_s:
+            return ""
+        mean_s = sum(self.durations_s.values()) / len(self.durations_s)
+        left_s = sum(self.durations_s.get(name, mean_s) for name in self.names)
+        return f", about {left_s / 60:.0f} min left" if left_s >= 90 else f", about {left_s:.0f} s left"
 
 
 def _answers(rung: Rung, course: Course) -> tuple[list[Answer], str | None]:
@@ -104,14 +154,18 @@ class _Reading:
     series: list[Sample]
 
 
-def _add(result: RungResult, rung: Rung, start_s: float, reading: _Reading) -> None:
-    result.start_s.append(start_s)
-    result.measurements.append(reading.measurement)
-    result.utilisation.append(reading.utilisation)
-    result.series.append(reading.series)
-    result.batch_size = rung.batch_size
-    result.machines = rung.machines
-    result.read_as = rung.read_as
+def _result(rung: Rung, users: int, start_s: float, reading: _Reading) -> RungResult:
+    return RungResult(
+        rung.name,
+        users,
+        [start_s],
+        [reading.measurement],
+        [reading.utilisation],
+        [reading.series],
+        batch_size=rung.batch_size,
+        machines=rung.machines,
+        read_as=rung.read_as,
+    )
 
 
 def _measure(rung: Rung, course: Course, report: Report, step: str) -> Iterator[tuple[int, _Reading]]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import assessment, result
+from benchmarks.analysis.validity import Finding
 from benchmarks.confirmation import confirm
 from benchmarks.course import Course
 from benchmarks.environment import Environment
@@ -15,7 +16,8 @@ from benchmarks.ladder import Report, measure_ceilings, measure_ladder
 from benchmarks.result import Result
 from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.factory import RungFactory
-from benchmarks.rungs.harness import harness_of, row_readers
+from benchmarks.rungs.harness import LITPORT, harness_of, row_readers
+from benchmarks.rungs.process import RungError
 from configs.errors import UserError
 from configs.settings import LitportSettings
 from servers.processes.reaper import Reaper
@@ -69,15 +71,20 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
         raise UserError("models.NAME.example: expected a JSON request to measure this API with; set it in the recipe")
     course = Course.plan(bench, kind, example)
 
-    results = measure_ladder(partial(rungs.rungs, course.items), course, report, bench.passes)
-    ceilings = measure_ceilings(results, bench.load.generators)
+    ladder = measure_ladder(partial(rungs.rungs, course.items), course, report, bench.passes)
+    result.write_requests(folder, ladder.results)
+    ceilings = measure_ceilings(ladder.results, bench.load.generators)
     analysis = assessment.analyse(
-        results, course, ceilings, model_dir, harness.dtype(model), require_parity=plan.require_parity
+        ladder, course, ceilings, model_dir, harness.dtype(model), require_parity=plan.require_parity
     )
-    verdict = assessment.judge(results, harness, model, environment.machine)
-    advice = verdict.advice if plan.confirm and verdict else None
-    confirmed = confirm(rungs, course, advice, report) if advice else None
-    result.write_requests(folder, results)
+    verdict = assessment.judge(ladder.results, harness, model, environment.machine)
+    advice = verdict.advice if plan.confirm and verdict and not ladder.gap else None
+    confirmed = None
+    try:
+        confirmed = confirm(rungs, course, advice, report) if advice else None
+    except (RungError, KeyboardInterrupt) as problem:
+        message = f"the advice could not be tried: {str(problem) or 'it was interrupted'}"
+        analysis.findings.append(Finding("confirm", LITPORT, message))
     return result.conclude(
         command=plan.command,
         started_at=started_at,

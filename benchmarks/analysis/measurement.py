@@ -1,6 +1,6 @@
 """What a rung gave: the measurements of its passes, the hardware beside them, and answers to compare."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -92,6 +92,16 @@ class RungResult:
     batch_size: int | None = None
     machines: int | None = None
     read_as: ReadAs | None = None
+
+    def with_passes_of(self, later: "RungResult") -> "RungResult":
+        """This and the passes of a later result at the same users; the answers are those of the first."""
+        return replace(
+            self,
+            start_s=[*self.start_s, *later.start_s],
+            measurements=[*self.measurements, *later.measurements],
+            utilisation=[*self.utilisation, *later.utilisation],
+            series=[*self.series, *later.series],
+        )
 
     @property
     def counts_tokens(self) -> bool:

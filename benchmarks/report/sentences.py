@@ -42,7 +42,12 @@ def verdict(result: Result) -> str:
     advice, reason = judgement.advice, judgement.reason or judgement.cause
     explanation = f" {_sentence(reason)}" if reason != judgement.cause else ""
     proposal = f"{explanation} Try {advice.setting}: {advice.value}." if advice else ""
-    return f"{_sentence(judgement.summary)} {_sentence(judgement.cause)} {serving}{proposal}"
+    return f"{caveat(result)}{_sentence(judgement.summary)} {_sentence(judgement.cause)} {serving}{proposal}"
+
+
+def caveat(result: Result) -> str:
+    """What stands before the verdict on figures that do not count."""
+    return "" if result.valid else "Of figures that are not valid, so no more than a hint: "
 
 
 def confirmed(result: Result) -> str | None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from benchmarks.analysis.figures import Distribution, Rate, Statistic
 from benchmarks.analysis.summary import RungSummary
 from benchmarks.report.neighbours import throughput
-from benchmarks.report.sentences import cluster, others
+from benchmarks.report.sentences import caveat, cluster, others
 from benchmarks.result import Result
 
 _COLUMNS = (
@@ -41,7 +41,7 @@ def show(result: Result, console: Console) -> None:
     if note := cluster(result):
         console.print(f"\n{escape(note)}")
     if verdict := result.verdict:
-        console.print(f"\n[bold]{escape(verdict.summary)}.[/bold] {escape(verdict.cause)}.")
+        console.print(f"\n{caveat(result)}[bold]{escape(verdict.summary)}.[/bold] {escape(verdict.cause)}.")
         if advice := verdict.advice:
             reason = "" if verdict.reason == verdict.cause else f"Also, {verdict.reason}. "
             console.print(f"{reason}Try {advice.setting}: {advice.value} (or --confirm, which tries it).")

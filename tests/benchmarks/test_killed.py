@@ -1,5 +1,6 @@
-"""However the harness ends, nothing that it started is left."""
+"""However the harness ends, nothing that it started is left, and what it has measured is kept."""
 
+import json
 import os
 import signal
 import subprocess
@@ -50,6 +51,27 @@ def test_nothing_outlives_the_harness(tmp_path: Path, number: signal.Signals) ->
     assert len(gone) == len(started)
     if number is signal.SIGINT:
         assert (harness.returncode, last) == (128 + number, "litport: interrupted\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_keeps_the_passes_that_are_over(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("100000", "400"))
+    words = [*LITPORT, "bench", "run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]
+    words += ["--server.cache_dir", str(tmp_path), "--bench.passes", "50"]
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **output) as harness:
+        assert harness.stderr is not None
+        assert any("pass 2 of 50, litport: measuring" in line for line in harness.stderr)
+        harness.send_signal(number)
+        told, _ = harness.communicate(timeout=60)
+    assert harness.returncode == 1
+    summary = json.loads(told.splitlines()[-1])
+    assert (summary["valid"], "litport: passes" in summary["findings"]) == (False, True)
+    document = json.loads((tmp_path / "out" / "result.json").read_text())
+    messages = [finding["message"] for finding in document["findings"]]
+    assert "pass 2 of 50 was given up: it was interrupted" in messages
+    assert len((tmp_path / "out" / "requests.jsonl").read_text().splitlines()) == 400
 
 
 def wait_for_descendants(pid: int, least: int) -> list[psutil.Process]:
