@@ -89,14 +89,21 @@ def models(engine: Engine, image: str, model_cache: Path) -> Iterator[str]:
 def lent_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as an engine mounts it at /run/secrets, with one key, for the image's user only."""
     folder = tmp_path_factory.mktemp("secrets")
-    file = folder / "litport_auth__api_keys"
-    file.write_text(KEY + "\n", encoding="utf-8")
+    lend(folder, {"litport_auth__api_keys": KEY + "\n"})
+    return folder
+
+
+def lend(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files of these names and texts that the image's user can read, and nobody else where that can be had."""
     root = os.geteuid() == 0
-    for path, mode in ((file, 0o400 if root else 0o444), (folder, 0o500 if root else 0o555)):
-        path.chmod(mode)
+    folder.mkdir(exist_ok=True)
+    files = [folder / name for name in texts]
+    for file, text in zip(files, texts.values(), strict=True):
+        file.write_text(text, encoding="utf-8")
+    for path in (*files, folder):
+        path.chmod((0o500 if root else 0o555) if path is folder else (0o400 if root else 0o444))
         if root:
             os.chown(path, 10001, 10001)
-    return folder
 
 
 def published(engine: Engine, container: str, port: int = 8000) -> str:
