@@ -13,7 +13,7 @@ from benchmarks.analysis.validity import Facts, Finding
 from benchmarks.analysis.verdict import Situation, Verdict
 from benchmarks.course import Course
 from benchmarks.environment import Machine
-from benchmarks.ladder import Ceilings, Ladder
+from benchmarks.ladder import Ladder
 from benchmarks.load import arrivals, workload
 from benchmarks.rungs.harness import LITPORT, EngineHarness
 
@@ -29,7 +29,6 @@ class Assessment:
 def analyse(
     ladder: Ladder,
     course: Course,
-    ceilings: Ceilings,
     model_dir: Path | None = None,
     dtype: str | None = None,
     require_parity: bool = False,
@@ -39,7 +38,7 @@ def analyse(
     baseline = next((result for result in results if result.answers), None)
     rungs, findings = [], [Finding("passes", results[-1].rung, ladder.gap)] if ladder.gap else []
     for result in results:
-        ceiling = ceilings.get((result.rung, result.users))
+        ceiling = ladder.ceilings.get((result.rung, result.users))
         summary = summarise(
             result,
             course.bench,
@@ -94,12 +93,13 @@ def _findings(result: RungResult, course: Course, ceiling: float | None) -> list
     findings: list[Finding] = []
     for measurement, window in zip(result.measurements, result.utilisation, strict=True):
         throttled_s = window.host.throttled_s
+        sent = course.items[: len(measurement.records)]
         facts = Facts(
             rung=result.rung,
             measurement=measurement,
             users=result.batch_size or result.users,  # how many it works on at a time
-            offered_per_s=arrivals.offered_rate_per_s(course.items[: len(measurement.records)]),
-            expected_hit_rate=workload.expected_hit_rate(course.workload, course.items),
+            offered_per_s=arrivals.offered_rate_per_s(sent),
+            expected_hit_rate=workload.expected_hit_rate(course.workload, sent),
             ceiling_per_s=ceiling,
             throttled_share=None if throttled_s is None else throttled_s / measurement.duration_s,
         )

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from benchmarks import assessment, comparison, report, result, run
 from benchmarks.course import Course
 from benchmarks.environment import Environment
-from benchmarks.ladder import measure_ceilings, measure_ladder
+from benchmarks.ladder import measure_ladder, with_ceilings
 from benchmarks.load.request import Endpoint, endpoint_of
 from benchmarks.report import neighbours, terminal
 from benchmarks.result import Result, Settings
@@ -76,11 +77,12 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
         try:
             rung = _url_rung(address, endpoint, model, key)
             ladder = measure_ladder(lambda: [rung], course, report_step, bench.passes)
+            ladder = with_ceilings(ladder, bench.load.generators, report_step)
         except (RungError, OSError) as problem:
             raise UserError(f"{problem}{_advice(str(problem))}") from None
     if out is not None:
         result.write_requests(out, ladder.results)
-    analysis = assessment.analyse(ladder, course, measure_ceilings(ladder.results, bench.load.generators))
+    analysis = assessment.analyse(ladder, course)
     document = result.conclude(
         command=sys.argv,
         started_at=started_at,
@@ -181,4 +183,4 @@ def _progress() -> AbstractContextManager[Callable[[str], None]]:
 @contextmanager
 def _status(console: Console) -> Iterator[Callable[[str], None]]:
     with console.status("") as status:
-        yield status.update
+        yield lambda line: status.update(escape(line))

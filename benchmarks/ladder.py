@@ -7,7 +7,7 @@ favours no rung. Each rung is started for its pass and ended after it.
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -15,10 +15,12 @@ from benchmarks.analysis.hardware import RUNG, Sample, Window, window_of
 from benchmarks.analysis.measurement import Answer, Measurement, RungResult
 from benchmarks.course import Course
 from benchmarks.load.ceiling import ceiling_per_s
+from benchmarks.load.generator import GeneratorError
 from benchmarks.load.request import ReadAs
 from benchmarks.load.workload import Item
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.process import RungError
+from configs.errors import UserError
 from servers.telemetry import Sampler
 
 Report = Callable[[str], None]
@@ -35,17 +37,18 @@ _RAMP_GAIN = 1.05
 
 @dataclass(frozen=True)
 class Ladder:
-    """What was measured; `gap` says why passes are missing, and is None where none is."""
+    """What was measured; `gap` says why a part of it is missing, and is None where none is."""
 
     results: list[RungResult]
     gap: str | None = None
+    ceilings: Ceilings = field(default_factory=dict)
 
 
 def measure_ladder(make_rungs: Callable[[], Sequence[Rung]], course: Course, report: Report, passes: int) -> Ladder:
     """Measure every rung `passes` times; with the shape `ramp` at several numbers of users.
 
     A pass in which a rung fails, or that Ctrl-C interrupts, is not kept, and is the last; those before it are kept.
-    Raises RungError and KeyboardInterrupt in the first pass.
+    Raises RungError, UserError and KeyboardInterrupt in the first pass.
     """
     results: dict[_Place, RungResult] = {}
     rest = _Rest()
@@ -58,7 +61,7 @@ def measure_ladder(make_rungs: Callable[[], Sequence[Rung]], course: Course, rep
         name = f"pass {number + 1} of {passes}"
         try:
             measured = _measure_pass(rungs[::-1] if number % 2 else rungs, course, report, name, rest)
-        except (RungError, KeyboardInterrupt) as problem:
+        except (RungError, UserError, KeyboardInterrupt) as problem:
             if not results:
                 raise
             gap = f"{name} was given up: {str(problem) or 'it was interrupted'}"
@@ -131,20 +134,25 @@ def _answers(rung: Rung, course: Course) -> tuple[list[Answer], str | None]:
         return [], f"{type(problem).__name__}: {problem}"
 
 
-def measure_ceilings(results: Sequence[RungResult], generators: int) -> Ceilings:
-    """Measure the load generator against a server that answers at once, in as many parts as each rung did."""
+def with_ceilings(ladder: Ladder, generators: int, report: Report) -> Ladder:
+    """The ladder with what the load generator reaches against a server that answers at once, in as many parts."""
+    report("measuring the load generator alone")
     ceilings: dict[tuple[ReadAs, int, int], float] = {}
-    by_rung = {}
-    for result in results:
-        if result.read_as is None:
-            continue
-        records = [record for measurement in result.measurements for record in measurement.records]
-        parts = [len(record.chunk_s) for record in records if record.chunk_s]
-        load = (result.read_as, max(1, round(sum(parts) / max(len(parts), 1))), result.users)
-        if load not in ceilings:
-            ceilings[load] = ceiling_per_s(*load, generators)
-        by_rung[result.rung, result.users] = ceilings[load]
-    return by_rung
+    by_rung: dict[_Place, float] = {}
+    try:
+        for result in ladder.results:
+            if result.read_as is None:
+                continue
+            records = [record for measurement in result.measurements for record in measurement.records]
+            parts = [len(record.chunk_s) for record in records if record.chunk_s]
+            load = (result.read_as, max(1, round(sum(parts) / max(len(parts), 1))), result.users)
+            if load not in ceilings:
+                ceilings[load] = ceiling_per_s(*load, generators)
+            by_rung[result.rung, result.users] = ceilings[load]
+    except (GeneratorError, KeyboardInterrupt) as problem:
+        gap = f"the load generator was not measured alone: {str(problem) or 'it was interrupted'}"
+        return replace(ladder, gap=ladder.gap or gap)
+    return replace(ladder, ceilings=by_rung)
 
 
 @dataclass(frozen=True)

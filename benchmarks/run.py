@@ -12,7 +12,7 @@ from benchmarks.analysis.validity import Finding
 from benchmarks.confirmation import confirm
 from benchmarks.course import Course
 from benchmarks.environment import Environment
-from benchmarks.ladder import Report, measure_ceilings, measure_ladder
+from benchmarks.ladder import Report, measure_ladder, with_ceilings
 from benchmarks.result import Result
 from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.factory import RungFactory
@@ -73,10 +73,8 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
 
     ladder = measure_ladder(partial(rungs.rungs, course.items), course, report, bench.passes)
     result.write_requests(folder, ladder.results)
-    ceilings = measure_ceilings(ladder.results, bench.load.generators)
-    analysis = assessment.analyse(
-        ladder, course, ceilings, model_dir, harness.dtype(model), require_parity=plan.require_parity
-    )
+    ladder = with_ceilings(ladder, bench.load.generators, report)
+    analysis = assessment.analyse(ladder, course, model_dir, harness.dtype(model), require_parity=plan.require_parity)
     verdict = assessment.judge(ladder.results, harness, model, environment.machine)
     advice = verdict.advice if plan.confirm and verdict and not ladder.gap else None
     confirmed = None

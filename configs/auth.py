@@ -52,7 +52,7 @@ class Grant(Section):
         None, description="Most requests at a time, running and waiting; null for no limit."
     )
 
-    admin: bool = Field(False, description="Whether it may load and unload models.")
+    admin: bool = Field(False, description="Whether it may load, unload, swap, roll back and scale models.")
 
     @field_validator("key")
     @classmethod

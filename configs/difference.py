@@ -64,7 +64,7 @@ def difference(
             changed[name] = changes
     sections = [
         change
-        for section in ("server", "limits", "auth", "telemetry")
+        for section in ("server", "limits", "auth", "telemetry", "cluster")
         for change in _changes(getattr(before, section), getattr(after, section), (section,), is_secret)
     ]
     return Difference(

@@ -63,7 +63,7 @@ def _one_for_each_replica(devices: Any, info: ValidationInfo) -> Any:
     return devices
 
 
-Devices = list[Annotated[int, Field(ge=0)]]
+Devices = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 OneForEachReplica = AfterValidator(_one_for_each_replica)
 """Marks `devices`: a list of lists has one for each replica."""
 
@@ -145,7 +145,7 @@ class Resources(Section):
         None,
         ge=0,
         description="GPUs, which alone it sees; null: with vLLM's CUDA build tensor-parallel-size times "
-        "pipeline-parallel-size, else 0.",
+        "pipeline-parallel-size times data-parallel-size, else 0.",
     )
     memory_bytes: int | None = Field(
         None, ge=1, description="Memory, in bytes, which is counted and not enforced; null for none."

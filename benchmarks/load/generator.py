@@ -23,10 +23,15 @@ import msgspec
 from clients.record import Call, RequestRecord
 from servers.processes.interpreter import module_argv
 
-_READY_TIMEOUT_S = 60.0
+# After it has closed its output.
+_END_TIMEOUT_S = 60.0
 # Every child must have read its start time before it comes.
 _HEAD_START_S = 0.2
 _LAG_PERIOD_S = 0.01
+
+
+class GeneratorError(Exception):
+    """A generator process has failed; its own output says how."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -65,7 +70,7 @@ def generate(
     processes: int = 1,
     headers: Mapping[str, str] | None = None,
 ) -> Result:
-    """Make the load and wait for its end. Raises RuntimeError when a generator process fails."""
+    """Make the load and wait for its end. Raises GeneratorError."""
     processes = max(1, min(processes, users, len(calls)))
     shares = [[call for call in calls if call.session % processes == part] for part in range(processes)]
     if not any(call.after is not None for call in calls):
@@ -104,13 +109,13 @@ def _start(plan: Path, result: Path) -> "subprocess.Popen[str]":
 def _expect_ready(child: "subprocess.Popen[str]") -> None:
     assert child.stdout is not None
     if child.stdout.readline().strip() != "ready":
-        raise RuntimeError(f"the load generator ended with status {child.wait(_READY_TIMEOUT_S)} before it began")
+        raise GeneratorError(f"the load generator ended with status {child.wait(_END_TIMEOUT_S)} before it began")
 
 
 def _finish(child: "subprocess.Popen[str]", result: Path) -> Result:
     status = child.wait()
     if status != 0:
-        raise RuntimeError(f"the load generator ended with status {status}")
+        raise GeneratorError(f"the load generator ended with status {status}")
     return msgspec.msgpack.decode(result.read_bytes(), type=Result)
 
 

@@ -44,11 +44,13 @@ def show(result: Result, console: Console) -> None:
         console.print(f"\n{caveat(result)}[bold]{escape(verdict.summary)}.[/bold] {escape(verdict.cause)}.")
         if advice := verdict.advice:
             reason = "" if verdict.reason == verdict.cause else f"Also, {verdict.reason}. "
-            console.print(f"{reason}Try {advice.setting}: {advice.value} (or --confirm, which tries it).")
+            console.print(
+                f"{escape(reason)}Try {advice.setting}: {escape(str(advice.value))} (or --confirm, which tries it)."
+            )
     if trial := result.confirmed:
         outcome = "helped" if trial.helped else "did not help"
         console.print(
-            f"Tried {trial.setting}: {trial.value}, which {outcome}: throughput "
+            f"Tried {trial.setting}: {escape(str(trial.value))}, which {outcome}: throughput "
             f"{trial.throughput_ratio:.3f} times, latency {trial.e2e_ratio:.3f} times."
         )
 
@@ -61,7 +63,7 @@ def banner(result: Result) -> Panel:
 
 def ladder_table(result: Result) -> Table:
     """One row a rung: throughput with its interval, against the first, latencies, processors, parity."""
-    table = Table(title=f"{result.model}: the ladder")
+    table = Table(title=f"{escape(result.model)}: the ladder")
     for title in _COLUMNS:
         table.add_column(title, justify="left" if title == "rung" else "right")
     base = throughput(result, result.rungs[0]) if result.rungs else None

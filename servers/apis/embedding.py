@@ -180,6 +180,8 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
                     f"input: this model takes at most {encoder.max_tokens} tokens, item {index} has {len(sequence)}; "
                     "shorten or split it"
                 )
+            if not sequence:
+                return Rejection(f"input: item {index} has no tokens in this model's vocabulary")
             if not 0 <= min(sequence) <= max(sequence) < encoder.vocabulary_size:
                 return Rejection(f"input: token ids of item {index} must lie in 0..{encoder.vocabulary_size - 1}")
         if request.dimensions is not None and request.dimensions > encoder.dimensions:

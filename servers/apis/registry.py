@@ -55,8 +55,6 @@ def check(name: str, init: Mapping[str, Any], has_source: bool) -> None:
     _check_names(target)
     constructor = reference.read(target).constructor
     arguments = [*init, *(["model_dir"] if has_source else [])]
-    if has_source and "model_dir" in init:
-        raise UserError(f"api {name!r}: `source` sets model_dir already; remove it from `init`")
     if not constructor.is_open:
         for argument in arguments:
             if argument == "model_dir" and "model_dir" not in constructor.names:

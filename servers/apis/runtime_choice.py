@@ -74,8 +74,8 @@ def _keep(choice: Choice, record: Path) -> Choice:
     part.write_text(json.dumps(asdict(choice)))
     try:
         os.link(part, record)
-    except FileExistsError:
-        if read(record) is None:  # it was damaged
+    except OSError:  # another was first, or the file system has no hard links
+        if read(record) is None:  # or it was damaged
             part.replace(record)
     finally:
         part.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ not come, since the head of the cluster is away, takes nothing from a gateway.
 """
 
 import asyncio
+import contextlib
 import http.client
 import itertools
 import logging
@@ -110,17 +111,27 @@ class Follower:
         missing = set(replicas)
         urls: dict[str, str] = {}
         urls_in_use = set(self._urls.values())
-        for port in self._ports:
-            url = url_of(host, port)
-            if missing and url not in urls_in_use and (replica := self._identify(host, port)) in missing:
-                urls[replica] = url
-                missing.remove(replica)
+        with contextlib.suppress(TimeoutError):
+            for port in self._ports:
+                url = url_of(host, port)
+                if missing and url not in urls_in_use and (replica := self._identify(host, port)) in missing:
+                    urls[replica] = url
+                    missing.remove(replica)
         return urls
 
     def _identify(self, host: str, port: int) -> str:
-        """Which replica listens there; "" for none that knows the secret."""
+        """Which replica listens there; "" for none that knows the secret.
+
+        Raises TimeoutError where the node itself does not answer, so that its other ports will not.
+        """
         nonce = secrets.token_hex(16)
         connection = http.client.HTTPConnection(host, port, timeout=_PROBE_TIMEOUT_S)
+        try:
+            connection.connect()
+        except TimeoutError:
+            raise
+        except OSError:
+            return ""
         try:
             connection.request("GET", f"{wire.IDENTITY_PATH}?{nonce}")
             body = connection.getresponse().read(4096)

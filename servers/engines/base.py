@@ -91,6 +91,17 @@ class CanaryError(Exception):
     """The child gave a wrong answer; the message names the request and the answer."""
 
 
+WRONG_ANSWER = (CanaryError, LookupError, TypeError, ValueError, msgspec.MsgspecError)
+"""What reading a wrong answer raises: CanaryError where it is judged, the others where it has not the form of one."""
+
+
+def describe_wrong(problem: Exception) -> str:
+    """A line about one of WRONG_ANSWER."""
+    if isinstance(problem, CanaryError):
+        return str(problem)
+    return f"it has not the form of an answer ({type(problem).__name__}: {problem})"
+
+
 class Engine(Protocol):
     """One kind of child process, bound to one model's settings."""
 

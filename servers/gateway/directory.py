@@ -143,7 +143,7 @@ def paths_of(model: Model) -> list[str]:
 
 
 def entries(model: Model) -> list[dict[str, Any]]:
-    """The model's entries in OpenAI's list: its own, one for each alias, and one for each adapter that vLLM lists.
+    """The model's entries in OpenAI's list: its own, and one for each alias and each adapter.
 
     `kind` (the engine) and `state` stand beside OpenAI's fields, and beside those of the model's process.
     """
@@ -151,7 +151,8 @@ def entries(model: Model) -> list[dict[str, Any]]:
     plain = {"id": model.name, "object": "model", "created": int(model.choose().since), "owned_by": "litport"}
     listing = [*card.listing] if card else [plain]
     ids = {entry["id"] for entry in listing}
-    listing += [{**(listing or [plain])[0], "id": alias} for alias in model.settings.aliases if alias not in ids]
+    names = (*model.settings.aliases, *model.adapters)
+    listing += [{**(listing or [plain])[0], "id": name} for name in names if name not in ids]
     return [{**entry, "kind": model.engine.kind, "state": model.state.value} for entry in listing]
 
 

@@ -89,6 +89,16 @@ class Server(uvicorn.Server):
         yield
 
 
+_EXPOSED = (
+    "retry-after",
+    "x-litport-cut-answer",
+    "x-litport-ignored-fields",
+    "x-litport-served-by",
+    "x-litport-version",
+    "x-request-id",
+)
+
+
 def _with_cors(application: Application, origins: list[str]) -> Any:
     if not origins:
         return application
@@ -97,7 +107,7 @@ def _with_cors(application: Application, origins: list[str]) -> Any:
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["*"],  # whatever a page asks for: official SDKs send headers of their own
-        expose_headers=["retry-after", "x-litport-cut-answer", "x-litport-ignored-fields", "x-request-id"],
+        expose_headers=_EXPOSED,
     )
 
 

@@ -124,7 +124,15 @@ class Admission:
             raise
 
     def _make_room(self, caller: str) -> None:
-        """Turn away the newest request of the caller with the most waiting, or this one."""
+        """Turn away the newest request of the caller with the most waiting, or this one.
+
+        One that was cancelled just now is no longer in the row, although its task has not left it yet.
+        """
+        ended = [(name, place) for name, places in self._waiting.items() for place in places if place.done()]
+        for name, place in ended:
+            self._forget(name, place)
+        if ended:
+            return
         greediest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=caller)
         own_waiting = len(self._waiting.get(caller, ()))
         if not self._waiting or len(self._waiting[greediest]) <= own_waiting + 1:

@@ -9,7 +9,7 @@ itself.
 import asyncio
 import time
 
-from servers.engines.base import CanaryError
+from servers.engines.base import WRONG_ANSWER, describe_wrong
 from servers.engines.connection import CONNECTION_LOST, NotTakenError
 from servers.models.instance import Instance, State
 from servers.models.model import Model
@@ -78,8 +78,8 @@ async def _ask(model: Model, instance: Instance, process: ModelProcess) -> None:
         canary.result()
         instance.canaries["ok"] += 1
         instance.canary_s += time.monotonic() - asked_at_s
-    except (CanaryError, KeyError, ValueError) as problem:
-        _fail(instance, process, f"the canary was answered wrongly: {problem}")
+    except WRONG_ANSWER as problem:
+        _fail(instance, process, f"the canary was answered wrongly: {describe_wrong(problem)}")
     except CONNECTION_LOST as problem:
         reason = str(problem) if isinstance(problem, NotTakenError) else type(problem).__name__
         _fail(instance, process, f"the canary was not answered: {reason}")

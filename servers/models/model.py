@@ -1,7 +1,7 @@
 """A model: what callers name. It has settings, limits, a history of requests, and the instances that serve it."""
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 
 from configs.settings import ModelSettings
 from servers.engines.base import Adaptable, Card, Engine
@@ -55,12 +55,12 @@ class Model:
         self.previous: Model | None = None
         self.swaps: Counter[SwapResult] = Counter()
         self.recording = Recording(settings.recorded_requests) if settings.recorded_requests else None
-        self._adapters = _adapters(settings)
+        self.adapters = _adapters(settings)
 
     def adopt(self, settings: ModelSettings) -> None:
         """Take over settings that differ in what needs no new processes (`in_place`)."""
         self.settings = settings
-        self._adapters = _adapters(settings)
+        self.adapters = _adapters(settings)
         if settings.load == "on_demand":
             self.residence.on_demand = True
         self.admission.admit()
@@ -112,7 +112,7 @@ class Model:
 
     def granted_name(self, name: str | None) -> str:
         """Its name in keys and metrics, for requests that call it `name`: that of an adapter of it, or its own."""
-        return name if name is not None and name in self._adapters else self.name
+        return name if name is not None and name in self.adapters else self.name
 
     @property
     def state(self) -> State:
@@ -184,7 +184,7 @@ class Model:
         return limit
 
 
-def _adapters(settings: ModelSettings) -> Container[str]:
+def _adapters(settings: ModelSettings) -> Collection[str]:
     return vars(settings).get("adapters") or ()  # only some engines have them
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from servers.processes.background import complete
 from servers.processes.group import ProcessGroup
 from servers.processes.interpreter import module_argv
 from servers.processes.reaper import Reaper
@@ -51,9 +52,13 @@ async def pull(
             on_progress(_describe(event))
         raise PullError(f"the pull of {source} ended with status {await child.wait()}")
     finally:
-        ProcessGroup(child.pid).kill()
-        reaper.forget(child.pid)
-        await child.wait()
+        await complete(_end(child, reaper))
+
+
+async def _end(child: asyncio.subprocess.Process, reaper: Reaper) -> None:
+    await asyncio.to_thread(ProcessGroup(child.pid).kill)
+    reaper.forget(child.pid)
+    await child.wait()
 
 
 def _describe(event: Mapping[str, Any]) -> str:

@@ -46,15 +46,15 @@ class Quarantine:
         Raises ApiError 422 for a request that is guilty.
         """
         digest = _digest(path, body) if self._suspects else None  # saves the hash while nothing has died
-        suspect = self._suspects.get(digest) if digest else None
-        if suspect and time.monotonic() - suspect.died_at_s > _SUSPECT_TTL_S:
-            suspect = None
-        if suspect and suspect.guilty:
-            message = f"the process of model '{self._name}' died each time that it had this request; it is not retried"
-            raise ApiError(422, message, code="request_quarantined")
+        suspect = self._suspect(digest)
         is_alone = suspect is not None and suspect.isolated
         if is_alone:
             await self._alone.acquire()
+            try:
+                suspect = self._suspect(digest)  # a copy of it may have been proven guilty meanwhile, or innocent
+            except ApiError:
+                self._alone.release()
+                raise
         if suspect:
             suspect.in_flight += 1
         has_company, begin_s = self._has_company(suspect), time.monotonic()
@@ -80,6 +80,17 @@ class Quarantine:
                 asyncio.get_running_loop().call_later(_SAME_DEATH_S, _leave, suspect)
             if is_alone:
                 self._alone.release()
+
+    def _suspect(self, digest: bytes | None) -> _Suspect | None:
+        """The suspect of this digest. Raises ApiError 422 where it is guilty."""
+        suspect = self._suspects.get(digest) if digest else None
+        if digest and suspect and time.monotonic() - suspect.died_at_s > _SUSPECT_TTL_S:
+            del self._suspects[digest]
+            return None
+        if suspect and suspect.guilty:
+            message = f"the process of model '{self._name}' died each time that it had this request; it is not retried"
+            raise ApiError(422, message, code="request_quarantined")
+        return suspect
 
     def _has_company(self, suspect: _Suspect | None) -> bool:
         """Whether another suspect is in flight."""

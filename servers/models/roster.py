@@ -5,10 +5,11 @@ those that the old one has are answered by it, later ones by the new one. Where 
 wait in its row.
 """
 
+import asyncio
 import contextlib
 
 from configs.settings import ModelSettings
-from servers.engines.base import Adaptable, CanaryError, Card
+from servers.engines.base import WRONG_ANSWER, Adaptable, Card
 from servers.engines.connection import CONNECTION_LOST
 from servers.models.instance import Instance, State
 from servers.models.loader import Loader
@@ -20,6 +21,7 @@ from servers.models.supervisor import Supervisor
 from servers.processes.pause import pausable_timeout
 
 _ADAPT_BACK_S = 10.0
+_POLL_S = 0.1
 
 
 class Roster:
@@ -29,6 +31,7 @@ class Roster:
         self._supervisor = supervisor
         self._loader = loader
         self._numbers: dict[str, int] = {}
+        self._removals: set[Model] = set()
 
     async def add(self, model: Model) -> None:
         """Offer a new model, and return once it is ready, or at once where it is loaded on demand.
@@ -58,7 +61,7 @@ class Roster:
         try:
             async with pausable_timeout(settings.start_timeout_s):
                 cards = [await _adapt(instance) for instance in model.instances]
-        except (CanaryError, *CONNECTION_LOST) as problem:
+        except (*WRONG_ANSWER, *CONNECTION_LOST) as problem:
             model.set_engines(before)
             await _adapt_back(model)
             raise StartError(str(problem) or f"not within {settings.start_timeout_s:g} s (start_timeout_s)") from None
@@ -69,11 +72,15 @@ class Roster:
 
     async def remove(self, model: Model) -> None:
         """End a model once the requests that it has are answered. It takes no new ones; then nobody knows its name."""
-        await self._loader.retire(model)
-        self._supervisor.forget(model)
-        for instance in model.instances:
-            for file in instance.socket.parent.glob(f"{instance.socket.stem}.*"):
-                file.unlink(missing_ok=True)
+        self._removals.add(model)
+        try:
+            await self._loader.retire(model)
+            self._supervisor.forget(model)
+            for instance in model.instances:
+                for file in instance.socket.parent.glob(f"{instance.socket.stem}.*"):
+                    file.unlink(missing_ok=True)
+        finally:
+            self._removals.discard(model)
 
     def number(self, model: Model) -> None:
         """Give a new version of a model its number; each is given once."""
@@ -103,6 +110,8 @@ class Roster:
 
     async def start_beside(self, old: Model, new: Model) -> None:
         """Start a version beside the one that serves; no request reaches it. Raises StartError, NoRoomError."""
+        while new in self._removals:  # noqa: ASYNC110 # see Room; it was the way back, and its end has just begun
+            await asyncio.sleep(_POLL_S)
         await measure(old)
         residence = new.residence
         residence.close()
@@ -122,9 +131,7 @@ class Roster:
     def take_over(self, old: Model, new: Model) -> None:
         """Let the new version have all requests from now on; the old one answers those that it has."""
         new.is_leaving = new.residence.is_beside = False
-        new.swaps = old.swaps
-        if new.recording is not None and old.recording is not None:
-            new.recording.extend(old.recording)
+        _hand_over(old, new)
         self._supervisor.install(new)
         old.is_leaving, old.trial = True, None
         self._loader.review()
@@ -140,7 +147,7 @@ class Roster:
             old.is_leaving = False
             await self._exchange(new, old)
             raise
-        new.swaps = old.swaps
+        _hand_over(old, new)
 
     async def _exchange(self, old: Model, new: Model) -> None:
         new.residence.is_beside = False
@@ -156,6 +163,13 @@ class Roster:
         self._supervisor.install(model)
 
 
+def _hand_over(old: Model, new: Model) -> None:
+    """What passes from version to version."""
+    new.swaps = old.swaps
+    if new.recording is not None and old.recording is not None:
+        new.recording.extend(old.recording)
+
+
 async def _adapt(instance: Instance) -> Card | None:
     """What the instance offers once it is brought to the settings of its engine; None where it does not run."""
     if not isinstance(instance.engine, Adaptable) or instance.connection is None or instance.card is None:
@@ -166,6 +180,6 @@ async def _adapt(instance: Instance) -> Card | None:
 async def _adapt_back(model: Model) -> None:
     """Bring what runs back to the settings of its engine, as far as it still answers; a start does the rest."""
     for instance in model.instances:
-        with contextlib.suppress(CanaryError, *CONNECTION_LOST):
+        with contextlib.suppress(*WRONG_ANSWER, *CONNECTION_LOST):
             async with pausable_timeout(_ADAPT_BACK_S):
                 await _adapt(instance)

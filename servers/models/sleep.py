@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import msgspec
-
-from servers.engines.base import CanaryError, Card, Sleeper
+from servers.engines.base import WRONG_ANSWER, CanaryError, Card, Sleeper, describe_wrong
 from servers.engines.connection import CONNECTION_LOST, Connection
 from servers.models.inspection import CheckError, inspect
 from servers.models.instance import Instance, State
@@ -109,7 +107,7 @@ async def _for_all(
     try:
         async with pausable_timeout(limit_s):
             await asyncio.gather(*map(step, instances))
-    except (CanaryError, CheckError, *CONNECTION_LOST) as problem:
+    except (CheckError, *CONNECTION_LOST) as problem:
         raise StartError(str(problem) or f"not within {limit_s:g} s (start_timeout_s)") from None
-    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as problem:
-        raise StartError(f"it was answered wrongly: {type(problem).__name__}: {problem}") from None
+    except WRONG_ANSWER as problem:
+        raise StartError(describe_wrong(problem)) from None

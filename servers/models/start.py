@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from configs.errors import UserError
-from servers.engines.base import CanaryError, get
+from servers.engines.base import WRONG_ANSWER, CanaryError, describe_wrong, get
 from servers.engines.connection import CONNECTION_LOST, Connection, NotTakenError
 from servers.models.inspection import CheckError, inspect
 from servers.models.instance import Instance, State
@@ -145,8 +145,10 @@ async def _unless_broken(process: ModelProcess, step: Awaitable[_Result]) -> _Re
         raise StartError(str(problem)) from None
     except CheckError as problem:
         raise WrongAnswerError(str(problem)) from None
-    except (CanaryError, *CONNECTION_LOST) as problem:
+    except CONNECTION_LOST as problem:
         raise StartError(f"its first answer was wrong: {problem}") from None
+    except WRONG_ANSWER as problem:
+        raise StartError(f"its first answer was wrong: {describe_wrong(problem)}") from None
     finally:
         for task in (work, broken):
             task.cancel()

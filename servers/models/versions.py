@@ -73,6 +73,9 @@ class Versions:
             tell(result, old, new, str(problem))
             await self._roster.remove(new)
             raise SwapError(f"{new.version} of {old.name} is not served: {problem}; {old.version} goes on") from None
+        except Exception:
+            await self._roster.remove(new)
+            raise
         finally:
             old.trial = None
 
@@ -193,13 +196,19 @@ async def _compare_once(old: Model, new: Model, questions: Sequence[Question], p
 
 
 def _questions(old: Model, plan: Plan) -> Sequence[Question]:
-    """What both versions are asked: the last requests where they are kept, else the plan's, else checks or example."""
+    """What both versions are asked: the last requests where they are kept, else the plan's, else checks or example.
+
+    Raises SwapError where a file of a check cannot be read.
+    """
     if old.recording is not None and (recorded := old.recording.last(plan.compare)):
         return recorded
     if plan.questions:
         return plan.questions
     if old.settings.checks:
-        return [question_of(check, old.name) for check in old.settings.checks.values()][: plan.compare]
+        try:
+            return [question_of(check, old.name) for check in old.settings.checks.values()][: plan.compare]
+        except OSError as problem:
+            raise SwapError(f"its checks cannot be read: {problem}") from None
     example = old.card.example if old.card is not None else None
     return [] if example is None else [Question(None, msgspec.json.encode(example))]
 

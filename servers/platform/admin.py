@@ -78,12 +78,13 @@ class Admin:
     async def _make(self, request: web.Request) -> web.Response:
         try:
             name = str((await request.json())["model"])
-            action: Action = "load" if request.path == "/load" else "unload"
+        except (ValueError, KeyError, TypeError):
+            return _error('expected {"model": NAME}')
+        action: Action = "load" if request.path == "/load" else "unload"
+        try:
             change = await self._changes.make(action, name, _caller(request))
         except ApiError as problem:
             return _error(problem.message)
-        except (ValueError, KeyError, TypeError):
-            return _error('expected {"model": NAME}')
         return web.json_response(msgspec.to_builtins(change))
 
     async def _revise(self, request: web.Request) -> web.StreamResponse:
@@ -116,11 +117,13 @@ class Admin:
 
     async def _plan(self, request: web.Request) -> web.Response:
         try:
-            plan = await self._declaration.plan([Path(path) for path in (await request.json())["recipes"]])
-        except UserError as problem:
-            return _error(str(problem))
+            recipes = [Path(path) for path in (await request.json())["recipes"]]
         except (ValueError, KeyError, TypeError):
             return _error('expected {"recipes": [PATH, ...]}')
+        try:
+            plan = await self._declaration.plan(recipes)
+        except UserError as problem:
+            return _error(str(problem))
         number = next(self._numbers)
         self._plans = {number: plan}
         return web.json_response({"plan": number, "is_empty": plan.is_empty, "lines": plan.lines})

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from configs.errors import UserError
@@ -49,13 +50,17 @@ def run(settings: LitportSettings, version: str) -> int:
     console = Console()
     table = Table.grid(padding=(0, 2))
     for name, value in _report(machine, settings, version):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     if platform is not None:
         table.add_row("serves", f"{platform} at {url_of(settings.server.host, settings.server.port)}")
     console.print(table)
     findings = list(_findings(machine, settings, platform))
     for finding in findings:
-        console.print(f"[red]wrong[/]: {finding.problem}\n  mend: {finding.remedy}", soft_wrap=True, highlight=False)
+        console.print(
+            f"[red]wrong[/]: {escape(finding.problem)}\n  mend: {escape(finding.remedy)}",
+            soft_wrap=True,
+            highlight=False,
+        )
     if not findings:
         console.print("[green]nothing is wrong[/]")
     return 1 if findings else 0

@@ -14,6 +14,7 @@ _AT_ONCE = {
     "limits": tuple(Limits.model_fields.keys() - {"redis_url"}),
     "auth": None,
     "telemetry": (),
+    "cluster": (),
 }
 
 

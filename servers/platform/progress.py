@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from servers.models.instance import State
@@ -93,7 +94,7 @@ class Progress:
             step_s = f"{time.time() - instance.since:.0f} s"
             if instance.state is State.READY:
                 step_s = f"{sum(instance.phases_s.values()):.1f} s"
-            table.add_row(model.label, f"[{colour}]{instance.state.value}[/]", step_s, instance.detail)
+            table.add_row(model.label, f"[{colour}]{instance.state.value}[/]", step_s, escape(instance.detail))
         return table
 
     def _end_table(self) -> None:

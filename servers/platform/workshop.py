@@ -47,8 +47,12 @@ class Workshop:
         if model.instances[0].address is not None:
             raise UserError(f"{model.name} runs elsewhere; its addresses are set by models.{model.name}.instances")
         settings = revise(self._settings(), model.name, {"replicas": replicas})
-        additions = self._factory.make(settings, model.name).instances[len(model.instances) :]
-        if additions:
+        if replicas > len(model.instances):
+            # Those that are left of more need not be the first ones, and each has a log, and devices, of its own.
+            taken = {instance.log_file for instance in model.instances}
+            offered = self._factory.make(settings, model.name).instances
+            additions = [instance for instance in offered if instance.log_file not in taken]
+            additions = additions[: replicas - len(model.instances)]
             await self._replicas.add(model, additions)
         else:
             await self._replicas.keep(model, replicas)

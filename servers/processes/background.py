@@ -21,11 +21,15 @@ async def keep_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def complete(step: Coroutine[Any, Any, None]) -> None:
-    """Await the step to its end even when this task is cancelled meanwhile; the cancellation is raised after it."""
+async def complete(step: Coroutine[Any, Any, object]) -> None:
+    """Await the step to its end even when this task is cancelled meanwhile, also repeatedly, and raise that then."""
     task = asyncio.ensure_future(step)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+    cancellation = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as problem:
+            cancellation = problem
+    task.result()
+    if cancellation is not None:
+        raise cancellation

@@ -59,9 +59,9 @@ def test_answers_that_cannot_be_compared_do_not_lose_what_was_measured(problem: 
     assert "pass 2 of 2, quick: starting, about 0 s left" in lines
     assert len(result.measurements[0].records) == 8
     assert any("its answers cannot be compared: " in line and str(problem) in line for line in lines)
-    required = assessment.analyse(ladder, plan, {}, require_parity=True)
+    required = assessment.analyse(ladder, plan, require_parity=True)
     assert [finding.rule for finding in required.findings if "cannot be compared" in finding.message] == ["parity"]
-    assert "parity" not in [finding.rule for finding in assessment.analyse(ladder, plan, {}).findings]
+    assert "parity" not in [finding.rule for finding in assessment.analyse(ladder, plan).findings]
 
 
 def test_a_rung_that_answers_nothing_of_the_warm_up_is_not_measured() -> None:
@@ -78,7 +78,7 @@ def test_a_rung_that_works_on_one_request_at_a_time_needs_fewer_for_a_steady_sta
     rung.batch_size = batch_size
     plan = course(workload={"requests": 8}, load={"users": 16}, percentiles=[50])
     ladder = measure_ladder(lambda: [rung], plan, lambda _: None, 2)
-    assert [finding.rule for finding in assessment.analyse(ladder, plan, {}).findings] == rules
+    assert [finding.rule for finding in assessment.analyse(ladder, plan).findings] == rules
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_late_pass_that_fails_leaves_those_before_and_a_finding(problem: BaseE
         (1, 1, [answer]),
         (2, 1, [answer]),
     ]
-    findings = assessment.analyse(ladder, plan, {}).findings
+    findings = assessment.analyse(ladder, plan).findings
     assert ("passes", ladder.gap) in [(finding.rule, finding.message) for finding in findings]
 
 

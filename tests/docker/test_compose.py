@@ -71,6 +71,13 @@ def test_every_combination_of_profiles_is_valid(profiles: tuple[str, ...]) -> No
 
 
 @WITH_COMPOSE
+def test_a_benchmark_of_the_composition_can_be_run_again() -> None:
+    words = service("bench")["command"]
+    assert words[:3] == ["bench", "load", "http://litport:8000"]
+    assert not [word for word in words if word.startswith("--out")], "a folder that has a result is refused"
+
+
+@WITH_COMPOSE
 def test_the_profile_cluster_is_a_front_door_and_a_ray_cluster_with_one_secret_and_one_token() -> None:
     services = config("cluster")["services"]
     assert services.keys() == CLUSTER

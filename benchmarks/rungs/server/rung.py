@@ -69,9 +69,12 @@ class ServerRung:
         """Load the server with the items."""
         requests = calls(items, self.endpoint, self.model)
         server_before, door_before = self.read_series()
-        load = generator.generate(
-            self.url, self.endpoint.read_as, requests, users, time_limit_s, processes, self.headers
-        )
+        try:
+            load = generator.generate(
+                self.url, self.endpoint.read_as, requests, users, time_limit_s, processes, self.headers
+            )
+        except generator.GeneratorError as problem:
+            raise RungError(f"{self.name}: {problem}") from None
         if not load.records:
             raise RungError(f"{self.name}: no request was sent")
         time.sleep(_SETTLE_S)

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterable
 
 from configs.errors import UserError
-from configs.settings import LitServeModel
+from configs.remote import RemoteModel
+from configs.settings import LitServeModel, ModelSettings
 from servers.apis import registry, runtimes, session_options
 from servers.apis.export_hook import HOOK
 from servers.apis.exports import exports_dir
@@ -25,9 +26,13 @@ def _make(name: str, settings: LitServeModel, site: Site) -> LitServeEngine:
         settings,
         card_file,
         site.settings.telemetry.log_level,
-        sum(model.replica_count for model in site.settings.models.values() if not model.instances),
+        sum(model.replica_count for model in site.settings.models.values() if _computes_here(model)),
         exports=exports_dir(site.settings.server.cache_dir, name),
     )
+
+
+def _computes_here(model: ModelSettings) -> bool:
+    return not model.instances and not isinstance(model, RemoteModel)
 
 
 def _check_model(settings: LitServeModel) -> Iterable[tuple[str, str]]:

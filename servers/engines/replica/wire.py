@@ -19,7 +19,7 @@ from servers.apis.equality import Equality
 from servers.engines.base import Card, Rules
 from servers.engines.connection import TokenCount
 
-VERSION = 1
+VERSION = 2
 """Of this protocol; both sides must have the same."""
 
 SECRET = "x-litport-secret"  # noqa: S105 # the name of a header
@@ -81,6 +81,7 @@ class Description(msgspec.Struct):
     note: str
     equality: dict[str, Any] | None
     tensors: dict[str, Any] | None
+    knows_aliases: bool
 
 
 def describe(model: str, engine: str, card: Card) -> Description:
@@ -99,6 +100,7 @@ def describe(model: str, engine: str, card: Card) -> Description:
         note=card.note,
         equality=None if card.equality is None else asdict(card.equality),
         tensors=None if card.tensors is None else dict(card.tensors),
+        knows_aliases=card.knows_aliases,
     )
 
 
@@ -115,6 +117,7 @@ def card_of(description: Description, rules: Callable[[Card], Rules | None]) -> 
         note=description.note,
         equality=None if description.equality is None else Equality(**description.equality),
         tensors=description.tensors,
+        knows_aliases=description.knows_aliases,
     )
     return replace(card, rules=rules(card))
 

@@ -107,11 +107,9 @@ class VllmConnection(HttpConnection):
         prompt = document.get("prompt")
         if not isinstance(prompt, list):
             answer = msgspec.json.decode(await post(self, route, document))
-            return (
-                len(answer["token_ids"])
-                if "token_ids" in answer
-                else int(answer.get("count") or answer["input_tokens"])
-            )
+            if "token_ids" in answer:
+                return len(answer["token_ids"])
+            return int(answer["count"] if "count" in answer else answer["input_tokens"])
         if not prompt or isinstance(prompt[0], int):
             return len(prompt)
         prompts = [{**document, "prompt": part} for part in prompt]

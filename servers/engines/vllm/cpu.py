@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.settings import VllmModel
 from servers.engines import allocator
+from servers.engines.vllm import parallel
 from servers.engines.vllm.decoder import Decoder
 from servers.processes.proc import PROC, read_text
 from servers.telemetry.memory import memory
@@ -105,5 +106,4 @@ def preloads() -> list[Path]:
 
 def _has_one_worker(settings: VllmModel) -> bool:
     # vLLM wants a list of cores for each worker.
-    sizes = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
-    return all(settings.args.get(name, 1) == 1 for name in sizes)
+    return parallel.size(settings.args, parallel.SPLIT + parallel.COPIES) == 1

@@ -6,7 +6,6 @@ on a GPU vLLM's own defaults apply.
 
 import json
 import logging
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from configs.shape import TreePath
 from servers.engines.base import CanaryError, Card, Command, Needs, get, post, weight_bytes
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site, check_source
-from servers.engines.vllm import adapters, cpu, gpu, sleep
+from servers.engines.vllm import adapters, cpu, gpu, parallel, sleep
 from servers.engines.vllm.connection import VllmConnection
 from servers.engines.vllm.options import check_cached, to_argv, vllm_version
 from servers.engines.vllm.rules import VllmRules
@@ -193,9 +192,8 @@ class VllmEngine:
         # vLLM does not publish its default (EngineArgs.get_batch_defaults in 0.32): 128 on a CPU, 256 or 1024 by the
         # GPU's memory. A number that is too large is harmless: requests wait in vLLM and not in the front door.
         default = 128 if on_cpu() else 1024
-        sizes = (self.settings.args.get(name) for name in ("max-num-seqs", "data-parallel-size"))
-        seqs, replicas = (int(size) if isinstance(size, int | str) and str(size).isdigit() else None for size in sizes)
-        return (seqs or default) * (replicas or 1)
+        limit = str(self.settings.args.get("max-num-seqs") or default)
+        return (int(limit) if limit.isdecimal() else default) * parallel.size(self.settings.args, parallel.COPIES)
 
 
 def on_cpu() -> bool:
@@ -263,10 +261,7 @@ def _describe(settings: VllmModel) -> str:
 
 
 def _gpus(settings: VllmModel) -> int:
-    if on_cpu():
-        return 0
-    sizes = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
-    return math.prod(int(str(settings.args.get(size) or 1)) for size in sizes)
+    return 0 if on_cpu() else parallel.size(settings.args, parallel.SPLIT + parallel.COPIES)
 
 
 VLLM = EngineKind(

@@ -5,7 +5,6 @@ model that has a GPU to itself gets vLLM's own default; several get parts of it,
 of full length takes in the KV cache: each then holds the same number of such sequences. Not run on a GPU.
 """
 
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from configs.settings import LitportSettings, VllmModel
 from configs.shape import TreePath
 from servers.engines.base import weight_bytes
+from servers.engines.vllm import parallel
 from servers.engines.vllm.decoder import Decoder
 from servers.store import Store
 from servers.telemetry import machine
@@ -32,7 +32,6 @@ _UTILIZATION = "gpu-memory-utilization"
 _SIZE_OPTIONS = {_UTILIZATION, "kv-cache-memory-bytes", "num-gpu-blocks-override"}
 # With these the weights take less of the GPU than their files say.
 _SHRINKING = {"quantization", "cpu-offload-gb"}
-_WORLD = ("tensor-parallel-size", "pipeline-parallel-size")
 
 Key = tuple[str, int]
 """A model and the number of its replica."""
@@ -122,7 +121,7 @@ def problems(models: Mapping[str, VllmModel], cache_dir: Path, origins: Mapping[
 
 def visible(settings: VllmModel, number: int) -> tuple[str, ...]:
     """The GPUs that a replica of the model is on, as CUDA names them."""
-    world = math.prod(int(_number(settings.args.get(name), 1) or 1) for name in _WORLD)
+    world = parallel.size(settings.args, parallel.SPLIT + parallel.COPIES)
     if settings.devices is not None:
         return tuple(map(str, settings.devices[number]))[:world]
     names = (os.environ | settings.env).get("CUDA_VISIBLE_DEVICES")
@@ -150,16 +149,16 @@ def _tenants(name: str, settings: VllmModel, cache_dir: Path) -> Iterator[Tenant
     decoder = Decoder.of(settings, folder)
     length = limit if isinstance(limit, int) else decoder.context_tokens if decoder else None
     is_open = not _SIZE_OPTIONS & settings.args.keys()
+    parts = parallel.size(settings.args, parallel.SPLIT)
     for number in range(settings.replica_count):
-        on = visible(settings, number)
         is_known = not _SHRINKING & settings.args.keys() and decoder is not None and length is not None
         yield Tenant(
             key=(name, number),
-            gpus=on,
+            gpus=visible(settings, number),
             on_demand=settings.load == "on_demand",
             utilization=_number(settings.args.get(_UTILIZATION), None if is_open else 0.0),
-            fixed_bytes=weight_bytes(folder) / len(on) + _OVERHEAD_BYTES if is_known else None,
-            sequence_bytes=length * decoder.kv_bytes_per_token / len(on) if is_known and decoder and length else None,
+            fixed_bytes=weight_bytes(folder) / parts + _OVERHEAD_BYTES if is_known else None,
+            sequence_bytes=length * decoder.kv_bytes_per_token / parts if is_known and decoder and length else None,
         )
 
 

@@ -16,6 +16,7 @@ def _model(name: str, *aliases: str) -> Any:
         card=None,
         is_leaving=False,
         settings=SimpleNamespace(aliases=[*aliases]),
+        adapters=["tuned"],
         engine=SimpleNamespace(kind="vllm"),
         state=State.STARTING,
         choose=lambda: SimpleNamespace(since=1.5),
@@ -28,6 +29,7 @@ def test_a_model_that_is_not_up_is_listed_and_found_by_each_of_its_names() -> No
     assert [(entry["id"], entry["state"]) for entry in entries(model)] == [
         ("chat", "starting"),
         ("gpt-4o-mini", "starting"),
+        ("tuned", "starting"),
     ]
     assert Directory({"chat": model}).find("gpt-4o-mini") is model
     assert Directory({"chat": model}).find("tuned") is model, "its adapter"

@@ -182,3 +182,19 @@ def test_a_limit_that_is_raised_counts_at_the_next_request(count: int) -> None:
             assert gate.running == 1 + count
 
     asyncio.run(run())
+
+
+def test_one_that_is_cancelled_as_a_newcomer_comes_makes_room_and_nobody_fails() -> None:
+    async def run() -> None:
+        gate = admission(max_running=1, max_waiting=2)
+        async with crowd(gate) as people:
+            await people.send("greedy", 3)
+            people.tasks[2].cancel()  # its future is cancelled at once, it leaves the row a turn later
+            newcomer = asyncio.ensure_future(gate.enter("modest", 0))
+            people.tasks[1].cancel()
+            await asyncio.sleep(0)
+            people.leave.set()
+            gate.leave("modest", 0, await newcomer)
+            assert people.refused() == 0
+
+    asyncio.run(run())

@@ -68,6 +68,39 @@ def test_a_model_that_does_not_answer_its_canary_is_replaced(tmp_path: Path) -> 
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    "mistake", [IndexError("list index out of range"), TypeError("'NoneType'"), ValueError("no JSON")]
+)
+def test_an_answer_that_has_not_the_form_of_one_is_a_wrong_one(tmp_path: Path, mistake: Exception) -> None:
+    class WrongEngine(TinyEngine):
+        """Reads an answer that is none."""
+
+        wrong = True
+
+        async def canary(self, connection: Connection, card: Card) -> None:
+            if self.wrong:
+                raise mistake
+            await super().canary(connection, card)
+
+    async def run() -> None:
+        engine = WrongEngine("one")
+        async with supervising(tmp_path, engine, **QUICK) as supervisor:
+            model = supervisor.models["one"]
+            await wait_until_state(model, State.FAILED)
+            words = (
+                f"its first answer was wrong: it has not the form of an answer ({type(mistake).__name__}: {mistake})"
+            )
+            assert words in model.choose().detail
+            engine.wrong = False
+            supervisor.begin(model)
+            await wait_until_state(model, State.READY)
+            engine.wrong = True
+            await wait_until_async(lambda: model.choose().deaths == 1)
+            assert "the canary was answered wrongly: it has not the form" in model.choose().detail
+
+    asyncio.run(run())
+
+
 @pytest.mark.long
 def test_a_model_whose_other_answers_move_is_not_taken_for_stuck(tmp_path: Path) -> None:
     async def run() -> None:

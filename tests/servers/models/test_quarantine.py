@@ -128,3 +128,30 @@ def test_the_same_request_twice_at_a_time_is_no_company() -> None:
             await send(quarantine, b"killer")
 
     asyncio.run(run())
+
+
+def test_copies_that_wait_to_be_alone_are_refused_once_one_has_proven_guilty() -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        await dies(quarantine, b"killer", b"neighbour")
+        await asyncio.sleep(2 * SAME_DEATH_S)  # until the process is up again
+        await dies(quarantine, b"killer", b"neighbour")
+        await asyncio.sleep(2 * SAME_DEATH_S)
+        ends = await dies(quarantine, b"killer", b"killer", b"killer")
+        assert ends == ["model_died", "request_quarantined", "request_quarantined"]
+        await send(quarantine, b"neighbour")
+
+    asyncio.run(run())
+
+
+def test_a_death_of_long_ago_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        quarantine = quarantine_of_one()
+        await dies(quarantine, b"unlucky")
+        await asyncio.sleep(2 * SAME_DEATH_S)
+        monkeypatch.setattr(quarantine_module, "_SUSPECT_TTL_S", SAME_DEATH_S)
+        assert await dies(quarantine, b"unlucky") == ["model_died"]
+        monkeypatch.undo()
+        await send(quarantine, b"unlucky")
+
+    asyncio.run(run())

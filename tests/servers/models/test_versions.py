@@ -236,6 +236,45 @@ def test_a_model_gets_more_replicas_and_fewer(door: Door, capsys: pytest.Capture
     assert "replicas: expected a whole number from 1 to 64" in capsys.readouterr().err
 
 
+def test_a_replica_that_is_added_takes_the_number_that_is_free(door: Door) -> None:
+    model = serving(door)
+    command(door, "scale", "one", "2")
+    first, second = model.instances
+    first.state = State.FAILED  # as if it had failed for good, so that the other one is kept
+    command(door, "scale", "one", "1")
+    assert model.instances == (second,)
+    command(door, "scale", "one", "2")
+    assert sorted(instance.log_file for instance in model.instances) == sorted([first.log_file, second.log_file])
+    command(door, "scale", "one", "1")
+
+
+def test_a_rollback_waits_for_the_end_of_the_version_before_and_starts_it_again(door: Door) -> None:
+    before = serving(door)
+    with traffic(door) as connections:
+        command(door, "swap", "one", "--set", "env.TINY_BYTES=3", "rollback_s=0")
+        wait_until(lambda: before.state is not State.READY)  # its end has begun
+        command(door, "rollback", "one")
+        wait_until(lambda: all(answers[-1][1] == before.version for answers in connections))
+    assert {status for answers in connections for status, _ in answers} == {200}
+    assert serving(door) is before
+    assert before.state is State.READY
+    assert group_of(before) > 0
+
+
+def test_a_swap_that_fails_in_an_unforeseen_way_leaves_nothing_of_the_new_version(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    before = serving(door)
+    monkeypatch.setattr("servers.models.versions._questions", fail)
+    assert main(["swap", "one", "--set", "env.TINY_BYTES=4", "--compare", "2", "--port", str(door.port)]) == 2
+    assert serving(door) is before
+    left = {model.version for model in door.supervisor.beside if model.settings.env.get("TINY_BYTES") == "4"}
+    assert left == set()
+
+
 def test_over_http_it_takes_an_admin_key_and_each_step_is_audited(door: Door) -> None:
     order: dict[str, Any] = {"set": {"checks.knows.status": 201}}
     refused = door.client.post("/admin/swap/one", json=order, headers={"x-api-key": GUEST})

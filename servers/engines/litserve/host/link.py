@@ -64,7 +64,7 @@ class Link(asyncio.Protocol):
         self._disconnected = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._grace: asyncio.TimerHandle | None = None
-        self._pongs: list[asyncio.Future[bool]] = []
+        self._pongs: list[asyncio.Future[bool | None]] = []
 
     async def keep(self) -> None:
         """Connect, again after each loss, until the host's main process is gone (OSError)."""
@@ -120,11 +120,11 @@ class Link(asyncio.Protocol):
         if number in self._entries:
             self._transport.write(wire.frame(wire.Grant(number, size)))
 
-    async def ping(self) -> bool:
-        """Whether the worker answers and is healthy; it answers beside its work. One that does not is replaced."""
+    async def ping(self) -> bool | None:
+        """Whether the worker says that it is healthy, beside its work; one that says nothing is replaced (None)."""
         if self._transport is None:
-            return False
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            return None
+        pong: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
         self._transport.write(wire.frame(wire.Ping()))
         try:
@@ -132,7 +132,7 @@ class Link(asyncio.Protocol):
                 return await pong
         except TimeoutError:
             self._kill(f"it has not answered a ping for {self._policy.ping_timeout_s:g} s (canary_timeout_s)")
-            return False
+            return None
 
     async def _send_rest(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -190,12 +190,12 @@ class Link(asyncio.Protocol):
         for entry in (*sending, *(entry for batch in running for entry in batch.entries)):
             entry.fail(WorkerDiedError(f"worker process {self.pid} ended"))
         self._requeue([entry for batch in batches[len(running) :] for entry in batch.entries if not entry.is_cancelled])
-        self._answer_pings(False)
+        self._answer_pings(None)
         self._transport = None
         self._disconnected.set()
         self._on_change()
 
-    def _answer_pings(self, is_healthy: bool) -> None:
+    def _answer_pings(self, is_healthy: bool | None) -> None:
         pongs, self._pongs = self._pongs, []
         for pong in pongs:
             if not pong.done():

@@ -52,9 +52,9 @@ class SyncLoop:
         for work in works:
             work.begun_s, work.batch_size = now_s, len(works)
             if work.is_cancelled:
-                _fail(work, RefusalError(499, "cancelled"))
+                fail(work, RefusalError(499, "cancelled"))
             elif now_s - work.queued_s > self._timeout_s:
-                _fail(work, RefusalError(504, "Request timed out"))
+                fail(work, RefusalError(504, "Request timed out"))
             else:
                 waiting.append(work)
         execution.works = waiting
@@ -64,7 +64,7 @@ class SyncLoop:
                 self._perform(waiting)
         except Cancelled as error:
             for work in waiting:
-                _fail(work, error)
+                fail(work, error)
         finally:
             execution.is_interruptible = False
             execution.works = ()
@@ -91,7 +91,7 @@ class SyncLoop:
         try:
             outputs = self._predict([work])
         except Exception as error:
-            _fail(work, error)
+            fail(work, error)
         else:
             self._encode([work], outputs)
 
@@ -115,7 +115,7 @@ class SyncLoop:
                 work.input = hooks.decode(work.value, work.context)
                 decoded.append(work)
             except Exception as error:
-                _fail(work, error)
+                fail(work, error)
             finally:
                 execution.is_interruptible = False
         hooks.tell("on_after_decode_request")
@@ -172,7 +172,7 @@ class SyncLoop:
                 work.reply.whole(response)
                 work.is_over = True
             except Exception as error:
-                _fail(work, error)
+                fail(work, error)
 
     def _stream(self, works: Sequence[Work]) -> None:
         works = self._decode(works)
@@ -188,7 +188,7 @@ class SyncLoop:
                 try:
                     self._parts([work])
                 except Exception as own_error:
-                    _fail(work, own_error)
+                    fail(work, own_error)
 
     def _parts(self, works: Sequence[Work]) -> None:
         hooks, execution = self._hooks, self._execution
@@ -270,10 +270,11 @@ def _rows(outputs: Any, expected: int) -> Sequence[Any]:
 
 def _fail_all(works: Iterable[Work], error: Exception) -> None:
     for index, work in enumerate(works):
-        _fail(work, error, log=index == 0)
+        fail(work, error, log=index == 0)
 
 
-def _fail(work: Work, error: BaseException, *, log: bool = True) -> None:
+def fail(work: Work, error: BaseException, *, log: bool = True) -> None:
+    """Answer one with the error, where it has no whole answer yet; what is a fault of the API goes into the log."""
     if work.is_over:
         return
     work.is_over = True
@@ -286,6 +287,3 @@ def _fail(work: Work, error: BaseException, *, log: bool = True) -> None:
     elif work.has_parts and log and not work.is_cancelled:
         _log.error("a stream broke off: %s", error)
     work.reply.fail(failure)
-
-
-fail = _fail

@@ -147,3 +147,12 @@ def _argv(engine: VllmEngine) -> list[str]:
 
 def test_the_card_is_the_one_that_its_driver_names() -> None:
     assert gpu.gpus() == (machine.Gpu("NVIDIA H100 80GB HBM3", 81559, "580.95.05"),)
+
+
+def test_copies_of_a_model_take_gpus_of_their_own_with_all_of_the_weights(tmp_path: Path) -> None:
+    copies = _model(tmp_path, 16, args={"data-parallel-size": 2})
+    alone = {**_model(tmp_path, 8), "devices": [[1]]}
+    shares = _shares(tmp_path, chat=copies, other=alone)
+    assert len(_values(shares)) == 2, "they share the second GPU"
+    assert sum(_values(shares)) <= 0.92
+    assert _engine(tmp_path, "chat", chat=copies).needs(None).gpu_shares == {"0": 0.92, "1": 0.92}
