@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the whole document")
     form.add_argument("--ray", metavar="ADDRESS", help="what is deployed on the Ray cluster of this dashboard")
+    status.add_argument("--token-file", type=Path, metavar="FILE", help="for --ray (default: cluster.token_file)")
     add_connection(status)
     status.set_defaults(run=_status)
 
@@ -194,7 +195,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from clients import status, watch
 
     if arguments.ray:
-        return cluster.show_ray(arguments.ray)
+        return cluster.show_ray(arguments.ray, arguments.token_file)
     if arguments.watch:
         return watch.run(*connection(arguments), arguments.watch, status.view)
     return status.show(*connection(arguments), as_json=arguments.json)

@@ -75,6 +75,7 @@ def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, mac
         reference=reference.rung if reference else "",
         ratio=top.ratio_to(reference) if reference else None,
         busy_share=_busy_share(top.utilisation),
+        best_batch=reference.batch_size if reference else None,
     )
     return verdict.judge(situation, harness.causes)
 

@@ -101,6 +101,8 @@ def _advice(problem: str) -> str:
     """What the caller can do about an answer of somebody's server."""
     if "status 401" in problem or "status 403" in problem:
         return "; --key, or OPENAI_API_KEY, gives a key"
+    if "does not serve /v1/" in problem:
+        return "; --bench.workload.kind texts is for embeddings, the address of a predict route and --body for others"
     return "; --model names the model" if "status 404" in problem else ""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
-from configs.model import Count, Devices, Keys, ModelSettings, OneForEachReplica, Seconds, Section, Text
+from configs.model import Count, Devices, Keys, ModelSettings, OneForEachReplica, ReplicaDevices, Seconds, Section, Text
 
 
 class Accept(Section):
@@ -64,7 +64,7 @@ class LitServeModel(ModelSettings):
         "docs/plugins.md).",
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="Where the workers compute.")
-    devices: Annotated[Count | Literal["auto"] | Devices | list[Devices] | None, OneForEachReplica] = Field(
+    devices: Annotated[Count | Literal["auto"] | Devices | ReplicaDevices | None, OneForEachReplica] = Field(
         None, description="How many devices, or which ones by index; [[0], [1]] are those of each replica."
     )
     workers_per_device: Count | None = Field(None, description="Worker processes on each device.")

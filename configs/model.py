@@ -64,6 +64,7 @@ def _one_for_each_replica(devices: Any, info: ValidationInfo) -> Any:
 
 
 Devices = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+ReplicaDevices = Annotated[list[Devices], Field(min_length=1)]
 OneForEachReplica = AfterValidator(_one_for_each_replica)
 """Marks `devices`: a list of lists has one for each replica."""
 

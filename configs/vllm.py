@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from configs.model import Count, Devices, Keys, ModelName, ModelSettings, OneForEachReplica, Section, Text
+from configs.model import Count, Keys, ModelName, ModelSettings, OneForEachReplica, ReplicaDevices, Section, Text
 
 
 def option_name(key: str) -> str:
@@ -54,7 +54,7 @@ class VllmModel(ModelSettings):
         description="What happens where `max_tokens` does not fit beside the prompt: vLLM cuts the answer, which its "
         "header X-Litport-Cut-Answer tells unless it is a stream; or the request is a 400, as vLLM counts the prompt.",
     )
-    devices: Annotated[list[Devices] | None, OneForEachReplica] = Field(
+    devices: Annotated[ReplicaDevices | None, OneForEachReplica] = Field(
         None,
         description="The GPUs of each replica by index, such as [[0], [1]]; null: each replica sees all of them.",
     )

@@ -5,6 +5,7 @@ Statistics 7, 1979), of rates by stretches of a pass. A percentile is given only
 beyond it; otherwise it is None, as is everything that was not measured. Times are in seconds.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -78,7 +79,12 @@ class Figures(msgspec.Struct, frozen=True):
 
 def supports(count: int, percentile: int) -> bool:
     """Whether `count` observations are enough for the percentile."""
-    return count * (100 - percentile) / 100 >= _BEYOND
+    return count >= least_count(percentile)
+
+
+def least_count(percentile: int) -> int:
+    """How many observations are enough for the percentile."""
+    return math.ceil(_BEYOND * 100 / (100 - percentile))
 
 
 def summarise(passes: Sequence[Pass], windows: Sequence[Window], slo: Slo) -> Figures:

@@ -4,10 +4,11 @@ A result with a finding is kept and shown, with the finding above it, and the ru
 only where there is nothing to measure: a bare model has no load generator.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.analysis.figures import supports
+from benchmarks.analysis.figures import least_count, supports
 from benchmarks.analysis.measurement import Measurement
 from configs.bench import Bench
 
@@ -52,7 +53,11 @@ def check_size(rung: str, count: int, bench: Bench) -> list[Finding]:
     unsupported = [f"p{percentile}" for percentile in bench.percentiles if not supports(count, percentile)]
     if not unsupported:
         return []
-    message = f"{count} requests do not support {' and '.join(unsupported)}; measure more, or ask for less"
+    passes, least = max(1, bench.passes), least_count(max(bench.percentiles))
+    message = (
+        f"{count} requests do not support {' and '.join(unsupported)}, which takes {least}: set "
+        f"bench.workload.requests to {math.ceil(least / passes)} or more, or bench.percentiles to less"
+    )
     return [Finding("sample_size", rung, message)]
 
 

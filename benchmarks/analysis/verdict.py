@@ -22,6 +22,7 @@ class Situation:
 
     `model` is the model's settings. `on_cpu` is whether the model computes on the processors; `ratio` is its throughput
     against the reference's; `busy_share` is the share of the machine's processors in use (None: not measured).
+    `best_batch` is the batch size at which the bare model was fastest (None: not measured).
     """
 
     model: Any
@@ -32,6 +33,7 @@ class Situation:
     reference: str
     ratio: float | None
     busy_share: float | None
+    best_batch: int | None = None
 
 
 @dataclass(frozen=True)

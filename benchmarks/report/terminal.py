@@ -24,6 +24,7 @@ _COLUMNS = (
     "cache hits",
     "parity",
 )
+_NOTHING = "-"
 # The rungs whose time is shown, beside the last one and those on a cluster.
 _WITH_TIME = ("litport", "vllm")
 
@@ -62,29 +63,40 @@ def banner(result: Result) -> Panel:
 
 
 def ladder_table(result: Result) -> Table:
-    """One row a rung: throughput with its interval, against the first, latencies, processors, parity."""
-    table = Table(title=f"{escape(result.model)}: the ladder")
-    for title in _COLUMNS:
-        table.add_column(title, justify="left" if title == "rung" else "right")
+    """One row a rung: throughput with its interval, against the first, latencies, processors, parity.
+
+    A column in which no rung has a figure is left out, so that the others have room.
+    """
     base = throughput(result, result.rungs[0]) if result.rungs else None
-    for rung in result.rungs:
-        figures = rung.figures
-        rate = throughput(result, rung)
-        median_s = figures.e2e_s.p50 if figures.e2e_s else None
-        table.add_row(
-            escape(rung.name) + (f" ({rung.batch_size})" if rung.batch_size else ""),
-            f"{rung.users}{' (knee)' if rung.knee else ''}",
-            with_interval(figures.request_throughput_per_s),
-            with_interval(figures.output_throughput_per_s),
-            f"{rate.value / base.value:.2f}" if rate and base and base.value else "-",
-            milliseconds(figures.ttft_s, "p50"),
-            milliseconds(figures.tpot_s, "mean"),
-            "-" if median_s is None else f"{median_s:.3f}",
-            cores(rung),
-            percent(rung.prefix_cache_hit_rate),
-            parity(rung),
-        )
+    rows = [_row(result, rung, base) for rung in result.rungs]
+    table = Table(title=f"{escape(result.model)}: the ladder")
+    shown = [index for index in range(len(_COLUMNS)) if not rows or any(row[index] != _NOTHING for row in rows)]
+    for index in shown:
+        is_name = _COLUMNS[index] == "rung"
+        table.add_column(_COLUMNS[index], justify="left" if is_name else "right", overflow="fold", no_wrap=is_name)
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
     return table
+
+
+def _row(result: Result, rung: RungSummary, base: Rate | None) -> tuple[str, ...]:
+    """The texts of a rung for all columns."""
+    figures = rung.figures
+    rate = throughput(result, rung)
+    median_s = figures.e2e_s.p50 if figures.e2e_s else None
+    return (
+        escape(rung.name) + (f" ({rung.batch_size})" if rung.batch_size else ""),
+        f"{rung.users}{' (knee)' if rung.knee else ''}",
+        with_interval(figures.request_throughput_per_s),
+        with_interval(figures.output_throughput_per_s),
+        f"{rate.value / base.value:.2f}" if rate and base and base.value else _NOTHING,
+        milliseconds(figures.ttft_s, "p50"),
+        milliseconds(figures.tpot_s, "mean"),
+        _NOTHING if median_s is None else f"{median_s:.3f}",
+        cores(rung),
+        percent(rung.prefix_cache_hit_rate),
+        parity(rung),
+    )
 
 
 def time_table(rung: RungSummary) -> Table:
@@ -102,28 +114,28 @@ def time_table(rung: RungSummary) -> Table:
 
 def with_interval(rate: Rate | None) -> str:
     """A rate and half the width of its interval."""
-    return "-" if rate is None else f"{rate.value:.1f} ±{(rate.ci[1] - rate.ci[0]) / 2:.1f}"
+    return _NOTHING if rate is None else f"{rate.value:.1f} ±{(rate.ci[1] - rate.ci[0]) / 2:.1f}"
 
 
 def milliseconds(distribution: Distribution | None, statistic: Statistic) -> str:
     """One figure of a distribution."""
     value = distribution.value(statistic) if distribution else None
-    return "-" if value is None else f"{value * 1000:.1f}"
+    return _NOTHING if value is None else f"{value * 1000:.1f}"
 
 
 def percent(share: float | None) -> str:
     """A share as text."""
-    return "-" if share is None else f"{share:.0%}"
+    return _NOTHING if share is None else f"{share:.0%}"
 
 
 def cores(rung: RungSummary) -> str:
     """Cores that the rung's processes used, the mean of the passes that were long enough to be sampled."""
     trees = [window.rung for window in rung.utilisation if window.samples and window.rung]
     values = [processes.cpu_cores for processes in trees if processes.cpu_cores is not None]
-    return f"{sum(values) / len(values):.2f}" if values else "-"
+    return f"{sum(values) / len(values):.2f}" if values else _NOTHING
 
 
 def parity(rung: RungSummary) -> str:
     """The share of answers that are the baseline's."""
     comparison = rung.parity
-    return "-" if comparison is None else f"{comparison.exact_share:.0%}" + ("" if comparison.holds else " !")
+    return _NOTHING if comparison is None else f"{comparison.exact_share:.0%}" + ("" if comparison.holds else " !")

@@ -220,8 +220,9 @@ def _explain_workers(situation: Situation, cause: str) -> Explanation:
     if busy:
         return f"{cause}, and the processors are all in use: the model is the limit", None
     batch = model.max_batch_size or 1
-    if batch < situation.users:
-        return f"{cause}; batches hold {batch}", Advice("max_batch_size", min(situation.users, 2 * batch))
+    most = min(situation.users, situation.best_batch or situation.users)
+    if batch < most:
+        return f"{cause}; batches hold {batch}", Advice("max_batch_size", min(most, 2 * batch))
     return cause, None
 
 

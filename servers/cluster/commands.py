@@ -38,12 +38,15 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", version: str) -> N
     node.set_defaults(run=_start_node)
 
 
-def show_ray(address: str) -> int:
-    """Print the state of each model on Ray. Raises UserError."""
+def show_ray(address: str, token_file: Path | None) -> int:
+    """Print the state of each model on Ray; the token is of this file, or of the settings. Raises UserError."""
     from servers.cluster import dashboard, rollout
     from servers.platform.connection import settings_without_models
 
-    with dashboard.connect(settings_without_models().cluster, address) as ray:
+    cluster = settings_without_models().cluster
+    if token_file is not None:
+        cluster = cluster.model_copy(update={"token_file": token_file})
+    with dashboard.connect(cluster, address) as ray:
         _say("\n".join(rollout.lines(ray)) or "nothing of Litport is deployed there")
     return 0
 

@@ -1,11 +1,14 @@
 """Ray's dashboard, which has the REST API of Ray Serve. No package of Ray is needed to ask it."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from pydantic import ValidationError
 
 from configs.cluster import Cluster
 from configs.errors import UserError
@@ -88,16 +91,21 @@ class Dashboard:
         try:
             answer = self._client.request(method, path, json=document, timeout=timeout_s)
         except httpx.HTTPError as problem:
-            raise UserError(
-                f"Ray's dashboard at {self.address} does not answer: {problem or type(problem).__name__}"
-            ) from None
+            raise UserError(f"Ray's dashboard at {self.address} does not answer: {_cause(problem)}") from None
         if answer.status_code in (401, 403):
             raise UserError(
-                f"Ray's dashboard at {self.address} refuses the token ({answer.status_code}); set cluster.token_file"
+                f"Ray's dashboard at {self.address} refuses the token ({answer.status_code}); set cluster.token_file "
+                "or LITPORT_CLUSTER__TOKEN_FILE"
             )
         if answer.status_code != 200:
             raise UserError(f"Ray's dashboard at {self.address} answers {answer.status_code}: {answer.text[:2000]}")
         return answer.json() if method == "GET" else None
+
+
+def _cause(problem: Exception) -> str:
+    """The operating system's words, without their number."""
+    texts = (getattr(one, "strerror", None) for one in (problem, problem.__cause__, problem.__context__))
+    return next(filter(None, texts), None) or re.sub(r"^\[Errno -?\d+\] ", "", str(problem)) or type(problem).__name__
 
 
 def connect(cluster: Cluster, address: str | None) -> Dashboard:
@@ -105,7 +113,13 @@ def connect(cluster: Cluster, address: str | None) -> Dashboard:
     url = address or cluster.dashboard
     if url is None:
         raise UserError("cluster.dashboard: expected the address of Ray's dashboard, got none; --ray names one")
-    return Dashboard(Cluster.model_validate({"dashboard": url}).dashboard or url, _token(cluster))
+    try:
+        checked = Cluster.model_validate({"dashboard": url if "://" in url else f"http://{url}"}).dashboard
+    except ValidationError:
+        raise UserError(
+            f"--ray: expected scheme, host and port alone, such as http://10.0.0.7:8265, got {url!r}"
+        ) from None
+    return Dashboard(checked or url, _token(cluster))
 
 
 def _token(cluster: Cluster) -> str | None:
@@ -120,4 +134,4 @@ def _token(cluster: Cluster) -> str | None:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise UserError(f"cluster.token_file: expected a file with a token at {file}, got {problem}") from None
+        raise UserError(f"cluster.token_file: expected a file with a token at {file}, got {_cause(problem)}") from None

@@ -5,7 +5,7 @@
     POST /swap, /rollback, /scale ?name=NAME, with the order -> a line of JSON for each step, then the change
     POST /plan    {"recipes": [PATH, ...]}  -> {"plan": NUMBER, "is_empty": BOOL, "lines": [TEXT, ...]}
     POST /apply   {"plan": NUMBER}          -> {"results": [TEXT, ...], "failures": [TEXT, ...]}
-    GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH}
+    GET  /model?name=NAME            -> {"model": NAME, "log_file": PATH, "address": URL or null}
 
 An error is {"error": TEXT}. Only the newest plan can be applied. The socket is this user's own. Each change is a line
 of the audit log.
@@ -144,7 +144,8 @@ class Admin:
             model = self._directory.find(request.query.get("name", ""))
         except ApiError as problem:
             return _error(problem.message)
-        return web.json_response({"model": model.name, "log_file": str(model.choose().log_file)})
+        instance = model.choose()
+        return web.json_response({"model": model.name, "log_file": str(instance.log_file), "address": instance.address})
 
 
 def _error(text: str) -> web.Response:

@@ -190,7 +190,10 @@ def _change(arguments: argparse.Namespace, path: str) -> None:
 def _logs(arguments: argparse.Namespace) -> None:
     from configs.errors import UserError
 
-    file = Path(_ask(arguments, "GET", "/model", params={"name": arguments.model})["log_file"])
+    model = _ask(arguments, "GET", "/model", params={"name": arguments.model})
+    if model["address"] is not None:
+        raise UserError(f"{model['model']} runs elsewhere ({model['address']}), and its log is there")
+    file = Path(model["log_file"])
     while not file.exists():
         if not arguments.follow:
             sys.stderr.write(f"{arguments.model} has written nothing yet\n")

@@ -106,6 +106,8 @@ WRONG = [
     in_recipe(
         "models: {a: {engine: litserve, api: echo, devices: [0, one]}}\n", "models.a.devices", '["0", "one"]', "a list"
     ),
+    in_recipe("models: {a: {engine: litserve, api: echo, devices: []}}\n", "models.a.devices: expected", "[]"),
+    in_recipe("models: {a: {engine: vllm, source: x, devices: [[]]}}\n", "models.a.devices: expected", "[[]]"),
     in_recipe("models: {a: {engine: litserve, api: echo, env: {A-B: 1}}}\n", "models.a.env.A-B", "digits and '_'"),
     in_recipe("auth: {api_keys: hunter2}\n", "auth.api_keys: expected a list", "*****"),
     in_recipe("auth: {api_keys: [hunter 2]}\n", "auth.api_keys: expected keys of visible ASCII", "*****"),

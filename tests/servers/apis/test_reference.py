@@ -94,7 +94,6 @@ def test_a_class_may_be_made_by_a_function(tmp_path: Path) -> None:
         ("{plugin}:Plain", {}, True, "takes no model_dir; remove `source`"),
         ("{plugin}:Wanting", {"colour": "blue"}, False, "needs 'size'; set it under `init`"),
         ("embedding", {}, False, "needs 'model_dir'; set `source`"),
-        ("embedding", {"model_dir": "x"}, True, "`source` sets model_dir already"),
         ("pipeline", {}, True, "needs 'task'"),
     ],
 )
