@@ -125,6 +125,8 @@ class EmbeddingAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no c
         max_batch_size: int = 1,
         batch_timeout: float = 0.005,
     ) -> None:
+        if not isinstance(forward_size, int) or forward_size < 1:
+            raise ValueError(f"init.forward_size: expected a whole number of 1 or more, got {forward_size!r}")
         super().__init__(max_batch_size=max_batch_size, batch_timeout=batch_timeout, spec=EmbeddingSpec())
         self._model_dir = Path(model_dir)
         self._forward_size = forward_size

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HOOK = "export_modules"
 _ROWS = (1, 3, 5)
+_MOST_LEFT_OUT = 3
 _Modules: TypeAlias = "list[tuple[nn.Module, dict[str, Tensor]]]"
 
 
@@ -91,12 +92,19 @@ def _answer(
 
 
 def _vary(inputs: "Mapping[str, Tensor]") -> "Iterator[dict[str, Tensor]]":
-    """The examples in other numbers of rows, and of token ids in other lengths."""
+    """The examples in other numbers of rows, and of token ids in other lengths.
+
+    Tokens are left out behind the first one: longer might be more than the model reads, and the last may be one that a
+    model looks for.
+    """
+    import torch
+
     for count in _ROWS:
         resized = _resize(inputs, count)
         for name, tensor in inputs.items():
-            if 1 in exports.dynamic_dimensions(tensor):  # longer might be more than the model reads
-                resized[name] = resized[name][:, : max(1, tensor.shape[1] - count)]
+            if 1 in exports.dynamic_dimensions(tensor):
+                left_out = min(count, _MOST_LEFT_OUT, max(0, tensor.shape[1] - 2))
+                resized[name] = torch.cat([resized[name][:, :1], resized[name][:, 1 + left_out :]], dim=1)
         yield resized
 
 

@@ -29,7 +29,7 @@ STEP = "litport: step: "
 """Begins a line of a model's process that names the step of its start, for the supervisor to show."""
 _MODEL = "model.onnx"
 _MANIFEST = "export.json"
-_FORMAT = "2"  # of the exports; count it up where the code below exports otherwise
+_FORMAT = "3"  # of the exports; count it up where the code below exports otherwise
 _WRITERS = ("torch", "transformers", "onnx", "onnxscript")
 _log = logging.getLogger("litport.worker")
 
@@ -89,6 +89,7 @@ def digest(module: "nn.Module", inputs: "Mapping[str, Tensor]") -> str:
     texts = [f"{name} {version(name)}" for name in _WRITERS]
     texts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in inputs.items()]
     texts += [str(module), str(getattr(module, "config", ""))]
+    texts += [f"{name}.{key} {value!r}" for name, part in module.named_modules() for key, value in _plain(part)]
     total.update("\n".join(texts).encode())
     files = {getattr(sys.modules.get(type(part).__module__), "__file__", None) for part in module.modules()}
     for file in sorted(file for file in files if file):
@@ -97,6 +98,22 @@ def digest(module: "nn.Module", inputs: "Mapping[str, Tensor]") -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()[:16]
+
+
+def _plain(module: "nn.Module") -> list[tuple[str, Any]]:
+    """The module's own attributes, in order, whose values say all of themselves; it may compute with them."""
+    import torch
+
+    def is_plain(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return all(map(is_plain, value))
+        if isinstance(value, dict):
+            return all(map(is_plain, [*value, *value.values()]))
+        return value is None or type(value) in (bool, int, float, complex, str, bytes)
+
+    # Where the weights came from says nothing of what they compute.
+    names = vars(module).keys() - vars(torch.nn.Module()).keys() - {"name_or_path"}
+    return [(name, vars(module)[name]) for name in sorted(names) if is_plain(vars(module)[name])]
 
 
 def flatten(output: Any) -> "tuple[list[str], list[Tensor]]":

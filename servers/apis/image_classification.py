@@ -147,8 +147,13 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
             return
         step = max(self.max_batch_size, _FORWARD_SIZE)
         with torch.inference_mode():
-            batches = [torch.stack(pixels[begin : begin + step]) for begin in range(0, len(pixels), step)]
-            logits = torch.cat([self._classifier.classify(batch).float() for batch in batches])
+            logits = torch.empty(len(pixels), len(self._classifier.labels))
+            # Some processors keep the proportions of a picture.
+            for shape in dict.fromkeys(row.shape for row in pixels):
+                places = [place for place, row in enumerate(pixels) if row.shape == shape]
+                for part in (places[begin : begin + step] for begin in range(0, len(places), step)):
+                    batch = torch.stack([pixels[place] for place in part])
+                    logits[part] = self._classifier.classify(batch).float().cpu()
         scores, classes = logits.softmax(dim=-1).sort(dim=-1, descending=True)
         begin = 0
         for request in requests:

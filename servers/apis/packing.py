@@ -4,6 +4,7 @@ All but attention treats a token by itself, so the tokens of all sequences stand
 small part of the work, they are laid out in a grid of sequences and places, as usual.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -21,7 +22,14 @@ _PAIR_TOKENS = 1 / 2000
 
 
 def encoder_of(model: Any) -> "PackedEncoder | PaddedEncoder":
-    """The encoder that computes least of this transformers model. Raises ValueError as `can_pack` does."""
+    """The encoder that computes least of this transformers model.
+
+    Raises ValueError as `can_pack` does, and for a model that would compute padding into the vectors.
+    """
+    if "attention_mask" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{model.config.model_type}: it takes no attention mask, so texts of a batch would change each other"
+        )
     return PackedEncoder(model) if can_pack(model) else PaddedEncoder(model)
 
 

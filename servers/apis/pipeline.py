@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,12 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         if kind == "video":
             raise ValueError(f"{self._task}: videos are not supported")
         self._medium = "text" if kind == "text" else "audio" if name in _SOUND_TASKS else "image"
-        self._pipeline = pipeline(self._task, model=self._model_dir, device=device, **self._pipeline_kwargs)
+        options = self._pipeline_kwargs
+        if device.startswith("cpu") and not {"dtype", "torch_dtype"} & options.keys():
+            options = {**options, "dtype": "float32"}  # whatever the weights are stored in
+        self._pipeline = pipeline(self._task, model=self._model_dir, device=device, **options)
+        # It answers with the vectors of all tokens, those of padding too.
+        self._batches = name != "feature-extraction"
         tokenizer = self._pipeline.tokenizer
         if tokenizer is not None and tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # without one, transformers rejects every batch
@@ -98,8 +103,13 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         calls: list[dict[str, Any]] = []
         hook = model.register_forward_pre_hook(lambda *call: calls.append(call[2]), with_kwargs=True)
         examples = equality.make_pictures()[:2] if self._medium == "image" else ["A cat sat on it.", "It rains."]
+        options = self._call_kwargs
+        if self._pipeline.task == "fill-mask":
+            examples = [f"{text} {self._pipeline.tokenizer.mask_token}" for text in examples]
+        elif self._pipeline.task == "zero-shot-classification":
+            options = {"candidate_labels": ["animals", "weather"], **options}
         try:
-            list(self._pipeline(examples, batch_size=2, **self._call_kwargs))
+            list(self._pipeline(examples, batch_size=2, **options))
         finally:
             hook.remove()
         inputs = {name: value for name, value in calls[0].items() if isinstance(value, torch.Tensor)}
@@ -110,6 +120,9 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         if surplus := request.parameters.keys() - self._client_parameters:
             names = ", ".join(sorted(self._client_parameters))
             return Rejection(f"parameters: {', '.join(sorted(surplus))} cannot be set by a request, only {names}", 422)
+        top_k = request.parameters.get("top_k")
+        if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+            return Rejection(f"parameters.top_k: expected a whole number of 1 or more, got {json.dumps(top_k)}", 422)
         inputs = request.inputs
         # A list of objects is one conversation and not several inputs.
         is_list = isinstance(inputs, list) and not all(isinstance(item, dict) for item in inputs)
@@ -142,16 +155,35 @@ class PipelineAPI(litserve.LitAPI):  # type: ignore[misc] # litserve ships no co
         items = [copy(item) for call in calls for item in call.items]
         try:
             # For a list of inputs, every task returns a list with one entry for each item.
-            results = iter(self._pipeline(items, batch_size=len(items), **options))
+            size = len(items) if self._batches else 1
+            results = iter(self._pipeline(items, batch_size=size, **options))
             return [[next(results) for _ in call.items] if call.is_list else next(results) for call in calls]
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:  # from a pipeline, for unusable inputs
-            if len(calls) == 1:
-                return [Rejection(f"the pipeline {self._task} cannot use these inputs or parameters: {error}")]
-            return [result for call in calls for result in self._run([call])]
+        except Exception as error:
+            if len(calls) > 1:
+                return [result for call in calls for result in self._run([call])]
+            if (problem := self._too_much(items, options)) is not None:
+                return [Rejection(problem)]
+            if not isinstance(error, (TypeError, ValueError, KeyError)) and type(error).__name__ != "PipelineException":
+                raise
+            # From a pipeline, for unusable inputs.
+            return [Rejection(f"the pipeline {self._task} cannot use these inputs or parameters: {error}")]
+
+    def _too_much(self, items: Sequence[Any], options: Mapping[str, Any]) -> str | None:
+        """What of a failed call is more than the model has: the tokens of a text, or the answers asked for."""
+        from servers.apis.packing import first_position
+
+        tokenizer, config = self._pipeline.tokenizer, self._pipeline.model.config
+        if tokenizer is None:
+            return None
+        top_k, size = options.get("top_k"), getattr(config, "vocab_size", None)
+        if self._pipeline.task == "fill-mask" and size and isinstance(top_k, int) and top_k > size:
+            return f"parameters.top_k: expected at most {size}, the model's tokens, got {top_k}"
+        positions = getattr(config, "max_position_embeddings", None) or 0
+        limit = positions - first_position(self._pipeline.model.base_model) if positions > 0 else None
+        for index, item in enumerate(items):
+            if limit is not None and isinstance(item, str) and (count := len(tokenizer(item)["input_ids"])) > limit:
+                return f"inputs: this model takes at most {limit} tokens, item {index} has {count}; shorten or split it"
+        return None
 
 
 def to_json(value: Any) -> Any:

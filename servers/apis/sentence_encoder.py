@@ -39,6 +39,7 @@ class SentenceEncoder:
     normalizes: bool
     max_tokens: int
     forward_size: int
+    lowers_case: bool = False
 
     @property
     def dimensions(self) -> int:
@@ -52,7 +53,8 @@ class SentenceEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text with the model's special tokens, not truncated."""
-        ids: list[list[int]] = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        texts = [text.lower() for text in texts] if self.lowers_case else list(texts)
+        ids: list[list[int]] = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
         return ids
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> Tensor:
@@ -108,14 +110,16 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
     tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
     positions = getattr(model.config, "max_position_embeddings", None)
     limits = [tokenizer.model_max_length, positions and positions - first_position(model)]
-    limits.append(_read_json(model_dir / "sentence_bert_config.json", {}).get("max_seq_length"))
-    max_tokens = min(limit for limit in limits if limit)
+    options = _read_json(model_dir / "sentence_bert_config.json", {})
+    limits.append(options.get("max_seq_length"))
+    max_tokens = min(limit for limit in limits if limit and limit > 0)
     encoder = encoder_of(model)
     if variant.runtime != "eager":
         replacement = runtimes.prepare(variant, encoder, encoder.inputs(**_example()), device)
         replacement.enable()
         replacement.release()
-    return SentenceEncoder(encoder, device, tokenizer, pooling, normalizes, max_tokens, forward_size)
+    lowers = bool(options.get("do_lower_case"))
+    return SentenceEncoder(encoder, device, tokenizer, pooling, normalizes, max_tokens, forward_size, lowers)
 
 
 def forward_groups(

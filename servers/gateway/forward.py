@@ -20,6 +20,12 @@ from servers.models.model import Model
 
 DROPPED_HEADERS = frozenset(
     {
+        b"access-control-allow-credentials",  # those of server.cors_origins count
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-origin",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
         b"connection",
         b"date",
         b"keep-alive",

@@ -182,8 +182,11 @@ class _LogFile(RotatingFileHandler):
             super().close()
 
 
-# "ValueError: ..." at the start of a line or behind vLLM's prefix, "litserve_main: error: ..." of argument parsers.
-_ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: error): .+)")
+# "ValueError: ..." at the start of a line or behind vLLM's prefix, "litserve_main: error: ..." of argument parsers, and
+# llama-server's "error: ..." and "failed to load model ...".
+_ERROR = re.compile(
+    r"(?:^|\s)((?:[A-Za-z_][\w.]*(?:Error|Exception)|[\w.]+: error): .+)|^((?:error: |.*\bfailed to load model\b).+)"
+)
 # vLLM's messages that follow from the cause, which is a line above them.
 _CONSEQUENCE = re.compile(r"Engine core initialization failed|WorkerProc initialization failed|Failed core proc")
 
@@ -210,7 +213,7 @@ def _error_lines(lines: Iterable[str]) -> Iterator[str]:
         if match and not _CONSEQUENCE.search(line):
             if error and not is_chained:
                 yield error
-            error = match.group(1)
+            error = match.group(1) or match.group(2)
         is_chained = bool(_CHAIN.search(line)) or (is_chained and match is None)
     if error:
         yield error

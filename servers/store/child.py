@@ -18,6 +18,7 @@ from servers.store.progress import TICK_S
 
 # Pip writes this warning when it tries again; its final error says only that there is no such version.
 _BROKEN_CONNECTION = re.compile(r"after connection broken by '(\w+)")
+_CAUSE = re.compile(r"[\w.]*(Error|Exception)\w*: .")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -77,4 +78,5 @@ def _error_line(text: str, status: int) -> str:
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]  # as pip writes them
     if errors:
         return errors[0]
-    return lines[-1] if lines else f"ended with status {status}"
+    causes = [line for line in lines if _CAUSE.match(line)]  # more may follow it
+    return (causes or lines or [f"ended with status {status}"])[-1]

@@ -138,7 +138,7 @@ def _check_model(settings: LlamaCppModel) -> Iterable[tuple[str, str]]:
 def _check_all(models: Mapping[str, LlamaCppModel], *_: object) -> Sequence[str]:
     if not models or find_program():
         return []
-    advice = f"expected llama.cpp's {PROGRAM} on the PATH, found none; see docs/plugins.md"
+    advice = f"expected llama.cpp's {PROGRAM} on the PATH, found none; see docs/deployment.md"
     return [f"models.{name}.engine: {advice}" for name in models]
 
 

@@ -57,6 +57,7 @@ def quantize(model_dir: Path, folder: Path) -> None:
     import torch
     from compressed_tensors.compressors import ModelCompressor
     from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config, preset_name_to_scheme
+    from compressed_tensors.quantization.utils import is_module_quantized
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     stored_dtype = AutoConfig.from_pretrained(model_dir, trust_remote_code=False).dtype or torch.bfloat16
@@ -65,6 +66,8 @@ def quantize(model_dir: Path, folder: Path) -> None:
     expected = _answer(model, tokenizer)
     scheme = preset_name_to_scheme("W8A8", ["Linear"])
     apply_quantization_config(model, QuantizationConfig(config_groups={"group_0": scheme}, ignore=["lm_head"]))
+    if not any(map(is_module_quantized, model.modules())):
+        raise ValueError(f"8 bits are for linear layers, of which this model ({model.config.model_type}) has none")
     _set_scales(model)
     proof = _compare(expected, _answer(model, tokenizer))
     compressor = ModelCompressor.from_pretrained_model(model)
@@ -95,8 +98,12 @@ def _answer(model: Any, tokenizer: Any) -> "Tensor":
     """The numbers from which the next token is taken, after each token of the texts of the proof."""
     import torch
 
+    limit = getattr(model.config, "max_position_embeddings", None)  # tokens
     with torch.inference_mode():
-        rows = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in equality.TEXTS]
+        inputs = [
+            tokenizer(text, return_tensors="pt", truncation=bool(limit), max_length=limit) for text in equality.TEXTS
+        ]
+        rows = [model(**tokens).logits[0] for tokens in inputs]
     return torch.cat(rows).float()
 
 

@@ -1,6 +1,7 @@
 import base64
 import itertools
 import json
+import shutil
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from litserve.specs.openai_embedding import Embedding, EmbeddingResponse, UsageInfo
 
 from servers.apis import sentence_encoder
-from servers.apis.embedding import EmbeddingSpec
+from servers.apis.embedding import EmbeddingAPI, EmbeddingSpec
 from servers.apis.equality import Variant
 from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
@@ -125,8 +126,6 @@ def test_an_unknown_pooling_is_refused_rather_than_guessed(tmp_path: Path) -> No
 
 
 def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path) -> None:
-    import shutil
-
     import torch
     from transformers import AutoModel
 
@@ -146,8 +145,6 @@ def test_cls_pooling_takes_the_first_token(tiny_classifier: Path, tmp_path: Path
 def test_a_folder_may_ask_for_tuples_and_attentions_and_has_as_many_tokens_as_positions(
     tiny_classifier: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     import torch
     from transformers import RobertaConfig, RobertaModel
 
@@ -207,3 +204,18 @@ def test_the_short_way_answers_as_the_endpoint_of_litserve() -> None:
         assert answer == json.loads(expected.model_dump_json())
     with pytest.raises(HTTPException, match="too long"):
         spec.render(request, Rejection("too long"))
+
+
+def test_a_folder_that_asks_for_lower_case_gets_it(tiny_classifier: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_classifier, tmp_path, dirs_exist_ok=True)
+    for lowers in (False, True):
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": lowers, "max_seq_length": -1}))
+        encoder = sentence_encoder.from_folder(tmp_path, "cpu", Variant(), forward_size=2)
+        one, other = encoder.tokenize(["A Cat", "a cat"])
+        assert (one == other) is lowers
+        assert encoder.max_tokens == 128
+
+
+def test_a_forward_of_no_texts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"init\.forward_size: expected a whole number of 1 or more, got 0"):
+        EmbeddingAPI("nowhere", forward_size=0)

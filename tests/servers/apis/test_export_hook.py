@@ -203,7 +203,7 @@ def test_no_row_of_the_proof_is_hidden_by_its_mask() -> None:
     for variation in export_hook._vary({"attention_mask": mask, "pixels": torch.rand(2, 3, 4)}):
         shapes.append([tuple(tensor.shape) for tensor in variation.values()])
         assert bool(variation["attention_mask"].any(dim=1).all())
-    assert shapes == [[(1, 7), (1, 3, 4)], [(3, 5), (3, 3, 4)], [(5, 3), (5, 3, 4)]]
+    assert shapes == [[(1, 7), (1, 3, 4)], [(3, 5), (3, 3, 4)], [(5, 5), (5, 3, 4)]]
 
 
 def test_whether_a_plugin_has_the_hook_is_read_from_its_source(tmp_path: Path) -> None:

@@ -85,3 +85,25 @@ def test_only_tensors_of_an_answer_are_exported() -> None:
     assert exports.flatten((one, None)) == (["0"], [one])
     with pytest.raises(TypeError, match="expected the module to return tensors"):
         exports.flatten("text")
+
+
+def test_a_number_that_a_module_computes_with_is_another_export() -> None:
+    import torch
+
+    class Scaled(torch.nn.Module):
+        """Divides by a number of its own."""
+
+        def __init__(self, temperature: float) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 2)
+            self.temperature = temperature
+            self.options = {"steps": [1, 2]}
+
+    inputs = {"input": torch.zeros(2, 2)}
+    modules = [Scaled(1.0), Scaled(1.08), Scaled(1.0)]
+    for module in modules:
+        module.linear.load_state_dict(modules[0].linear.state_dict())
+    modules[2].options = {"steps": [1, 3]}
+    assert len({exports.digest(module, inputs) for module in modules}) == 3
+    modules[2].options = {"steps": [1, 2]}
+    assert exports.digest(modules[0], inputs) == exports.digest(modules[2], inputs)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from servers.apis.packing import PackedEncoder, can_pack, first_position
+from servers.apis.packing import PackedEncoder, can_pack, encoder_of, first_position
 
 PAD = 1
 LENGTHS = (9, 3, 30, 1)
@@ -97,3 +97,9 @@ def test_models_that_do_more_between_tokens_are_left_alone(model_type: str, opti
 def test_relative_positions_which_transformers_does_not_compute_are_refused() -> None:
     with pytest.raises(ValueError, match=r"position_embedding_type: expected absolute.* got 'relative_key'"):
         can_pack(_model("bert", position_embedding_type="relative_key"))
+
+
+def test_a_model_that_takes_no_mask_is_refused_as_padding_would_change_its_vectors() -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9}
+    with pytest.raises(ValueError, match="fnet: it takes no attention mask"):
+        encoder_of(AutoModel.from_config(AutoConfig.for_model("fnet", **sizes)))

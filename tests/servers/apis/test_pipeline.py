@@ -1,5 +1,6 @@
 import base64
 import io
+import shutil
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,3 +124,53 @@ def test_results_of_any_kind_become_json() -> None:
     assert value["b"] == [[1.0, 1.0], "c"]
     assert value["1"].startswith("data:image/png;base64,")
     assert value["n"] is None
+
+
+def test_the_features_of_a_text_do_not_depend_on_those_beside_it(tiny_classifier: Path) -> None:
+    api = PipelineAPI("feature-extraction", str(tiny_classifier), max_batch_size=4)
+    api.setup("cpu")
+    bodies = [PipelineRequest(inputs=inputs) for inputs in ("cat", "a longer text than that", ["cat", "a cat sat"])]
+    calls = [api.decode_request(body) for body in bodies]
+    together = api.predict(calls)
+    alone = [api.predict([call])[0] for call in calls]
+    assert [len(rows[0]) for rows in (together[0], *together[2])] == [3, 3, 9]
+    for answer, other in zip(together, alone, strict=True):
+        assert to_json(answer) == to_json(other)
+
+
+def test_what_a_model_cannot_read_is_the_callers_mistake(tiny_classifier: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_classifier)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes)
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    api = PipelineAPI("fill-mask", str(tmp_path))
+    api.setup("cpu")
+    for inputs, parameters, words in (
+        ("no mask", {}, "mask_token"),
+        ("<mask>" + "x" * 50, {}, "inputs: this model takes at most 40 tokens, item 0 has 51; shorten or split it"),
+        ("<mask>", {"top_k": 1000}, "parameters.top_k: expected at most 258, the model's tokens, got 1000"),
+        ("<mask>", {"top_k": 0}, "parameters.top_k: expected a whole number of 1 or more, got 0"),
+        ("<mask>", {"top_k": "x"}, 'got "x"'),
+    ):
+        call = api.decode_request(PipelineRequest(inputs=inputs, parameters=parameters))
+        answer = call if isinstance(call, Rejection) else api.predict(call)
+        assert isinstance(answer, Rejection)
+        assert words in answer.detail
+    ((_, example),) = api.export_modules()
+    assert example["input_ids"].shape[0] == 2
+
+
+def test_weights_of_16_bits_are_computed_in_float32(tiny_classifier: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(tiny_classifier, tmp_path, dirs_exist_ok=True)
+    AutoModelForSequenceClassification.from_pretrained(tiny_classifier, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    for options, dtype in (({}, torch.float32), ({"dtype": "bfloat16"}, torch.bfloat16)):
+        api = PipelineAPI("text-classification", str(tmp_path), pipeline_kwargs=options)
+        api.setup("cpu")
+        assert api._pipeline.model.dtype == dtype

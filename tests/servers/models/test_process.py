@@ -33,7 +33,11 @@ def test_of_a_chain_of_exceptions_the_last_is_the_cause_and_of_others_the_first(
         "print('(Worker) ERROR ValueError: no memory\\n(Worker) ERROR The above exception was the direct cause of the '"
         "'following exception:\\n(Worker) ERROR RuntimeError: Engine core initialization failed.\\nKeyError: later')"
     )
-    causes = [_cause(tmp_path, code) for code in (chained, several, vllm)]
+    llama = "print('error: invalid argument: --ctx-sizes'); print('to show complete usage, run with -h')"
+    cut = "print('srv    load_model: failed to load model, cut.gguf')"
+    causes = [_cause(tmp_path, code) for code in (chained, several, vllm, llama, cut)]
+    assert "error: invalid argument: --ctx-sizes" in causes[3]
+    assert "failed to load model, cut.gguf" in causes[4]
     assert ["RuntimeError: set TOKEN" in causes[0], "KeyError" in causes[0]] == [True, False]
     assert "ValueError: the first" in causes[1]
     assert "ValueError: no memory" in causes[2]

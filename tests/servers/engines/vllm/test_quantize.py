@@ -35,3 +35,16 @@ def test_only_int8_is_made_of_a_language_model(tmp_path: Path) -> None:
     for runtime, precision in (("openvino", "int8"), (None, "bfloat16"), (None, None)):
         with pytest.raises(UserError, match=r"models\.m: engine vllm takes --precision int8 and no --runtime"):
             optimize(settings, "m", runtime, precision)
+
+
+@pytest.mark.long
+def test_a_model_without_linear_layers_is_refused(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    source = tiny.language_model(tmp_path / "model")
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 256}
+    GPT2LMHeadModel(GPT2Config(vocab_size=257, **sizes)).save_pretrained(source)
+    model = VllmModel(engine="vllm", source=str(source))
+    settings = LitportSettings(models={"tiny": model}, server=Server(cache_dir=tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"8 bits are for linear layers, of which this model \(gpt2\) has none"):
+        optimize(settings, "tiny", None, "int8")
