@@ -289,8 +289,11 @@ class FrontDoor:
 
 def _count_tokens(exchange: Exchange) -> int:
     """The tokens that the request counts for in the end: those that its answer names, else an estimate from it."""
-    if exchange.response.status is None:
+    status = exchange.response.status
+    if status is None:
         return 0  # the model never answered
     if exchange.usage.total is not None:
         return exchange.usage.total
+    if 400 <= status < 500:
+        return 0  # it refused the request, and generated nothing
     return max(exchange.content.tokens, exchange.response.events)  # an event is about a token

@@ -133,26 +133,29 @@ def _numbers(datatype: str, value: Any) -> Array:
     dtype = dtype_of(datatype)
     try:
         array = np.asarray(value)
-        if datatype == "UINT64" and array.dtype.kind == "f":  # numpy's guess for whole numbers beyond INT64
-            array = np.asarray(value, object)
-            if all(type(element) is int for element in array.flat):
-                return array.astype(dtype)
     except ValueError:
         raise ValueError("expected lists of equal lengths") from None
     except OverflowError:
         raise ValueError(f"expected numbers of {datatype}, got one out of its range") from None
     if array.size == 0:
         return array.astype(dtype)
+    if dtype.kind in "iu" and array.dtype.kind == "f":  # numpy's guess for whole numbers beyond INT64
+        numbers = np.asarray(value, object)
+        if all(type(element) is int for element in numbers.flat):
+            return _in_range(numbers, dtype)
     kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]
     if array.dtype.kind not in kinds:
         expected = {"b": "true or false", "f": "numbers"}.get(dtype.kind, "whole numbers")
         raise ValueError(f"expected {expected}, got {_KINDS.get(array.dtype.kind, 'values of several types')}")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise ValueError(f"expected numbers from {limits.min} to {limits.max}, got one out of this range")
-    with np.errstate(over="ignore"):
-        return array.astype(dtype)
+    return array.astype(dtype) if dtype.kind == "b" else _in_range(array, dtype)
+
+
+def _in_range(array: Array, dtype: np.dtype[Any]) -> Array:
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    if finite.size and not limits.min <= finite.min() <= finite.max() <= limits.max:
+        raise ValueError(f"expected numbers from {limits.min} to {limits.max}, got one out of this range")
+    return array.astype(dtype)
 
 
 _KINDS = {"b": "booleans", "i": "whole numbers", "u": "whole numbers", "f": "numbers with fractions", "U": "strings"}

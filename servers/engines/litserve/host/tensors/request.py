@@ -113,7 +113,7 @@ def _check_type(entry: Mapping[str, Any], tensor: Tensor, model: str) -> Sequenc
             f"inference input '{tensor.name}' data-type is {actual}, but model '{model}' expects '{tensor.datatype}'"
         )
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
-        raise _refusal(f"input '{tensor.name}': shape: expected a list of sizes from 0 on, got {_kind(shape)}")
+        raise _refusal(f"input '{tensor.name}': shape: expected a list of sizes from 0 on, got {_sizes(shape)}")
     if not tensor.takes(shape):
         raise _refusal(
             f"unexpected shape for input '{tensor.name}' for model '{model}': expected {_shape(tensor.shape)}, "
@@ -210,11 +210,18 @@ def _flag(parameters: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """A value of the request without its text."""
+    """A value of the request without its text, which may be the content of a request."""
     if value is None:
         return "nothing"
-    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return kinds[type(value)]
+    if type(value) in (int, float):
+        return f"{value:.12g}"
+    return {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}[type(value)]
+
+
+def _sizes(shape: Any) -> str:
+    """A shape as it came, where it has numbers only."""
+    is_short = isinstance(shape, list) and 0 < len(shape) <= 16 and all(type(size) is int for size in shape)
+    return f"[{', '.join(_kind(size) for size in shape)}]" if is_short else _kind(shape)
 
 
 def _quote(text: str) -> str:
