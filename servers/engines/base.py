@@ -70,7 +70,8 @@ class Card:
     engine serves it, where there are several ways, and `note` is what a person should know of that.
     `equality` is how near its answers are to those of eager float32, where that was measured. `tensors` are the
     `inputs` and `outputs` of inference requests at TENSOR_PATH, each with name, datatype and shape (None: not served).
-    `knows_aliases` is whether the process takes a request whose body calls the model by an alias.
+    `knows_aliases` is whether the process takes a request whose body calls the model by an alias, and
+    `counts_one_choice` whether its `usage` counts one of an answer's prompts and choices only.
     """
 
     routes: frozenset[str]
@@ -85,6 +86,7 @@ class Card:
     equality: Equality | None = None
     tensors: Mapping[str, Any] | None = None
     knows_aliases: bool = True
+    counts_one_choice: bool = False
 
 
 class CanaryError(Exception):

@@ -32,7 +32,7 @@ from servers.gateway.revisions import Revisions
 from servers.gateway.routes import registry
 from servers.gateway.routes.table import Match, RouteTable
 from servers.gateway.status import About, status
-from servers.gateway.usage import read_usage
+from servers.gateway.usage import Usage, read_usage
 from servers.models.loader import Loader
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
@@ -144,7 +144,7 @@ class FrontDoor:
         try:
             await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
         finally:
-            exchange.usage = read_usage(exchange.tokens, exchange.response.tail)
+            exchange.usage = _usage_of(exchange)
             self.gate.leave(key, entry, tokens, _count_tokens(exchange))
             self._request_ended.set()
 
@@ -285,6 +285,15 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self.ledger.close()
+
+
+def _usage_of(exchange: Exchange) -> Usage:
+    """The tokens of all prompts and choices of the answer."""
+    usage = read_usage(exchange.tokens, exchange.response.tail)
+    card = exchange.model.card if exchange.model is not None else None
+    if card is None or not card.counts_one_choice:
+        return usage
+    return usage.times(exchange.content.prompts, exchange.content.choices)
 
 
 def _count_tokens(exchange: Exchange) -> int:

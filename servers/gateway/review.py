@@ -1,6 +1,7 @@
 """The review of a request's body by the rules of the engine that is to answer it."""
 
-from servers.gateway.body.content import Content
+from dataclasses import replace
+
 from servers.gateway.exchange import Exchange
 from servers.models.model import Model
 
@@ -18,4 +19,4 @@ def review(exchange: Exchange, model: Model, path: str | None) -> None:
         notes = card.rules.review(path, content.document, refuse_unknown=refuse_unknown)
         exchange.response.notes += [(name.encode(), value.encode()) for name, value in notes.items()]
     if model.settings.fallback is None:
-        exchange.content = Content(content.model, content.tokens)
+        exchange.content = replace(content, document=None)

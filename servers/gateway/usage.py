@@ -27,6 +27,11 @@ class Usage:
             return None
         return self.input_tokens + (self.output_tokens or 0)
 
+    def times(self, prompts: int, choices: int) -> "Usage":
+        """That of so many prompts, and so many answers in all, where this is of one."""
+        inputs, outputs = self.input_tokens, self.output_tokens
+        return Usage(inputs and inputs * prompts, outputs and outputs * choices)
+
 
 NO_USAGE = Usage()
 

@@ -116,6 +116,19 @@ def test_the_tokens_of_the_real_one_are_counted_the_same_in_a_stream(real: Platf
     assert None not in whole
 
 
+@pytest.mark.parametrize("platform", ["stand_in", pytest.param("real", marks=[NEEDS_LLAMA_SERVER, pytest.mark.long])])
+def test_the_tokens_of_all_prompts_and_choices_count(platform: str, request: pytest.FixtureRequest) -> None:
+    served: Platform = request.getfixturevalue(platform)
+    options = {"model": NAME, "max_tokens": 4, "temperature": 0, "ignore_eos": True}
+    lines = []
+    for several in ({"prompt": "1, 2, 3,"}, {"prompt": ["1, 2, 3,"] * 3}, {"prompt": "1, 2, 3,", "n": 2}):
+        answer = served.http.post("/v1/completions", json={**several, **options}, timeout=60)
+        line = served.audited(answer.headers["x-request-id"])
+        lines.append((line["input_tokens"], line["output_tokens"]))
+    (inputs, outputs), *others = [(int(str(one)), int(str(other))) for one, other in lines]
+    assert others == [(3 * inputs, 3 * outputs), (inputs, 2 * outputs)]
+
+
 @NEEDS_LLAMA_SERVER
 @pytest.mark.long
 def test_the_real_one_answers_and_streams(real: Platform, client: openai.OpenAI) -> None:

@@ -59,6 +59,7 @@ class LlamaCppEngine:
             listing=tuple({**entry, "owned_by": "llamacpp"} for entry in listing),
             openapi=openapi(self.paths & offered),
             max_running=int(properties["total_slots"]),
+            counts_one_choice=True,  # findings/llama_server_usage_of_prompts.sh
         )
         await self.canary(connection, card)
         return card

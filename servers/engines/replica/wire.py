@@ -82,6 +82,7 @@ class Description(msgspec.Struct):
     equality: dict[str, Any] | None
     tensors: dict[str, Any] | None
     knows_aliases: bool
+    counts_one_choice: bool
 
 
 def describe(model: str, engine: str, card: Card) -> Description:
@@ -101,6 +102,7 @@ def describe(model: str, engine: str, card: Card) -> Description:
         equality=None if card.equality is None else asdict(card.equality),
         tensors=None if card.tensors is None else dict(card.tensors),
         knows_aliases=card.knows_aliases,
+        counts_one_choice=card.counts_one_choice,
     )
 
 
@@ -118,6 +120,7 @@ def card_of(description: Description, rules: Callable[[Card], Rules | None]) -> 
         equality=None if description.equality is None else Equality(**description.equality),
         tensors=description.tensors,
         knows_aliases=description.knows_aliases,
+        counts_one_choice=description.counts_one_choice,
     )
     return replace(card, rules=rules(card))
 

@@ -38,13 +38,16 @@ class BodyKind(Enum):
 class Content:
     """The `model` that a body names (None: none), the tokens that it may cost (see `cost`), and its JSON object.
 
-    `is_opaque` is whether only the model's process can tell if the body is well-formed.
+    `prompts` is how many there are, and `choices` how many answers all of them get. `is_opaque` is whether only the
+    model's process can tell if the body is well-formed.
     """
 
     model: str | None
     tokens: int
     document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     is_opaque: bool = False
+    prompts: int = 1
+    choices: int = 1
 
 
 NO_CONTENT = Content(None, 0)
@@ -78,7 +81,8 @@ def read_content(body: bytes, content_type: str, limits: Limits, kind: BodyKind)
         reject_type("model", "a string", model)
     if kind is BodyKind.GENERATION:
         sampling.check(document, limits)
-    return Content(model, cost.tokens(document), document)
+    prompts = cost.prompt_count(document)
+    return Content(model, cost.tokens(document), document, prompts=prompts, choices=prompts * cost.choices(document))
 
 
 def _form_model(body: bytes) -> str | None:
