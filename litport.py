@@ -75,8 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="models, states, addresses, pace and memory of a running platform")
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the whole document")
-    form.add_argument("--ray", metavar="ADDRESS", help="what is deployed on the Ray cluster of this dashboard")
-    status.add_argument("--token-file", type=Path, metavar="FILE", help="for --ray (default: cluster.token_file)")
+    cluster.add_ray_options(status, form)
     add_connection(status)
     status.set_defaults(run=_status)
 

@@ -38,6 +38,12 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", version: str) -> N
     node.set_defaults(run=_start_node)
 
 
+def add_ray_options(status: argparse.ArgumentParser, form: "argparse._MutuallyExclusiveGroup") -> None:
+    """What `show_ray` takes, for `litport status`; `form` is its choice of what is shown."""
+    form.add_argument("--ray", metavar="ADDRESS", help="what is deployed on the Ray cluster of this dashboard")
+    status.add_argument("--token-file", type=Path, metavar="FILE", help="for --ray (default: cluster.token_file)")
+
+
 def show_ray(address: str, token_file: Path | None) -> int:
     """Print the state of each model on Ray; the token is of this file, or of the settings. Raises UserError."""
     from servers.cluster import dashboard, rollout

@@ -22,7 +22,7 @@ from servers.gateway.directory import Directory, UnknownOfferError, ready_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.forward import forward
 from servers.gateway.keys import Keyring
-from servers.gateway.ledger import Ledger
+from servers.gateway.ledger import Ledger, count_tokens, usage_of
 from servers.gateway.limits.gate import Gate
 from servers.gateway.openapi.merge import Document
 from servers.gateway.request import ClientGone, Receive, Request, Scope, Send
@@ -32,7 +32,6 @@ from servers.gateway.revisions import Revisions
 from servers.gateway.routes import registry
 from servers.gateway.routes.table import Match, RouteTable
 from servers.gateway.status import About, status
-from servers.gateway.usage import Usage, read_usage
 from servers.models.loader import Loader
 from servers.models.model import Model
 from servers.models.supervisor import Supervisor
@@ -144,8 +143,8 @@ class FrontDoor:
         try:
             await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
         finally:
-            exchange.usage = _usage_of(exchange)
-            self.gate.leave(key, entry, tokens, _count_tokens(exchange))
+            exchange.usage = usage_of(exchange)
+            self.gate.leave(key, entry, tokens, count_tokens(exchange))
             self._request_ended.set()
 
     async def _serve(self, exchange: Exchange, model: Model, path: str | None) -> None:
@@ -285,24 +284,3 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self.ledger.close()
-
-
-def _usage_of(exchange: Exchange) -> Usage:
-    """The tokens of all prompts and choices of the answer."""
-    usage = read_usage(exchange.tokens, exchange.response.tail)
-    card = exchange.model.card if exchange.model is not None else None
-    if card is None or not card.counts_one_choice:
-        return usage
-    return usage.times(exchange.content.prompts, exchange.content.choices)
-
-
-def _count_tokens(exchange: Exchange) -> int:
-    """The tokens that the request counts for in the end: those that its answer names, else an estimate from it."""
-    status = exchange.response.status
-    if status is None:
-        return 0  # the model never answered
-    if exchange.usage.total is not None:
-        return exchange.usage.total
-    if 400 <= status < 500:
-        return 0  # it refused the request, and generated nothing
-    return max(exchange.content.tokens, exchange.response.events)  # an event is about a token

@@ -13,6 +13,7 @@ from servers.errors import ApiError
 from servers.gateway.audit import Audit
 from servers.gateway.exchange import Exchange
 from servers.gateway.request_metrics import ModelTimes, RequestMetrics
+from servers.gateway.usage import Usage, read_usage
 from servers.models.model import Model
 from servers.telemetry import tracing
 
@@ -141,3 +142,24 @@ def _spans() -> "Spans | None":
     from servers.telemetry import otlp
 
     return Spans(otlp.provider("front door"))
+
+
+def usage_of(exchange: Exchange) -> Usage:
+    """The tokens of all prompts and choices of the answer."""
+    usage = read_usage(exchange.tokens, exchange.response.tail)
+    card = exchange.model.card if exchange.model is not None else None
+    if card is None or not card.counts_one_choice:
+        return usage
+    return usage.times(exchange.content.prompts, exchange.content.choices)
+
+
+def count_tokens(exchange: Exchange) -> int:
+    """The tokens that the request counts for in the end: those that its answer names, else an estimate from it."""
+    status = exchange.response.status
+    if status is None:
+        return 0  # the model never answered
+    if exchange.usage.total is not None:
+        return exchange.usage.total
+    if 400 <= status < 500:
+        return 0  # it refused the request, and generated nothing
+    return max(exchange.content.tokens, exchange.response.events)  # an event is about a token
