@@ -194,9 +194,10 @@ def test_what_waits_at_a_gateway_is_divided_among_its_replicas(pair: Pair) -> No
 
 
 def test_a_process_that_dies_fails_what_it_had_and_the_other_replica_serves(pair: Pair) -> None:
+    wait_until(lambda: pair.states() == [State.READY] * 2, problem=pair.states)
     victim = pair.door.client.post(CHAT, json={"model": "one"}).json()["pid"]
     answers: list[httpx.Response] = []
-    bodies = [{"model": "one", "wait_s": 1, "number": number} for number in range(2)]
+    bodies = [{"model": "one", "wait_s": 3, "number": number} for number in range(2)]
     threads = [
         threading.Thread(target=lambda body=body: answers.append(pair.door.client.post(CHAT, json=body)))
         for body in bodies
@@ -204,7 +205,8 @@ def test_a_process_that_dies_fails_what_it_had_and_the_other_replica_serves(pair
     for thread in threads:
         thread.start()
     instances = pair.door.supervisor.models["one"].instances
-    wait_until(lambda: [instance.in_flight for instance in instances] == [1, 1])
+    counts = lambda: [instance.in_flight for instance in instances]  # noqa: E731 # for two
+    wait_until(lambda: counts() == [1, 1], 2.5, problem=lambda: (counts(), pair.states(), answers))
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: sorted(pair.states()) == [State.READY, State.STARTING])
     assert pair.door.client.post(CHAT, json={"model": "one"}).json()["pid"] != victim
