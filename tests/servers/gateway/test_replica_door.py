@@ -205,7 +205,10 @@ def test_a_process_that_dies_fails_what_it_had_and_the_other_replica_serves(pair
     for thread in threads:
         thread.start()
     instances = pair.door.supervisor.models["one"].instances
-    counts = lambda: [instance.in_flight for instance in instances]  # noqa: E731 # for two
+
+    def counts() -> list[int]:
+        return [instance.in_flight for instance in instances]
+
     wait_until(lambda: counts() == [1, 1], 2.5, problem=lambda: (counts(), pair.states(), answers))
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: sorted(pair.states()) == [State.READY, State.STARTING])
