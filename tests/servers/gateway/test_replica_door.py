@@ -12,8 +12,10 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from servers.engines.base import Card
 from servers.engines.connection import AnswerBrokenError, Connection, NotTakenError, Reply, TokenCount
 from servers.engines.http_connection import HttpConnection
+from servers.engines.replica import wire
 from servers.engines.replica.engine import ReplicaEngine
 from servers.engines.stream import Stream
 from servers.metrics import children
@@ -219,6 +221,11 @@ def test_a_process_that_dies_fails_what_it_had_and_the_other_replica_serves(pair
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 503} == {"model_died"}
     assert len(pair.door.supervisor.models["one"].quarantine._suspects) == 1
     wait_until(lambda: pair.states() == [State.READY] * 2)
+
+
+def test_a_card_says_the_same_behind_a_replica() -> None:
+    card = Card(frozenset({CHAT}), listing=({"id": "one"},), max_running=3, knows_aliases=False, counts_one_choice=True)
+    assert wire.card_of(wire.describe("one", "vllm", card), lambda _: None) == card
 
 
 def test_one_that_drains_ends_what_it_has_and_gets_nothing_new(pair: Pair) -> None:
