@@ -123,6 +123,7 @@ def test_the_tokens_of_all_prompts_and_choices_count(platform: str, request: pyt
     lines = []
     for several in ({"prompt": "1, 2, 3,"}, {"prompt": ["1, 2, 3,"] * 3}, {"prompt": "1, 2, 3,", "n": 2}):
         answer = served.http.post("/v1/completions", json={**several, **options}, timeout=60)
+        assert "access-control-allow-origin" not in answer.headers, "those of server.cors_origins count"
         line = served.audited(answer.headers["x-request-id"])
         lines.append((line["input_tokens"], line["output_tokens"]))
     (inputs, outputs), *others = [(int(str(one)), int(str(other))) for one, other in lines]

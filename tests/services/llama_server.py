@@ -1,7 +1,7 @@
 """A stand-in for llama.cpp's `llama-server`: its routes and its loading state, without a model.
 
 It takes the options that Litport sets, and answers each prompt with its own name. As the real one, it closes a
-connection after a streamed answer without a word before.
+connection after a streamed answer without a word before, and has headers for pages of other origins.
 """
 
 import argparse
@@ -45,7 +45,8 @@ async def _chat(request: web.Request) -> web.StreamResponse:
 async def _complete(request: web.Request) -> web.Response:
     count = int((await request.json())["max_tokens"])
     choice = {"index": 0, "text": " 4", "finish_reason": "length"}
-    return web.json_response({"object": "text_completion", "choices": [choice], "usage": _usage(count)})
+    document = {"object": "text_completion", "choices": [choice], "usage": _usage(count)}
+    return web.json_response(document, headers={"access-control-allow-origin": ""})
 
 
 async def _health(request: web.Request) -> web.Response:
