@@ -214,7 +214,7 @@ def _kind(value: Any) -> str:
     if value is None:
         return "nothing"
     if type(value) in (int, float):
-        return f"{value:.12g}"
+        return _quote(str(value)).strip("'")
     return {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}[type(value)]
 
 

@@ -96,6 +96,7 @@ def _x(**changes: Any) -> dict[str, Any]:
             _x(parameters={"binary_data_size": -1}, data=...),
             "binary_data_size: expected a number of bytes, got -1",
         ),
+        (_x(parameters={"binary_data_size": -(10**400)}, data=...), r"expected a number of bytes, got -10{59}\.\.\."),
         (_x(parameters={"shared_memory_region": "r"}), "parameters.shared_memory_region: shared memory is not offered"),
         (
             _with(parameters={"priority": 1}),
