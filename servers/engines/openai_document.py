@@ -3,11 +3,12 @@
 Only what most callers send is described; servers take more, and so do these schemas.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 
+_ANYTHING: dict[str, Any] = {}
 _TEXT, _NUMBER, _COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 1}
 _SAMPLING = {
     "model": _TEXT,
@@ -31,9 +32,13 @@ _BODIES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
 }
 
 
-def openapi(paths: Iterable[str]) -> dict[str, Any]:
-    """The document of these paths, as far as they are described here."""
-    operations = {path: {"post": _operation(*_BODIES[path])} for path in sorted(_BODIES.keys() & paths)}
+def openapi(paths: Iterable[str], more: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
+    """The document of these paths, as far as they are described here; `more` are further fields of a path's body."""
+    operations = {}
+    for path in sorted(_BODIES.keys() & paths):
+        operation_id, summary, properties, required = _BODIES[path]
+        others = dict.fromkeys((more or {}).get(path, ()), _ANYTHING)
+        operations[path] = {"post": _operation(operation_id, summary, {**others, **properties}, required)}
     return {"openapi": "3.1.0", "info": {"title": "OpenAI-compatible", "version": "1"}, "paths": operations}
 
 

@@ -130,6 +130,18 @@ def test_the_tokens_of_all_prompts_and_choices_count(platform: str, request: pyt
     assert others == [(3 * inputs, 3 * outputs), (inputs, 2 * outputs)]
 
 
+@pytest.mark.parametrize("platform", ["stand_in", pytest.param("real", marks=[NEEDS_LLAMA_SERVER, pytest.mark.long])])
+def test_what_it_would_ignore_is_told(platform: str, request: pytest.FixtureRequest) -> None:
+    served: Platform = request.getfixturevalue(platform)
+    question = {"model": NAME, "messages": QUESTION, "max_tokens": 2}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    refused = served.http.post("/v1/chat/completions", json={**question, "tools": tools})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools"), "its template has no tools"
+    heeded = {"temperature": 0, "top_k": 1, "grammar": 'root ::= "no"', "user": "me"}
+    answer = served.http.post("/v1/chat/completions", json={**question, **heeded, "zeal": 1}, timeout=60)
+    assert (answer.status_code, answer.headers["x-litport-ignored-fields"]) == (200, "zeal")
+
+
 @NEEDS_LLAMA_SERVER
 @pytest.mark.long
 def test_the_real_one_answers_and_streams(real: Platform, client: openai.OpenAI) -> None:

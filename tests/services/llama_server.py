@@ -59,7 +59,8 @@ async def _models(request: web.Request) -> web.Response:
 
 
 async def _properties(request: web.Request) -> web.Response:
-    return web.json_response({"total_slots": request.app["slots"]})
+    capabilities = {"supports_tools": False}
+    return web.json_response({"total_slots": request.app["slots"], "chat_template_caps": capabilities})
 
 
 async def _metrics(_: web.Request) -> web.Response:

@@ -17,7 +17,8 @@ from servers.engines.base import CanaryError, Card, Command, Needs, get, post
 from servers.engines.connection import Connection
 from servers.engines.kind import EngineKind, Site
 from servers.engines.llamacpp.connection import LlamaCppConnection
-from servers.engines.openai_document import CHAT, COMPLETIONS, EMBEDDINGS, openapi
+from servers.engines.llamacpp.rules import LlamaCppRules, document
+from servers.engines.openai_document import CHAT, COMPLETIONS, EMBEDDINGS
 from servers.processes.group import Member
 from servers.store import sources
 
@@ -53,12 +54,14 @@ class LlamaCppEngine:
         """The canary, then what the server says of itself."""
         listing = json.loads(await get(connection, "/v1/models"))["data"]
         properties = json.loads(await get(connection, "/props"))
-        offered = {EMBEDDINGS} if self.embeds else {CHAT, COMPLETIONS}
+        routes = self.paths & ({EMBEDDINGS} if self.embeds else {CHAT, COMPLETIONS})
+        openapi = document(routes, properties)
         card = Card(
-            self.paths & offered,
+            routes,
             listing=tuple({**entry, "owned_by": "llamacpp"} for entry in listing),
-            openapi=openapi(self.paths & offered),
+            openapi=openapi,
             max_running=int(properties["total_slots"]),
+            rules=LlamaCppRules(openapi),
             counts_one_choice=True,  # findings/llama_server_usage_of_prompts.sh
         )
         await self.canary(connection, card)
@@ -143,4 +146,11 @@ def _check_all(models: Mapping[str, LlamaCppModel], *_: object) -> Sequence[str]
     return [f"models.{name}.engine: {advice}" for name in models]
 
 
-LLAMACPP = EngineKind(LlamaCppModel, _make, _check_model, _check_all, harness="benchmarks.rungs.llamacpp:HARNESS")
+LLAMACPP = EngineKind(
+    LlamaCppModel,
+    _make,
+    _check_model,
+    _check_all,
+    harness="benchmarks.rungs.llamacpp:HARNESS",
+    rules=lambda _, __, card: LlamaCppRules(card.openapi),
+)

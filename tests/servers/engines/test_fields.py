@@ -7,10 +7,12 @@ import pytest
 from servers.engines.base import Rules
 from servers.engines.fields import HEADER
 from servers.engines.litserve.rules import SpecRules
+from servers.engines.llamacpp.rules import LlamaCppRules, document
 from servers.engines.vllm.rules import VllmRules
 from servers.errors import ApiError
 
 CHAT, RESPONSES, TOKENIZE = "/v1/chat/completions", "/v1/responses", "/tokenize"
+COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 
 
 def _post(schema: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +36,7 @@ OPENAPI = {
 }
 VLLM = VllmRules("m", OPENAPI, stores_responses=False)
 SPEC = SpecRules(OPENAPI)
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 
 def _review(path: str, document: dict[str, Any], rules: Rules = VLLM) -> Any:
@@ -116,3 +119,37 @@ def test_a_choice_of_tools_that_litserves_spec_does_not_have_is_told_with_what_i
 def test_a_schema_that_takes_more_fields_reads_them_except_vllms() -> None:
     assert _review("/v1/more", {"x": 1}, SPEC) == {}
     assert _review("/v1/more", {"x": 1}) == {HEADER: "x"}
+
+
+def _llamacpp(*, supports_tools: bool = True) -> LlamaCppRules:
+    parameters = {"params": {"min_p": 0.05}}
+    properties = {
+        "default_generation_settings": parameters,
+        "chat_template_caps": {"supports_tools": supports_tools},
+    }
+    return LlamaCppRules(document({CHAT, COMPLETIONS, EMBEDDINGS}, properties))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "successor"),
+    [
+        (CHAT, {"tools": TOOLS}, "to a model whose chat template has a place for tools"),
+        (CHAT, {"tools": TOOLS, "tool_choice": TOOLS[0]}, 'offer only that tool, with "required"'),
+        (CHAT, {"functions": TOOLS}, "send tools"),
+        (COMPLETIONS, {"response_format": {"type": "json_object"}}, "send json_schema"),
+        (COMPLETIONS, {"echo": True}, "put the prompt before the answer"),
+        (EMBEDDINGS, {"dimensions": 2}, "cut the vectors"),
+    ],
+)
+def test_what_llama_cpp_would_drop_of_a_request_is_refused(path: str, body: dict[str, Any], successor: str) -> None:
+    error = _refuse(path, body, _llamacpp(supports_tools=False))
+    assert error.param in body
+    assert error.message.endswith(successor)
+
+
+def test_llama_cpp_reads_the_parameters_that_it_names_itself() -> None:
+    asks = {"model": "m", "messages": [], "min_p": 0.1, "user": "me", "tools": [], "zeal": 1}
+    assert _review(CHAT, asks, _llamacpp(supports_tools=False)) == {HEADER: "zeal"}
+    assert _review(CHAT, {"tools": TOOLS, "tool_choice": "none"}, _llamacpp(supports_tools=False)) == {}
+    assert _review(CHAT, {"tools": TOOLS, "tool_choice": "required"}, _llamacpp()) == {}
+    assert _review(COMPLETIONS, {"prompt": "a", "echo": False, "grammar": "x"}, _llamacpp()) == {}
