@@ -1,7 +1,8 @@
 """A sentence encoder: a transformers model, its tokenizer, and the pooling that its folder prescribes.
 
-It reads the folder layout of sentence-transformers (`modules.json`, `1_Pooling/`) without that dependency, which would
-only add a pooling and a norm. A folder with an unknown module is an error, as its vectors would be slightly wrong.
+It reads the folder layout of sentence-transformers (`modules.json`, `1_Pooling/`, the default prompt) without that
+dependency, which would only add a pooling and a norm. A folder with an unknown module is an error, as its vectors would
+be slightly wrong.
 """
 
 import json
@@ -30,7 +31,10 @@ _KEPT_PRIMITIVES = "256"
 
 @dataclass(frozen=True)
 class SentenceEncoder:
-    """A model on its device. A sequence has at most `max_tokens` tokens, special tokens included."""
+    """A model on its device. A sequence has at most `max_tokens` tokens, special tokens included.
+
+    The `prompt` stands before each text.
+    """
 
     model: PackedEncoder | PaddedEncoder
     device: str
@@ -39,7 +43,8 @@ class SentenceEncoder:
     normalizes: bool
     max_tokens: int
     forward_size: int
-    lowers_case: bool = False
+    lowers_case: bool
+    prompt: str
 
     @property
     def dimensions(self) -> int:
@@ -53,7 +58,9 @@ class SentenceEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text with the model's special tokens, not truncated."""
-        texts = [text.lower() for text in texts] if self.lowers_case else list(texts)
+        texts = [self.prompt + text for text in texts]
+        if self.lowers_case:
+            texts = [text.lower() for text in texts]
         ids: list[list[int]] = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
         return ids
 
@@ -104,6 +111,7 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
     runtimes.refuse_precision(variant, device)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_PRIMITIVES)  # read once, at the first forward
     pooling, normalizes = _pooling(model_dir)
+    prompt = _default_prompt(model_dir)
     dtype = variant.precision if variant.runtime == "eager" else EAGER
     answers = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
     model = pretrained.load(AutoModel, model_dir, dtype=dtype, **answers).to(device).eval()
@@ -119,7 +127,7 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
         replacement.enable()
         replacement.release()
     lowers = bool(options.get("do_lower_case"))
-    return SentenceEncoder(encoder, device, tokenizer, pooling, normalizes, max_tokens, forward_size, lowers)
+    return SentenceEncoder(encoder, device, tokenizer, pooling, normalizes, max_tokens, forward_size, lowers, prompt)
 
 
 def forward_groups(
@@ -178,11 +186,25 @@ def _pooling(model_dir: Path) -> tuple[str, bool]:
     pooling = "mean"
     if "Pooling" in kinds:
         config = _read_json(model_dir / kinds["Pooling"]["path"] / "config.json", {})
+        if not config.get("include_prompt", True) and _default_prompt(model_dir):
+            raise ValueError(f"{model_dir} asks to leave its prompt out of the pooling, which is not supported")
         modes = [name for name, is_on in config.items() if name.startswith("pooling_mode_") and is_on]
         pooling = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}.get("+".join(modes), "")
         if not pooling:
             raise ValueError(f"expected mean or cls pooling in {model_dir}, got {modes}")
     return pooling, "Normalize" in kinds
+
+
+def _default_prompt(model_dir: Path) -> str:
+    # What sentence-transformers puts before a text where nobody names another prompt.
+    file = model_dir / "config_sentence_transformers.json"
+    config = _read_json(file, {})
+    name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
+    if name is None:
+        return ""
+    if name not in prompts:
+        raise ValueError(f"{file}: default_prompt_name: expected one of {sorted(prompts)}, got {name!r}")
+    return str(prompts[name])
 
 
 def _read_json(file: Path, default: Any) -> Any:

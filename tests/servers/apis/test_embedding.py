@@ -216,6 +216,18 @@ def test_a_folder_that_asks_for_lower_case_gets_it(tiny_classifier: Path, tmp_pa
         assert encoder.max_tokens == 128
 
 
+def test_the_default_prompt_of_a_folder_stands_before_each_text(tiny_classifier: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_classifier, tmp_path, dirs_exist_ok=True)
+    plain = sentence_encoder.from_folder(tmp_path, "cpu", Variant(), forward_size=2)
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"prompts": {"query": "find: "}, "default_prompt_name": "query"}))
+    prompted = sentence_encoder.from_folder(tmp_path, "cpu", Variant(), forward_size=2)
+    assert prompted.tokenize(["a cat"]) == plain.tokenize(["find: a cat"])
+    file.write_text(json.dumps({"prompts": {"query": "find: "}, "default_prompt_name": "text"}))
+    with pytest.raises(ValueError, match=r"default_prompt_name: expected one of \['query'\], got 'text'"):
+        sentence_encoder.from_folder(tmp_path, "cpu", Variant(), forward_size=2)
+
+
 def test_a_forward_of_no_texts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"init\.forward_size: expected a whole number of 1 or more, got 0"):
         EmbeddingAPI("nowhere", forward_size=0)
