@@ -1,65 +1,30 @@
 """A new version of a model takes over without a failed request; a bad one gets none, or is rolled back by itself."""
 
-import contextlib
 import itertools
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from unittest.mock import Mock
 
-import httpx
 import pytest
 
-from configs.settings import LitServeModel
 from litport import main
-from servers.engines import registry
-from servers.engines.kind import EngineKind
 from servers.models import comparison
 from servers.models.comparison import Comparison
 from servers.models.instance import State
-from servers.models.model import Model
 from servers.models.question import Question
 from servers.models.recent import Recent
 from servers.models.trial import Limits, Trial
 from servers.platform import workshop
-from tests.services.front_door import Door, open_door
+from tests.servers.models.conftest import GUEST, ask, command, serving, traffic
+from tests.services.front_door import Door
 from tests.services.polling import wait_until
 from tests.services.supervision import group_of
-from tests.services.tiny_engine import TinyEngine
-
-CHAT = "/v1/chat/completions"
-CHECKS = {"knows": {"path": CHAT, "body": {"question": 1}, "equals": {"answer": "one"}, "within_s": 2}}
-ROOT, GUEST = "r" * 20, "g" * 20
-
-
-@pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """A platform with one model, whose checks its new versions must pass."""
-    folder = tmp_path_factory.mktemp("versions")
-    keys = folder / "keys.yaml"
-    keys.write_text(json.dumps({"root": {"key": ROOT, "admin": True}, "guest": {"key": GUEST}}))
-    keys.chmod(0o600)
-    kind = EngineKind(LitServeModel, lambda name, settings, _: TinyEngine(name, environ=settings.env))
-    model = {"checks": CHECKS, "canary_interval_s": None, "recorded_requests": 8}
-    sections: dict[str, Any] = {
-        "auth": {"keys_file": str(keys)},
-        "telemetry": {"audit_file": str(folder / "audit.jsonl")},
-    }
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        mock.patch.dict(registry._KINDS, {"litserve": kind}),
-    ):
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        with open_door(folder, TinyEngine("one"), model=model, **sections) as door:
-            door.client.headers["x-api-key"] = ROOT
-            yield door
 
 
 def test_a_swap_under_load_fails_no_request_and_a_rollback_is_instant(
@@ -224,30 +189,6 @@ def test_without_room_for_both_a_swap_wants_to_be_allowed_a_gap(door: Door, caps
     assert serving(door) is not before
 
 
-def test_a_model_gets_more_replicas_and_fewer(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    model = serving(door)
-    with traffic(door) as connections:
-        command(door, "scale", "one", "2")
-        assert len(model.instances) == model.settings.replicas == 2
-        command(door, "scale", "one", "1")
-    assert {status for answers in connections for status, _ in answers} == {200}
-    assert len(model.instances) == 1
-    assert main(["scale", "one", "0", "--port", str(door.port)]) == 2
-    assert "replicas: expected a whole number from 1 to 64" in capsys.readouterr().err
-
-
-def test_a_replica_that_is_added_takes_the_number_that_is_free(door: Door) -> None:
-    model = serving(door)
-    command(door, "scale", "one", "2")
-    first, second = model.instances
-    first.state = State.FAILED  # as if it had failed for good, so that the other one is kept
-    command(door, "scale", "one", "1")
-    assert model.instances == (second,)
-    command(door, "scale", "one", "2")
-    assert sorted(instance.log_file for instance in model.instances) == sorted([first.log_file, second.log_file])
-    command(door, "scale", "one", "1")
-
-
 def test_a_rollback_waits_for_the_end_of_the_version_before_and_starts_it_again(door: Door) -> None:
     before = serving(door)
     with traffic(door) as connections:
@@ -288,39 +229,3 @@ def test_over_http_it_takes_an_admin_key_and_each_step_is_audited(door: Door) ->
     change = [line for line in lines if line.get("change") == "swap"][-1]
     assert (change["who"], change["from"], change["result"]) == ("key root", serving(door).version, "refused")
     assert "expected status 201, got 200" in change["detail"]
-
-
-def serving(door: Door) -> Model:
-    return door.supervisor.models["one"]
-
-
-def command(door: Door, *arguments: str) -> None:
-    assert main([*arguments, "--port", str(door.port)]) in (0, None)
-
-
-def ask(door: Door, client: httpx.Client | None = None, user: int = 0) -> httpx.Response:
-    question = {"model": "one", "plain": True, "wait_s": 0.01, "user": user}
-    return (client or door.client).post(CHAT, json=question)
-
-
-@contextlib.contextmanager
-def traffic(door: Door) -> Iterator[list[list[tuple[int, str]]]]:
-    """Four users, each with its own question, that ask until the block ends; each answer's status and version."""
-    connections: list[list[tuple[int, str]]] = [[] for _ in range(4)]
-    ended = threading.Event()
-
-    def keep_asking(user: int, answers: list[tuple[int, str]]) -> None:
-        with httpx.Client(base_url=door.client.base_url, headers=door.client.headers, timeout=20) as client:
-            while not ended.is_set():
-                answer = ask(door, client, user)
-                answers.append((answer.status_code, answer.headers.get("x-litport-version", "")))
-
-    with ThreadPoolExecutor() as pool:
-        users = [pool.submit(keep_asking, *item) for item in enumerate(connections)]
-        wait_until(lambda: all(len(answers) > 2 for answers in connections))
-        try:
-            yield connections
-        finally:
-            ended.set()
-            for user in users:
-                user.result()
