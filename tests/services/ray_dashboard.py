@@ -41,11 +41,10 @@ class FakeDashboard:
         status: str = "RUNNING",
         message: str = "",
         target: int | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        """Let the model have these replicas on 127.0.0.1, of `target`."""
-        rows = [
-            {"replica_id": replica, "node_ip": "127.0.0.1", "node_id": "1", "state": "RUNNING"} for replica in replicas
-        ]
+        """Let the model have these replicas on a host, of `target`."""
+        rows = [{"replica_id": replica, "node_ip": host, "node_id": "1", "state": "RUNNING"} for replica in replicas]
         entry = self.applications.setdefault(application_name(model), {})
         entry |= {"status": status, "deployments": {"model": {"message": message, "replicas": rows}}}
         if target is not None:

@@ -11,7 +11,7 @@ import pytest
 from configs.errors import UserError
 from servers.apis import classifier, efficientnet_lite, pictures
 from servers.apis.image_classification import ImageClassificationAPI
-from servers.apis.picture_request import PictureRequest
+from servers.apis.picture_request import PictureBatch, PictureRequest
 from servers.apis.rejection import Rejection
 from tests.servers.conftest import Serve
 from tests.servers.engines.litserve.child import Child
@@ -133,6 +133,29 @@ def test_any_transformers_classifier_is_served_with_its_own_labels(tiny_vit: Pat
     assert [each["score"] for each in good["predictions"]] == pytest.approx(best.values.tolist(), abs=1e-5)
     assert isinstance(inputs[1], Rejection)
     assert bad.status_code == 422
+
+
+def test_pictures_whose_proportions_the_processor_keeps_are_classified_together(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+    from transformers import BitImageProcessor, ResNetConfig, ResNetForImageClassification
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"}
+    ResNetForImageClassification(ResNetConfig(**sizes)).save_pretrained(tmp_path)
+    BitImageProcessor(size={"shortest_edge": 32}, do_center_crop=False).save_pretrained(tmp_path)
+    api = ImageClassificationAPI(str(tmp_path), max_batch_size=2)
+    api.setup("cpu")
+    images = []
+    for width in (64, 96, 64):
+        buffer = io.BytesIO()
+        noise = np.random.default_rng(len(images)).integers(0, 256, (64, width, 3), np.uint8)
+        Image.fromarray(noise).save(buffer, format="PNG")
+        images.append(buffer.getvalue())
+    requests = [PictureBatch(images, 2), *(PictureBatch([image], 2) for image in images)]
+    together, *alone = api.predict([api.decode_request(request) for request in requests])
+    for place, answer in enumerate(alone):
+        assert together["labels"][place] == answer["labels"][0]
+        assert together["scores"][place].tolist() == pytest.approx(answer["scores"][0].tolist(), abs=1e-5)
 
 
 def test_weights_under_timms_names_give_the_same_logits() -> None:

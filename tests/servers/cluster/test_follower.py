@@ -88,6 +88,32 @@ def test_two_models_may_lose_their_replicas_at_once(tmp_path: Path, monkeypatch:
     asyncio.run(run())
 
 
+def test_a_node_that_does_not_answer_is_tried_at_one_port_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, silent, tried = free_port(), "10.0.0.9", []
+
+    def identify(_: Follower, host: str, port: int) -> str:
+        if host == silent:
+            tried.append(port)
+            raise TimeoutError
+        return "replica-b" if port == first else ""
+
+    monkeypatch.setattr(Follower, "_identify", identify)
+
+    async def run() -> None:
+        with fake_dashboard() as ray:
+            async with _following(tmp_path, ray, first, names=("one", "two")) as (one, two):
+                ray.run("one", "replica-a", host=silent)
+                ray.run("two", "replica-b")
+                await wait_until_async(lambda: two.choose().address != awaited.ADDRESS)
+                await _until_asked(ray)
+                assert one.choose().address == awaited.ADDRESS
+
+    asyncio.run(run())
+    assert tried == [first]
+
+
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard is read every 50 ms."""
