@@ -114,7 +114,9 @@ class ImageClassificationAPI(litserve.LitAPI):  # type: ignore[misc] # litserve 
             raise HTTPException(400, f"input 'image': expected 1 to {_MAX_PICTURES} pictures, got {len(images)}")
         return PictureBatch(images, read_top_k(parameters.get("top_k"), status=400))
 
-    def decode_request(self, request: Annotated[PictureRequest, Depends(read_request)]) -> "_Pixels | Rejection":
+    def decode_request(
+        self, request: Annotated[PictureRequest | PictureBatch, Depends(read_request)]
+    ) -> "_Pixels | Rejection":
         """The pixels of its pictures, or a Rejection."""
         is_batch = isinstance(request, PictureBatch)
         rows = []

@@ -145,7 +145,7 @@ def test_pictures_whose_proportions_the_processor_keeps_are_classified_together(
     BitImageProcessor(size={"shortest_edge": 32}, do_center_crop=False).save_pretrained(tmp_path)
     api = ImageClassificationAPI(str(tmp_path), max_batch_size=2)
     api.setup("cpu")
-    images = []
+    images: list[bytes] = []
     for width in (64, 96, 64):
         buffer = io.BytesIO()
         noise = np.random.default_rng(len(images)).integers(0, 256, (64, width, 3), np.uint8)
