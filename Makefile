@@ -94,7 +94,7 @@ soak: dev-setup ## mixed traffic on CONFIG for SOAK_S seconds: does anything gro
 chaos: dev-setup ## kill processes of CONFIG for CHAOS_S seconds: do clients notice?
 	.venv/bin/python -m tests.withstand.chaos $(CONFIG) --duration-s $(CHAOS_S) --out results/chaos.json $(ARGS)
 
-gpu-check: setup ## check Litport on this machine's GPU, in eight minutes; the report goes into results/gpu-check
+gpu-check: setup ## check Litport on this machine's GPU, in 8 minutes, and at most 10 more for vLLM; the report goes into results/gpu-check
 	@exec .venv/bin/python -P -m benchmarks.gpu_check $(ARGS)
 
 gpu-pack: dev-setup ## make results/gpu-pack, which carries gpu-check to a machine without a network

@@ -56,7 +56,7 @@ def _add_options(parser: Any) -> None:
     parser.add_argument("--input-tokens", type=int, default=64, help="tokens of a prompt")
     parser.add_argument("--output-tokens", type=int, default=32, help="tokens of an answer")
     parser.add_argument("--seed", type=int, default=0, help="seed of the prompts")
-    parser.add_argument("--key", default="", is_secret=True, help="the API key")
+    parser.add_argument("--key", env_var="OPENAI_API_KEY", default="", is_secret=True, help="the API key")
 
 
 def _prepare(environment: Any, **_: Any) -> None:

@@ -46,8 +46,8 @@ models:
       max-model-len: 4096
   mine:
     engine: litserve
-    api: ./my_api.py:MyAPI
-    init:
+    api: ./my_filter.py:MyFilter
+    init: # what its constructor takes
       threshold: 0.5
 ```
 

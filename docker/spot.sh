@@ -1,6 +1,6 @@
 #!/bin/sh
 # Waits until a cloud says that it will take this machine away, and then runs a command, once:
-#   docker/spot.sh aws|gcp|azure docker compose -f docker/compose.yaml stop
+#   docker/spot.sh aws|gcp|azure docker compose -f docker/compose.yaml --profile '*' stop
 # It asks the machine's own metadata every 2 s and needs curl. It keeps waiting while the metadata cannot be reached.
 set -u
 cloud=${1:-}

@@ -45,7 +45,7 @@ def start(head: bool, address: str | None, token_file: Path, arguments: Sequence
         raise UserError("ray start: expected either --head, or --address HOST:PORT of the head")
     environment = node_environment(os.environ, token_file)
     if find_spec("ray") is None:
-        raise UserError("Ray is not installed; make ray (or pip install litport[ray])")
+        raise UserError("Ray is not installed; make ray")
     place = ["--head"] if head else [f"--address={address}"]
     command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", *place, "--block", *arguments]
     sys.stdout.flush()

@@ -52,6 +52,8 @@ class Audit:
         line = json.dumps({"time": stamp, **fields})
         try:
             self._handler.reopenIfNeeded()
+            if self._handler.stream is None:  # it could not be opened the last time
+                self._handler = WatchedFileHandler(self._handler.baseFilename, encoding="utf-8")
             assert self._handler.stream is not None
             self._handler.stream.write(line + "\n")
             self._handler.flush()

@@ -56,8 +56,7 @@ class Directory:
         model = self._only_one(path) if name is None else self.find(name)
         if self.has_stand_in(model, path):
             return model
-        if path not in ready_card(model).routes:
-            raise not_offered(model, path)
+        offering_card(model, path)
         return model
 
     def predicting(self) -> Model:
@@ -82,7 +81,7 @@ class Directory:
             card = model.card
             if card is None or model.state is not State.READY:
                 continue
-            if card.predict_path is not None if path is None else path in card.routes:
+            if _offers(card, path):
                 return model
         return None
 
@@ -130,6 +129,21 @@ def ready_card(model: Model) -> Card:
     if model.card is None:
         raise UnknownOfferError(model)
     return model.card
+
+
+def offering_card(model: Model, path: str | None) -> Card:
+    """The card of a model that takes requests and offers `path`; the path None is the one that predicts.
+
+    Raises ApiError 400 for one that does not offer it, and what `ready_card` raises.
+    """
+    card = ready_card(model)
+    if not _offers(card, path):
+        raise not_offered(model, path or "/predict")
+    return card
+
+
+def _offers(card: Card, path: str | None) -> bool:
+    return card.predict_path is not None if path is None else path in card.routes
 
 
 def paths_of(model: Model) -> list[str]:

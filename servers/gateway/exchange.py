@@ -88,8 +88,9 @@ class Exchange:
 
     The other fields are set on its way: the caller's `key`, the `body` and its `content`, the `model` that answers, the
     `tokens` that the model's process counts, the `usage` by that count or by the answer, `queued_s`, when it began to
-    wait for its turn, and `sent_s`, when it had it. `fallback_for` is the model that it named, where another one
-    answers. `deaths` is how often the process died that had it.
+    wait for its turn, and `sent_s`, when it had it. `is_entered` is whether the limits of its key count it.
+    `fallback_for` is the model that it named, where another one answers. `deaths` is how often the process died that
+    had it.
     """
 
     request: Request
@@ -104,6 +105,7 @@ class Exchange:
     body: bytes = b""
     content: Content = NO_CONTENT
     model: Model | None = None
+    is_entered: bool = False
     fallback_for: Model | None = None
     deaths: int = 0
     tokens: TokenCount | None = None

@@ -8,6 +8,7 @@ module of its own. Requests and answers pass through unchanged.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from clients.documents import Readiness, Status
@@ -18,10 +19,11 @@ from servers.gateway import cycle
 from servers.gateway.body.content import BodyKind, read_content
 from servers.gateway.changes import Changes
 from servers.gateway.deadline import Deadline
-from servers.gateway.directory import Directory, UnknownOfferError, ready_card
+from servers.gateway.directory import Directory, UnknownOfferError, offering_card, ready_card
 from servers.gateway.exchange import Exchange
+from servers.gateway.fallback import turn_to_fallback
 from servers.gateway.forward import forward
-from servers.gateway.keys import Keyring
+from servers.gateway.keys import Key, Keyring
 from servers.gateway.ledger import Ledger, count_tokens, usage_of
 from servers.gateway.limits.gate import Gate
 from servers.gateway.openapi.merge import Document
@@ -39,7 +41,6 @@ from servers.processes.pause import PauseClock
 from servers.telemetry import Sampler
 
 _log = logging.getLogger("litport.gateway")
-_SERVED_BY = b"x-litport-served-by"
 
 
 class FrontDoor:
@@ -114,8 +115,7 @@ class FrontDoor:
         try:
             await match.route.handler(exchange)
         except UnknownOfferError as unknown:
-            await self._load(exchange, unknown.model)
-            await match.route.handler(exchange)
+            await self._load(exchange, unknown.model, match)
 
     async def _read_body(self, exchange: Exchange, kind: BodyKind) -> None:
         request, limits = exchange.request, exchange.limits
@@ -133,15 +133,22 @@ class FrontDoor:
 
         The key's rights and the deadline are those for the model that the request names.
         """
-        key, tokens = exchange.key, exchange.content.tokens
-        assert key is not None, "a route that reaches a model needs a key"
-        exchange.model = model
-        key.check_model(model.granted_name(exchange.content.model))
+        key = _key_for(exchange, model)
         review(exchange, model, path)
         deadline = self._deadline(exchange, model)
+
+        def answer() -> Awaitable[None]:
+            return deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
+
+        await (answer() if exchange.is_entered else self._enter(exchange, key, answer))
+
+    async def _enter(self, exchange: Exchange, key: Key, answer: Callable[[], Awaitable[None]]) -> None:
+        """Have the exchange answered within the limits of the key."""
+        tokens = exchange.content.tokens
         entry = await self.gate.enter(key, tokens)
+        exchange.is_entered = True
         try:
-            await deadline.limit_answer(exchange.cycle, self._serve(exchange, model, path))
+            await answer()
         finally:
             exchange.usage = usage_of(exchange)
             self.gate.leave(key, entry, tokens, count_tokens(exchange))
@@ -157,40 +164,23 @@ class FrontDoor:
                 return
             except UnservedError as error:
                 refusal = refusal or error
-                candidate = self._turn_to_fallback(exchange, candidate, path)
+                candidate = turn_to_fallback(exchange, candidate, path, self.ledger)
         assert refusal is not None
         exchange.model, exchange.fallback_for = model, None
         exchange.response.notes.clear()
         raise refusal
 
-    def _turn_to_fallback(self, exchange: Exchange, model: Model, path: str | None) -> Model | None:
-        """The model that may answer in the place of this one; the exchange becomes one with it."""
-        names = (None, model.name, *model.settings.aliases)
-        if exchange.content.model not in names and exchange.fallback_for is None:
-            return None  # an adapter, which no other model has
-        following = self.directory.fallback(model, path)
-        if following is None:
-            return None
-        self.ledger.fall_back(exchange, model, following)
-        exchange.fallback_for = exchange.fallback_for or model
-        exchange.model = following
-        exchange.response.notes = [(_SERVED_BY, following.name.encode())]
-        if path is not None:
-            exchange.body = name_model(exchange.body, exchange.request.content_type, following.name)
-            review(exchange, following, path)
-        return following
-
-    async def _load(self, exchange: Exchange, model: Model) -> None:
-        """Wait in the model's row until it is loaded for the first time; the request has no turn yet."""
-        assert exchange.key is not None, "a route that reaches a model needs a key"
-        exchange.model = model
-        exchange.key.check_model(model.name)
+    async def _load(self, exchange: Exchange, model: Model, match: Match) -> None:
+        """Wait until the model is loaded for the first time, and let the route's handler answer then."""
+        key = _key_for(exchange, model)
         self._loader.demand(model)
-        turn = model.admission.wait(exchange.key.name, exchange.content.tokens)
-        try:
+
+        async def answer() -> None:
+            turn = model.admission.wait(key.name, exchange.content.tokens)
             await self._deadline(exchange, model).limit_answer(exchange.cycle, turn)
-        finally:
-            self._request_ended.set()
+            await match.route.handler(exchange)
+
+        await self._enter(exchange, key, answer)
 
     async def _run(self, exchange: Exchange, model: Model, path: str | None) -> None:
         """Let the version of the model answer whose turn it is; where that cannot, the one which the name leads to."""
@@ -212,12 +202,17 @@ class FrontDoor:
         assert exchange.key is not None
         if not model.residence.is_open:
             self._loader.demand(model)
-        card = ready_card(model)
+        admission, caller, tokens = model.admission, exchange.key.name, exchange.content.tokens
+        try:
+            card = ready_card(model)
+        except UnknownOfferError:
+            await admission.wait(caller, tokens)
+            card = offering_card(model, path)
+            review(exchange, model, path)
         if not card.knows_aliases and path is not None and exchange.content.model in model.settings.aliases:
             exchange.body = name_model(exchange.body, exchange.request.content_type, model.name)
         path = path or card.predict_path or ""
         self.ledger.queue(exchange)
-        admission, caller, tokens = model.admission, exchange.key.name, exchange.content.tokens
         begin_s = await admission.enter(caller, tokens)
         try:
             self.ledger.admit(exchange)
@@ -284,3 +279,11 @@ class FrontDoor:
     def close(self) -> None:
         """Close the audit file, and send the last spans."""
         self.ledger.close()
+
+
+def _key_for(exchange: Exchange, model: Model) -> Key:
+    """The key of an exchange that is the model's from now on. Raises ApiError 403 where it may not call the model."""
+    assert exchange.key is not None, "a route that reaches a model needs a key"
+    exchange.model = model
+    exchange.key.check_model(model.granted_name(exchange.content.model))
+    return exchange.key

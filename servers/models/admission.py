@@ -81,7 +81,9 @@ class Admission:
 
     async def wait(self, caller: str, tokens: int) -> None:
         """Wait for a place as `enter` does, and leave it at once."""
-        self.leave(caller, tokens, await self.enter(caller, tokens))
+        await self.enter(caller, tokens)
+        self._tokens -= tokens
+        self._give_back(caller)
 
     def leave(self, caller: str, tokens: int, begin_s: float) -> None:
         """Give the place to the next; `begin_s` is when it was taken."""

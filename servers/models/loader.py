@@ -147,9 +147,10 @@ class Loader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, model: Model) -> "asyncio.Task[StartError | None]":
-        if model not in self._loads:
-            self._loads[model] = asyncio.create_task(self._load(model))
-        return self._loads[model]
+        load = self._loads.get(model)
+        if load is None or load.done():  # one that was cancelled before it began
+            load = self._loads[model] = asyncio.create_task(self._load(model))
+        return load
 
     async def _load(self, model: Model) -> StartError | None:
         """Load the model, and let those that wait run; on a failure tell them, and return it."""

@@ -239,6 +239,8 @@ class Supervisor:
         model.residence.loaded_at_s = time.monotonic()
         self.move(model, instance, State.READY, instance.card.note if instance.card else "")
         self._tell(model, None)
+        if model.residence.is_open:
+            model.admission.admit()
         if instance.address is not None:
             self.begin(model)  # one that was given up while all were away may be back as well
 

@@ -91,7 +91,10 @@ def _apply(arguments: argparse.Namespace) -> int:
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise UserError("nothing was changed: expected --yes where nobody can be asked")
-        if input("do this? [y/N] ").strip().lower() not in ("y", "yes"):
+        answer = ""
+        with contextlib.suppress(EOFError):  # Ctrl-D
+            answer = input("do this? [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
             raise UserError("nothing was changed")
     sys.stdout.flush()
     outcome = _ask(arguments, "POST", "/apply", json={"plan": plan["plan"]})
@@ -201,6 +204,8 @@ def _logs(arguments: argparse.Namespace) -> None:
         time.sleep(_POLL_S)
     try:
         _print(file, arguments.follow)
+    except BrokenPipeError:
+        raise
     except OSError as problem:
         raise UserError(f"{file}: {problem.strerror}") from None
 
@@ -211,14 +216,15 @@ def _print(file: Path, follows: bool) -> None:
         with file.open(encoding="utf-8", errors="replace") as log:
             inode = file.stat().st_ino
             while True:
+                is_put_away = follows and file.exists() and file.stat().st_ino != inode
                 for line in log:
                     sys.stdout.write(line)
                 sys.stdout.flush()
                 if not follows:
                     return
-                time.sleep(_POLL_S)
-                if file.exists() and file.stat().st_ino != inode:
+                if is_put_away:
                     break
+                time.sleep(_POLL_S)
 
 
 def _ask(arguments: argparse.Namespace, method: str, path: str, **content: Any) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Declaration:
         changes = _with_files(difference(running, update, self._is_secret), self._stamps, update)
         key_changes = self._keyring.changes_to(keyring)
         lines = tuple(describe(changes, key_changes, self._platform.models, update))
-        return Plan(self._revision, in_force(running, update), keyring, changes, key_changes, lines)
+        return Plan(self._revision, running, in_force(running, update), keyring, changes, key_changes, lines)
 
     async def apply(self, plan: Plan, who: str) -> Outcome:
         """Carry out a plan.
@@ -142,7 +142,7 @@ class Declaration:
         return any(path[:length] in self._secrets for length in range(1, len(path) + 1))
 
     async def _carry_out(self, plan: Plan, who: str) -> Outcome:
-        if plan.revision != self._revision:
+        if (plan.revision, plan.running) != (self._revision, self._running()):
             raise UserError("the platform has changed since this plan was made; make it again")
         self._revision += 1
         before, keyring, files, processes = self._running(), self._keyring, self._stamps, self._processes()

@@ -30,10 +30,12 @@ class Outcome:
 class Plan:
     """`settings` and `keyring` are in force afterwards, `lines` say in words what will be done.
 
-    `revision` is the number of changes that the platform had had when the plan was made.
+    When the plan was made the platform had had `revision` changes, and had the settings `running`, which swaps and
+    replicas change as well.
     """
 
     revision: int
+    running: LitportSettings
     settings: LitportSettings
     keyring: Keyring
     difference: Difference

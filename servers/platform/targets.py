@@ -142,7 +142,7 @@ def check(loaded: LoadedSettings) -> Keyring:
             "models: expected one model or more, got none; a recipe has them under `models`, or `serve MODEL`"
         )
     if settings.limits.redis_url is not None and find_spec("redis") is None:
-        problems.append("limits.redis_url: redis-py is not installed; make redis (or pip install litport[redis])")
+        problems.append("limits.redis_url: redis-py is not installed; make redis")
     keyring, key_problems = _keys(settings)
     problems += [*_model_problems(loaded), *key_problems]
     if keyring is None or problems:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -221,6 +222,18 @@ def test_the_example_is_read_by_compose_and_its_settings_reach_litport(tmp_path:
     (name, litport), *others = json.loads(done.stdout)["services"].items()
     assert (name, others) == ("litport-cpu", [])  # COMPOSE_PROFILES=cpu
     assert litport["environment"]["LITPORT_TELEMETRY__LOG_FORMAT"] == "json"
+
+
+@WITH_COMPOSE
+def test_the_command_that_stops_a_machines_containers_names_all_of_them() -> None:
+    assert COMPOSE is not None
+    document = (DOCKER.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
+    commands = re.findall(r"spot\.sh aws docker compose (.*) stop", document)
+    assert len(commands) == 2
+    for command in commands:
+        words = [COMPOSE, *shlex.split(command), "config", "--services"]
+        done = subprocess.run(words, cwd=DOCKER.parent, capture_output=True, text=True, check=True, timeout=60)
+        assert {*done.stdout.split()} == {*EVERY_SERVICE}
 
 
 @WITH_COMPOSE

@@ -33,6 +33,15 @@ _TOKENIZED = {
 }
 
 
+# The fields that a route reads as the most tokens of an answer; the first that is there counts.
+_LIMITS = {
+    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/messages": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+}
+
+
 class _Request(msgspec.Struct):
     """What of a body says how long the answer may be."""
 
@@ -40,13 +49,6 @@ class _Request(msgspec.Struct):
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     n: int | None = None
-
-    @property
-    def limit(self) -> tuple[str, int] | None:
-        """The field with the most tokens of an answer, and its value; None: as many as fit, or several answers."""
-        names = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-        limits = [(name, value) for name in names if (value := getattr(self, name)) is not None]
-        return limits[0] if limits and (self.n or 1) == 1 else None
 
 
 class VllmConnection(HttpConnection):
@@ -69,23 +71,23 @@ class VllmConnection(HttpConnection):
         if self._refuses and self.context_tokens is not None and path in _TOKENIZED:
             await self._refuse_overflow(path, body, self.context_tokens)
         reply = await super().send(method, path, body, headers, query)
-        split_count(reply, lambda count: self._judge(count, body))
+        split_count(reply, lambda count: self._judge(count, path, body))
         tokens = reply.tokens
         if tokens is not None and tokens.cut_at is not None and tokens.output_tokens is not None:
             note = b"%d tokens of %d; the context is full" % (tokens.output_tokens, tokens.cut_at)
             reply.headers = [*reply.headers, (HEADER, note)]
         return reply
 
-    def _judge(self, tokens: TokenCount, body: bytes) -> None:
+    def _judge(self, tokens: TokenCount, path: str, body: bytes) -> None:
         """Note in the count whether the context ended the answer before the request did."""
         total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
         if self.context_tokens is not None and total >= self.context_tokens:
-            limit = _limit(body)
+            limit = _limit(path, body)
             if limit is not None and limit[1] > (tokens.output_tokens or 0):
                 tokens.cut_at = limit[1]
 
     async def _refuse_overflow(self, path: str, body: bytes, context_tokens: int) -> None:
-        name, limit = _limit(body) or ("", 0)
+        name, limit = _limit(path, body) or ("", 0)
         if not limit or len(body) + _TEMPLATE_TOKENS + limit <= context_tokens:
             return
         route, *fields = _TOKENIZED[path]
@@ -116,8 +118,11 @@ class VllmConnection(HttpConnection):
         return max([await self._count(route, part) for part in prompts])
 
 
-def _limit(body: bytes) -> tuple[str, int] | None:
+def _limit(path: str, body: bytes) -> tuple[str, int] | None:
+    """The field with the most tokens of an answer, and its value; None: as many as fit, or several answers."""
     try:
-        return msgspec.json.decode(body, type=_Request).limit
+        request = msgspec.json.decode(body, type=_Request)
     except msgspec.DecodeError:
         return None
+    limits = ((name, getattr(request, name)) for name in _LIMITS.get(path, ()))
+    return next((limit for limit in limits if limit[1] is not None), None) if (request.n or 1) == 1 else None

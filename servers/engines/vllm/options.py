@@ -48,7 +48,7 @@ def check(args: Mapping[str, Args], origins: Mapping[tuple[str, ...], str] | Non
     `configs.loading.LoadedSettings`, to name the source of a wrong option.
     """
     if vllm_version() is None:
-        advice = "expected vLLM to be installed, found none; install litport[cpu] or litport[cuda]"
+        advice = "expected vLLM to be installed, found none; make setup"
         return [f"models.{name}.engine: {advice}" for name in args]
     if not any(args.values()):
         return []

@@ -16,7 +16,8 @@ _OUTPUTS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 def tokens(document: Mapping[str, Any]) -> int:
     """Tokens that the request may take, prompt and answer together."""
     text_bytes = sum(_text_bytes(document[name]) for name in _PROMPTS if name in document)
-    outputs = next((int(document[name]) for name in _OUTPUTS if _is_count(document.get(name))), 0)
+    # Which of several a route reads is the engine's affair.
+    outputs = max((int(document[name]) for name in _OUTPUTS if _is_count(document.get(name))), default=0)
     return max(1, text_bytes // _BYTES_PER_TOKEN) + outputs * choices(document) * prompt_count(document)
 
 
@@ -39,8 +40,10 @@ def _text_bytes(prompt: Any) -> int:
 
 
 def prompt_count(document: Mapping[str, Any]) -> int:
-    """How many prompts a completion has."""
-    prompt = document.get("prompt")
+    """How many prompts a completion has, or how many conversations a batch of chats."""
+    prompt, messages = document.get("prompt"), document.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[0], list):
+        return len(messages)
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
 
 

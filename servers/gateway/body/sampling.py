@@ -31,8 +31,9 @@ def check(document: Mapping[str, Any], limits: Limits) -> None:
             check_field(name, value, limits)
     sequences = prompt_count(document) * choices(document)
     if sequences > _MAX_SEQUENCES:
-        message = f"prompt: expected at most {_MAX_SEQUENCES} prompts times choices (n), got {sequences}"
-        raise ApiError(400, message, code="invalid_value", param="prompt")
+        name = "prompt" if "prompt" in document else "messages"
+        message = f"{name}: expected at most {_MAX_SEQUENCES} prompts times choices (n), got {sequences}"
+        raise ApiError(400, message, code="invalid_value", param=name)
 
 
 _Check = Callable[[str, Any, Limits], None]

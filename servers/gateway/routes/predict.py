@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from servers.gateway.body.content import BodyKind
-from servers.gateway.directory import not_offered, ready_card
+from servers.gateway.directory import offering_card
 from servers.gateway.exchange import Exchange
 from servers.gateway.routes.route import Route
 from servers.models.model import Model
@@ -19,9 +19,8 @@ def _predict_by_the_only_one(exchange: Exchange) -> Awaitable[None]:
 
 
 def _dispatch(exchange: Exchange, model: Model) -> Awaitable[None]:
-    has_stand_in = exchange.gateway.directory.has_stand_in(model, None)
-    if not has_stand_in and ready_card(model).predict_path is None:
-        raise not_offered(model, "/predict")
+    if not exchange.gateway.directory.has_stand_in(model, None):
+        offering_card(model, None)
     return exchange.gateway.dispatch(exchange, model, None)
 
 

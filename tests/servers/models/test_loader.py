@@ -139,6 +139,39 @@ def test_where_nobody_waits_the_fallback_answers_until_the_model_is_loaded(tmp_p
         assert "x-litport-served-by" not in ask(door, "one").headers
 
 
+def test_the_fallback_answers_where_the_first_load_fails(tmp_path: Path) -> None:
+    models = {"one": {"load": "on_demand", "fallback": "two"}, "two": {"load": "at_start"}}
+    broken = TinyEngine("one", argv=["-c", "raise ValueError('no such weights')"])
+    with open_door(tmp_path, broken, TinyEngine("two"), models=models) as door:
+        answer = ask(door, "one")
+        assert (answer.status_code, answer.headers["x-litport-served-by"]) == (200, "two")
+
+
+def test_a_request_that_waits_for_the_first_load_counts_once_for_its_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(f"guest: {{key: {'k' * 20}, requests_per_minute: 2, max_in_flight: 1}}\n")
+    guest = {"authorization": f"Bearer {'k' * 20}"}
+    with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND, auth={"keys_file": str(keys)}) as door:
+        assert sorted(answer.status_code for answer in ask_at_once(door, 3, guest)) == [200, 429, 429]
+        assert ask(door, "one", headers=guest).status_code == 200
+        assert ask(door, "one", headers=guest).status_code == 429
+
+
+def test_a_load_that_an_unload_ends_before_it_begins_is_followed_by_another(tmp_path: Path) -> None:
+    with open_door(tmp_path, TinyEngine("one"), model=ON_DEMAND) as door:
+        loader, model = door.platform.loader, door.supervisor.models["one"]
+
+        async def load() -> None:
+            unload = asyncio.create_task(loader.unload(model, "command"))
+            await asyncio.sleep(0)
+            loader.demand(model)
+            await unload
+            await loader.load(model)
+
+        asyncio.run_coroutine_threadsafe(load(), door.loop).result(20)
+        assert model.state is State.READY
+
+
 @pytest.mark.long
 def test_waiting_for_a_load_is_bounded_in_number_and_time(tmp_path: Path) -> None:
     sleeper = TinyEngine("one", argv=["-c", "import time; time.sleep(60)"])

@@ -13,7 +13,7 @@ import pytest
 
 from litport import main
 from servers.models.instance import State
-from servers.platform import admin_socket
+from servers.platform import admin_socket, commands
 from tests.services.front_door import Door, open_door
 from tests.services.polling import wait_until
 from tests.services.tiny_engine import TinyEngine
@@ -69,6 +69,28 @@ def test_each_command_reaches_the_platform_that_it_names_and_is_audited(
         ("unload", "org/two", "ready", "unloaded", None),
     ]
     assert changes[0]["who"] == f"uid {os.getuid()}, process {os.getpid()}"
+
+
+def test_the_log_is_followed_into_a_new_file_and_none_of_its_lines_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one.log"
+    file.write_text("first\n")
+    following = iter(("last of the old one\n", None))
+
+    def wait(_: float) -> None:
+        if line := next(following):
+            with file.open("a") as log:
+                log.write(line)
+            file.rename(tmp_path / "one.log.1")
+            file.write_text("first of the new one\n")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("servers.platform.commands.time.sleep", wait)
+    with pytest.raises(KeyboardInterrupt):
+        commands._print(file, follows=True)
+    assert capsys.readouterr().out == "first\nlast of the old one\nfirst of the new one\n"
 
 
 def test_the_socket_is_this_users_alone_and_goes_with_its_platform(tmp_path: Path) -> None:

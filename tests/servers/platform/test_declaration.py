@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -150,12 +151,31 @@ def test_nothing_is_done_without_a_yes(
     assert streams.out == "remove   two: ends once its requests are answered\n"
     assert "expected --yes where nobody can be asked" in streams.err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda _: "n")
-    assert main(command) == 2
+    for answer in (mock.Mock(return_value="n"), mock.Mock(side_effect=EOFError)):
+        monkeypatch.setattr("builtins.input", answer)
+        assert main(command) == 2
     assert served.ask("two").status_code == 200
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert main(command) == 0
     assert served.ask("two").status_code == 404
+
+
+def test_a_plan_is_out_of_date_once_a_model_is_scaled(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ["--port", str(served.door.port)]
+    file = served.folder / "next.yaml"
+    file.write_text(json.dumps({"models": {**TWO, "one": {**ECHO, "max_waiting": 8}}}))
+
+    def scale(_: str) -> str:
+        assert main(["scale", "one", "2", *port]) in (0, None)
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", scale)
+    assert main(["apply", str(file), *port]) == 2
+    assert "the platform has changed since this plan was made" in capsys.readouterr().err
+    assert served.door.supervisor.models["one"].settings.max_waiting == 256
 
 
 def test_a_recipe_of_the_start_is_read_again_for_a_signal(served: Served) -> None:

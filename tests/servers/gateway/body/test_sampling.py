@@ -97,6 +97,7 @@ def test_prompts_times_choices_are_bounded() -> None:
     assert (error.status, error.code, error.param) == (400, "invalid_value", "prompt")
     assert "at most 2048 prompts times choices (n), got 2100" in error.message
     assert refusal(asking(prompt=[[1, 2]] * 2049), kind=BodyKind.GENERATION).param == "prompt"
+    assert refusal(json.dumps({"messages": [[]] * 2049}).encode(), kind=BodyKind.GENERATION).param == "messages"
     read(asking(prompt=["a"] * 100, n=20), JSON, LIMITS, kind=BodyKind.GENERATION)
     read(asking(prompt=[1] * 5000, n=20), JSON, LIMITS, kind=BodyKind.GENERATION)  # one prompt of token ids
 
