@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -14,10 +15,10 @@ _KEY_BYTES = 32
 def make_key(file: Path, name: str) -> str:
     """Add the name with the hash of a new key to the file, which is made if need be, mode 0600; returns the key.
 
-    What is in the file stays as it is. Raises SettingsError for a file or a name that cannot be used, UserError for a
-    file that cannot be written or is not laid out in lines.
+    What is in the file stays as it is, and so do its owner and who may read it. Raises SettingsError for a file or a
+    name that cannot be used, UserError for a file that cannot be written or is not laid out in lines.
     """
-    text = ""
+    text, file = "", file.resolve()
     if file.exists():
         present = KeysFile(file)
         if present.problems:
@@ -45,6 +46,10 @@ def _write(file: Path, text: str, name: str) -> None:
         if written.problems or name not in {entry.name for entry in written.entries}:
             problem = (written.problems or ["the entry cannot be read back"])[0].partition(": ")[2]
             raise UserError(f"{file}: cannot add {name!r}: {problem}")
+        if file.exists():
+            before = file.stat()
+            os.chown(draft, before.st_uid, before.st_gid)
+            draft.chmod(stat.S_IMODE(before.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)

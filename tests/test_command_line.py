@@ -88,6 +88,14 @@ def test_a_new_key_is_printed_once_and_its_hash_is_in_the_keys_file(tmp_path: Pa
     assert "models: [smol]  # a note" in file.read_text(), "what was there stays"
     ring = Keyring(Auth.model_validate({"keys_file": str(file)}))
     assert [ring.find({"authorization": f"Bearer {key}"}).name for key in keys] == ["alice", "bob"]
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    file.chmod(0o640)
+    assert litport("keys", "new", "carol", "--file", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert "carol:" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o640, "as it was"
+    file.chmod(0o600)
     again = litport("keys", "new", "bob", "--file", str(file))
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "bob: expected a name that is not in" in again.stderr

@@ -8,6 +8,7 @@ is full, lines are lost and the log says so once; requests go on.
 import contextlib
 import json
 import logging
+import os
 import time
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -16,6 +17,13 @@ from typing import Any
 from configs.errors import UserError
 
 _log = logging.getLogger("litport.gateway")
+
+
+def check_audit_file(file: Path) -> None:
+    """Raises UserError for a file that could not be written; nothing is made."""
+    place = next(path for path in (file, *file.absolute().parents) if path.exists())
+    if file.is_dir() or not (file.exists() or place.is_dir()) or not os.access(place, os.W_OK):
+        raise UserError(f"telemetry.audit_file: cannot write {file}; expected a file in a folder that can be written")
 
 
 class Audit:

@@ -8,6 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
+from servers.errors import ApiError
+
 Message = MutableMapping[str, Any]
 
 _EXTENSION = "litport"
@@ -19,9 +21,11 @@ _LARGE_BYTES = 64 * 1024
 class Cycle(RequestResponseCycle):
     """See uvicorn's. A start message may have the `whole` body, too: one message and one write for both.
 
-    The last message of an answer without a length may have `trailers`, fields behind its end.
+    The last message of an answer without a length may have `trailers`, fields behind its end. `rejection` is the error
+    that the connection has sent in the place of an answer.
     """
 
+    rejection: ApiError | None = None
     _on_leave: Callable[[], None] | None = None
 
     def publish(self) -> None:

@@ -28,7 +28,7 @@ def translate(status: int, body: bytes, exchange: Exchange, rules: Rules | None 
         return ApiError(400, f"expected a body of JSON or a form: {problem}", code="invalid_json")
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         document = body.decode(errors="replace")[:500]
     detail = document.get("error") if isinstance(document, dict) else None
     if isinstance(detail, dict):

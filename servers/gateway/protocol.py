@@ -252,7 +252,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
             return
         if running:
-            cycle.disconnected = True
+            cycle.disconnected, cycle.rejection = True, error
             cycle.message_event.set()
             cycle.leave()
         body = error.body()

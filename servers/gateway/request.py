@@ -88,7 +88,8 @@ class Request:
     async def read_body(self, cycle: Cycle, max_bytes: int) -> bytes:
         """The whole body.
 
-        Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read, and 415 where it is compressed.
+        Raises ApiError 413 beyond `max_bytes`, by Content-Length before a byte is read, 415 where it is compressed, and
+        the connection's own for one that is too slow.
         """
         self._check_head(max_bytes)
         parts: list[bytes] = []
@@ -96,7 +97,7 @@ class Request:
         while True:
             message: Any = await cycle.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise cycle.rejection or ClientGone
             parts.append(message["body"])
             size += len(parts[-1])
             if size > max_bytes:

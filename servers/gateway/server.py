@@ -6,7 +6,6 @@ TLS where there is a certificate; Starlette does CORS where origins are listed.
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Iterator
 from typing import Any
 from typing import Protocol as Interface
@@ -14,10 +13,10 @@ from typing import Protocol as Interface
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
-from configs.errors import UserError
 from configs.settings import Limits, LitportSettings
 from servers.gateway.protocol import Protocol
 from servers.gateway.request import Receive, Scope, Send
+from servers.gateway.tls import check_tls
 from servers.processes.pause import PauseClock
 
 
@@ -42,7 +41,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, application: Application, settings: LitportSettings) -> None:
         cert_file, key_file = settings.server.tls_cert_file, settings.server.tls_key_file
-        _check_tls(cert_file, key_file)
+        check_tls(settings.server)
         self._stopping = asyncio.Event()
         self._clock = application.clock
         self._protocol = type("Protocol", (Protocol,), {"limits": settings.limits})
@@ -109,21 +108,6 @@ def _with_cors(application: Application, origins: list[str]) -> Any:
         allow_headers=["*"],  # whatever a page asks for: official SDKs send headers of their own
         expose_headers=_EXPOSED,
     )
-
-
-def _check_tls(cert_file: Any, key_file: Any) -> None:
-    if (cert_file is None) != (key_file is None):
-        missing = "server.tls_key_file" if key_file is None else "server.tls_cert_file"
-        raise UserError(f"{missing}: a certificate and its key go together, and this one is not set")
-    if cert_file is None:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert_file, key_file)
-    except OSError as problem:  # ssl.SSLError is one
-        raise UserError(
-            f"server.tls_cert_file, server.tls_key_file: cannot use {cert_file} with {key_file}: "
-            f"{problem.strerror or problem}"
-        ) from None
 
 
 async def until_ended(serving: asyncio.Task[None], fatal: asyncio.Event) -> None:

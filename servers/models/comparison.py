@@ -123,7 +123,7 @@ def _deterministic(asked: Question) -> Question:
     """The same question for a whole answer, and to an LLM for its likeliest one."""
     try:
         document: Any = msgspec.json.decode(asked.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return asked
     if not isinstance(document, dict):
         return asked

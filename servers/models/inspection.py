@@ -71,7 +71,7 @@ def _problem(check: Check, answer: Answer) -> str:
 def _distance_problem(reference: Path, least: float, document: Any) -> str:
     try:
         expected = question.vectors(msgspec.json.decode(reference.read_bytes()))
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"{reference} cannot be read as JSON: {error}"
     vectors = question.vectors(document)
     if not expected or len(vectors) != len(expected):

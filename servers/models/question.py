@@ -51,7 +51,7 @@ class Answer:
         """The body as JSON; None where it is none."""
         try:
             return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
 

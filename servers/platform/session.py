@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from clients import chat, status
+from clients import chat, status, unreachable
 from clients.documents import TAKES_REQUESTS, read_readiness, read_status
 from configs.errors import UserError
 from configs.loading import LoadedSettings
@@ -133,10 +133,15 @@ def _display() -> Iterator[Callable[[str], None]]:
 
 
 def _state(url: str, name: str) -> str | None:
-    """The state of a model of the platform at this address; None where there is none."""
+    """The state of a model of the platform at this address; None where there is none.
+
+    Raises UserError where its certificate is not trusted.
+    """
     try:
         return read_readiness(httpx.get(f"{url}/ready", timeout=5).content).models.get(name)
-    except (httpx.TransportError, ValueError):  # nobody, or somebody else's server
+    except (httpx.TransportError, ValueError) as problem:  # nobody, or somebody else's server
+        if "CERTIFICATE_VERIFY_FAILED" in str(problem):
+            raise UserError(unreachable.describe(url)) from None
         return None
 
 

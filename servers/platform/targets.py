@@ -6,6 +6,7 @@
 import ast
 import dataclasses
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from configs.shape import TreePath
 from servers.apis import registry as apis
 from servers.engines import registry
 from servers.gateway.address import is_public
+from servers.gateway.audit import check_audit_file
 from servers.gateway.keys import Keyring
 from servers.gateway.routes import registry as routes
+from servers.gateway.tls import check_tls
 from servers.store import sources
 from servers.store.catalog import CATALOG
 
@@ -144,7 +147,7 @@ def check(loaded: LoadedSettings) -> Keyring:
     if settings.limits.redis_url is not None and find_spec("redis") is None:
         problems.append("limits.redis_url: redis-py is not installed; make redis")
     keyring, key_problems = _keys(settings)
-    problems += [*_model_problems(loaded), *key_problems]
+    problems += [*_model_problems(loaded), *key_problems, *_file_problems(settings)]
     if keyring is None or problems:
         raise SettingsError(tuple(problems))
     return keyring
@@ -152,7 +155,7 @@ def check(loaded: LoadedSettings) -> Keyring:
 
 def check_replica(loaded: LoadedSettings) -> str:
     """As `check`, for a replica of the only model, whose port needs a secret and no keys. Returns the secret."""
-    problems = [*_model_problems(loaded)]
+    problems = [*_model_problems(loaded), *_file_problems(loaded.settings)]
     try:
         secret = read_secret(loaded.settings.cluster)
     except UserError as problem:
@@ -160,6 +163,17 @@ def check_replica(loaded: LoadedSettings) -> str:
     if problems:
         raise SettingsError(tuple(problems))
     return secret
+
+
+def _file_problems(settings: LitportSettings) -> Iterator[str]:
+    checks = [partial(check_tls, settings.server)]
+    if settings.telemetry.audit_file is not None:
+        checks.append(partial(check_audit_file, settings.telemetry.audit_file))
+    for check_file in checks:
+        try:
+            check_file()
+        except UserError as problem:
+            yield str(problem)
 
 
 def describe(loaded: LoadedSettings) -> Sequence[str]:

@@ -84,6 +84,19 @@ def test_limits_that_gateways_share_need_a_client_of_redis(monkeypatch: pytest.M
         targets.check(targets.load(["echo"], ["--limits.redis_url=redis://store"]))
 
 
+def test_a_check_tries_the_files_of_the_certificate_and_of_the_audit_log(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    files = [f"--server.tls_cert_file={tmp_path}/none.pem", f"--telemetry.audit_file={tmp_path}/file/audit.jsonl"]
+    with pytest.raises(SettingsError) as caught:
+        targets.check(targets.load(["echo"], files))
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "server.tls_key_file",
+        "telemetry.audit_file",
+    ]
+    targets.check(targets.load(["echo"], [f"--telemetry.audit_file={tmp_path}/to/be/made/audit.jsonl"]))
+    assert not (tmp_path / "to").exists()
+
+
 def test_a_check_says_what_will_run_each_litapi() -> None:
     lacks = "no cancelling, no spans of workers, no series of their own (see docs/plugins.md)"
     for words, line in {

@@ -8,6 +8,7 @@ import pytest
 
 from tests.servers.gateway.wire import BODY, CHAT, Wire, post
 from tests.services.front_door import Door
+from tests.services.polling import wait_until
 
 
 def test_a_connection_that_says_nothing_is_closed(door: Door) -> None:
@@ -48,10 +49,13 @@ def test_a_connection_at_rest_outlives_the_header_timer(door: Door) -> None:
             time.sleep(0.35)
 
 
-def test_a_body_that_stalls_is_a_408(door: Door) -> None:
+def test_a_body_that_stalls_is_a_408_and_counts_as_one(door: Door) -> None:
+    labels = {"model": "", "code": "request_timeout"}
+    count = door.app.metrics.get_sample_value("litport_rejections_total", labels) or 0
     with Wire(door.port) as wire:
         wire.sendall(post("Host: x", "Content-Length: 100"))
         assert "limits.body_timeout_s" in wire.refused(408)
+    wait_until(lambda: door.app.metrics.get_sample_value("litport_rejections_total", labels) == count + 1)
 
 
 def test_a_slow_body_that_keeps_coming_is_served(door: Door) -> None:
