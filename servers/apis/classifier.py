@@ -70,9 +70,9 @@ def answer_proof(
     with torch.inference_mode():
         if size is not None:
             return classifier.classify(torch.stack((fixed_rows * math.ceil(size / len(fixed_rows)))[:size]))
-        pixels = torch.stack(rows)
-        batches = [pixels[:1], *pixels[1 : len(fixed_rows)].chunk(len(fixed_rows) // _PROOF_BATCH)]
-        batches += [pixels[row : row + 1] for row in range(len(fixed_rows), len(rows))]
+        pixels = torch.stack(fixed_rows)
+        batches = [pixels[:1], *pixels[1:].chunk(len(fixed_rows) // _PROOF_BATCH)]
+        batches += [row[None] for row in rows[len(fixed_rows) :]]
         return torch.cat([classifier.classify(batch).float().cpu() for batch in batches])
 
 

@@ -49,8 +49,8 @@ class Store:
     def pull(self, source: str, on_progress: Report | None = None, *, mend: bool = False) -> Path:
         """Pull `source`, unless it is in the store, and return its folder. Blocks, for minutes if needed.
 
-        With `mend`, the hashes of a stored model are compared, and a damaged one is pulled again: a hub name at the same
-        commit.
+        With `mend`, the hashes of a stored model are compared, and a damaged one is pulled again, by its hub name at
+        the same commit.
 
         Raises UserError when the source cannot be parsed, found or reached, when it holds nothing safe to load, when it
         is damaged, and when the disk is full or may not be written to.

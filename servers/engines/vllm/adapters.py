@@ -24,7 +24,7 @@ _MAX_RANKS = (8, 16, 32, 64, 128, 256, 320, adapter.MAX_RANK)  # that vLLM takes
 
 def check(settings: VllmModel, model_dir: Path) -> None:
     """Raise UserError for the first adapter of `args.lora-modules` that does not fit the model's folder."""
-    max_rank = int(str(settings.args.get("max-lora-rank") or _DEFAULT_MAX_RANK))
+    max_rank = _limit(settings) or _DEFAULT_MAX_RANK
     for name, folder in _modules(settings.args.get("lora-modules")):
         if not (folder / adapter.CONFIG).is_file():
             continue  # a repository of the hub, which vLLM pulls
@@ -141,13 +141,21 @@ def _paths(settings: VllmModel, store: Store) -> dict[str, str]:
 
 def _max_rank(settings: VllmModel, store: Store) -> int:
     """The least of vLLM's limits that the adapters keep; the highest where the files of one are not here."""
-    if (limit := settings.args.get("max-lora-rank")) is not None:
-        return int(str(limit))
+    if (limit := _limit(settings)) is not None:
+        return limit
     folders = [store.find(item.source) for item in settings.adapters.values()]
     if None in folders:
         return adapter.MAX_RANK
     ranks = [adapter.highest_rank(adapter.read_config(folder)) for folder in folders if folder is not None]
     return next((rank for rank in _MAX_RANKS if rank >= max(ranks, default=0)), adapter.MAX_RANK)
+
+
+def _limit(settings: VllmModel) -> int | None:
+    """The option max-lora-rank; None where it is not set, or is no number, which vLLM refuses."""
+    try:
+        return int(str(settings.args.get("max-lora-rank")))
+    except ValueError:
+        return None
 
 
 def _check(settings: VllmModel, text: str, store: Store, model_dir: Path | None) -> None:
@@ -157,7 +165,7 @@ def _check(settings: VllmModel, text: str, store: Store, model_dir: Path | None)
     if isinstance(source, sources.FolderSource) and not source.path.is_dir():
         raise UserError(f"expected a folder with a LoRA adapter at {source.path}, there is none")
     folder = source.path if isinstance(source, sources.FolderSource) else store.find(text)
-    max_rank = int(str(settings.args.get("max-lora-rank") or adapter.MAX_RANK))
+    max_rank = _limit(settings) or adapter.MAX_RANK
     if folder is not None:
         try:
             adapter.check(folder, model_dir, base, max_rank)

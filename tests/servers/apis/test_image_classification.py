@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from configs.errors import UserError
-from servers.apis import classifier, efficientnet_lite, pictures
+from servers.apis import classifier, efficientnet_lite, equality, pictures
+from servers.apis.equality import Variant
 from servers.apis.image_classification import ImageClassificationAPI
 from servers.apis.picture_request import PictureBatch, PictureRequest
 from servers.apis.rejection import Rejection
@@ -116,6 +118,17 @@ def test_a_picture_on_its_side_is_turned_upright() -> None:
     assert pictures.decode(buffer.getvalue()).size == (10, 30)
 
 
+def test_a_tag_of_exif_that_is_not_of_its_type_does_not_matter() -> None:
+    from PIL import Image
+
+    entries = [(0x0112, 3, 1, b"\0\6\0\0"), (0x011A, 2, 4, b"abc\0")]  # orientation; XResolution, which is no text
+    tags = b"".join(struct.pack(">HHL4s", *entry) for entry in entries)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">LH", 8, len(entries)) + tags + bytes(4)
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 10)).save(buffer, format="JPEG", exif=exif)
+    assert pictures.decode(buffer.getvalue()).size == (10, 30)
+
+
 def test_any_transformers_classifier_is_served_with_its_own_labels(tiny_vit: Path, cat: bytes) -> None:
     import torch
     from PIL import Image
@@ -135,15 +148,23 @@ def test_any_transformers_classifier_is_served_with_its_own_labels(tiny_vit: Pat
     assert bad.status_code == 422
 
 
-def test_pictures_whose_proportions_the_processor_keeps_are_classified_together(tmp_path: Path) -> None:
-    import numpy as np
-    from PIL import Image
+@pytest.fixture(scope="module")
+def proportional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier whose processor keeps the proportions of a picture."""
     from transformers import BitImageProcessor, ResNetConfig, ResNetForImageClassification
 
+    folder = tmp_path_factory.mktemp("proportional")
     sizes = {"embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"}
-    ResNetForImageClassification(ResNetConfig(**sizes)).save_pretrained(tmp_path)
-    BitImageProcessor(size={"shortest_edge": 32}, do_center_crop=False).save_pretrained(tmp_path)
-    api = ImageClassificationAPI(str(tmp_path), max_batch_size=2)
+    ResNetForImageClassification(ResNetConfig(**sizes)).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 32}, do_center_crop=False).save_pretrained(folder)
+    return folder
+
+
+def test_pictures_whose_proportions_the_processor_keeps_are_classified_together(proportional: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    api = ImageClassificationAPI(str(proportional), max_batch_size=2)
     api.setup("cpu")
     images: list[bytes] = []
     for width in (64, 96, 64):
@@ -156,6 +177,14 @@ def test_pictures_whose_proportions_the_processor_keeps_are_classified_together(
     for place, answer in enumerate(alone):
         assert together["labels"][place] == answer["labels"][0]
         assert together["scores"][place].tolist() == pytest.approx(answer["scores"][0].tolist(), abs=1e-5)
+
+
+def test_a_picture_of_a_check_may_have_other_proportions_than_those_of_the_proof(proportional: Path) -> None:
+    from PIL import Image
+
+    model = classifier.from_folder(proportional, "cpu", Variant())
+    logits = classifier.answer_proof([Image.new("RGB", (90, 30))], [], model, None)
+    assert len(logits) == len(equality.make_pictures()) + 1
 
 
 def test_weights_under_timms_names_give_the_same_logits() -> None:

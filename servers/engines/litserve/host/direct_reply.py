@@ -60,7 +60,7 @@ class DirectReply:
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """End this task when the request is cancelled."""
-        self._ticket.tasks.append(task)
+        self._ticket.attach(task)
 
     def flush(self) -> None:
         """Send what was added."""
@@ -78,4 +78,4 @@ class DirectReply:
 
 
 def _start_alone(ticket: Ticket, app: Any, loop: asyncio.AbstractEventLoop) -> None:
-    ticket.tasks.append(Exchange(ticket).start(app, loop))
+    ticket.attach(Exchange(ticket).start(app, loop))

@@ -100,7 +100,7 @@ def _submit(work: Work, exchange: Exchange) -> None:
 def direct_work(ticket: Ticket, value: Any, encode: Encode, loop: asyncio.AbstractEventLoop) -> Work:
     """A work that is answered from the API's thread."""
     work = Work(value, DirectReply(ticket, encode, loop), ticket.request)
-    ticket.works.append(work)
+    ticket.add(work)
     return work
 
 

@@ -62,7 +62,7 @@ class SpecServer:
         assert exchange is not None, "a spec asked outside of a request"
         reply = SpecReply(self, uid, exchange, getattr(value, "dimensions", None))
         work = Work(value, reply, exchange.ticket.request)
-        exchange.ticket.works.append(work)
+        exchange.ticket.add(work)
         self._submit(work, exchange)
 
     put_nowait = put
@@ -160,7 +160,7 @@ class SpecReply:
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """End this task when the request is cancelled."""
-        self._exchange.ticket.tasks.append(task)
+        self._exchange.ticket.attach(task)
 
     def flush(self) -> None:
         """Everything is sent already."""

@@ -20,7 +20,7 @@ class Ticket:
         self.request = request
         self.outlet = outlet
         self.works: list[Work] = []
-        self.tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.is_cancelled = False
         self.window = Window()
         self.is_over = False
@@ -58,14 +58,30 @@ class Ticket:
         if not self.is_over:
             await self._end
 
+    def add(self, work: Work) -> None:
+        """Have the work cancelled with the request, which may be so already."""
+        work.is_cancelled = self.is_cancelled
+        self.works.append(work)
+
+    def attach(self, task: "asyncio.Task[None]") -> None:
+        """Have the task cancelled with the request, which may be so already."""
+        self._tasks.append(task)
+        if self.is_cancelled:
+            _cancel(task)
+
     def cancel(self) -> None:
         """Nobody waits for the answer any more. The front door still hears when the work is left."""
         self.is_cancelled = True
         for work in self.works:
             work.is_cancelled = True
         self.window.close()
-        for task in self.tasks:
-            task.cancel()
+        for task in self._tasks:
+            _cancel(task)
+
+
+def _cancel(task: "asyncio.Task[None]") -> None:
+    # A task that is cancelled before its first step never takes it, and so never says that it has ended.
+    task.get_loop().call_soon(task.cancel)
 
 
 class Window:

@@ -120,6 +120,13 @@ def test_one_that_does_not_fit_is_refused_before_anything_starts(
     assert line.endswith(f"(from {loaded.origins['models', 'chat', 'adapters', 'tuned', 'source']})")
 
 
+def test_a_limit_of_the_rank_that_is_no_number_is_left_to_vllm(tmp_path: Path, base: Path) -> None:
+    lora = write_adapter(tmp_path / "lora")
+    loaded = _load(tmp_path, base, "--models.chat.args.max-lora-rank", "sixteen", tuned=str(lora))
+    models = {name: model for name, model in loaded.settings.models.items() if isinstance(model, VllmModel)}
+    assert adapters.problems(models, tmp_path / "cache", loaded.origins) == []
+
+
 def test_config_check_tells_of_them(tmp_path: Path, base: Path) -> None:
     write_adapter(tmp_path / "lora", use_dora=True)
     with pytest.raises(SettingsError, match=r"models\.chat\.adapters\.tuned\.source: adapter_config\.json: use_dora: "):

@@ -35,7 +35,7 @@ class TensorRoute:
         request = parse(body, headers.get(LENGTH_HEADER), self._declaration, self._name)
         value = request.tensors if self._decode is None else self._decode(request.tensors, request.parameters)
         work = Work(value, TensorReply(ticket, request, self._name, self._loop), ticket.request)
-        ticket.works.append(work)
+        ticket.add(work)
         return work
 
 
