@@ -12,7 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped] # vLLM brings it; it ships no types
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = {"benchmarks", "clients", "configs", "litport", "servers"}
@@ -106,10 +108,35 @@ def test_relative_links_lead_somewhere() -> None:
     for path in _files(".md"):
         text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"", text):
-            link = "".join(target).partition("#")[0]
-            if link and not re.match(r"[a-z][a-z0-9+.-]*:", link) and not (path.parent / link).exists():
-                dead.append(f"{path.relative_to(ROOT)}: {link}")
+            link, _, section = "".join(target).partition("#")
+            if re.match(r"[a-z][a-z0-9+.-]*:", link):
+                continue
+            page = path.parent / link if link else path
+            if not page.exists() or (section and page.suffix == ".md" and section not in _sections(page)):
+                dead.append(f"{path.relative_to(ROOT)}: {''.join(target)}")
     assert dead == []
+
+
+def _sections(page: Path) -> set[str]:
+    """The headings, as GitHub names them in links."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_recipes_in_documents_are_valid() -> None:
+    schema = json.loads((ROOT / "configs" / "litport.schema.json").read_text(encoding="utf-8"))
+    wrong = []
+    for path in _files(".md"):
+        for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            try:
+                document = yaml.safe_load(block)
+                models = document.get("models", {}).values()
+                if document.keys() <= schema["properties"].keys() and all("engine" in model for model in models):
+                    jsonschema.validate(document, schema)
+            except (yaml.YAMLError, jsonschema.ValidationError) as problem:
+                wrong.append(f"{path.relative_to(ROOT)}: {problem}")
+    assert wrong == []
 
 
 def test_documents_name_only_make_targets_that_exist() -> None:

@@ -142,7 +142,7 @@ def _check_model(settings: LlamaCppModel) -> Iterable[tuple[str, str]]:
 def _check_all(models: Mapping[str, LlamaCppModel], *_: object) -> Sequence[str]:
     if not models or find_program():
         return []
-    advice = f"expected llama.cpp's {PROGRAM} on the PATH, found none; see docs/deployment.md"
+    advice = f"expected llama.cpp's {PROGRAM} on the PATH, found none; see docs/models.md"
     return [f"models.{name}.engine: {advice}" for name in models]
 
 
