@@ -45,7 +45,7 @@ def analyse(
             baseline,
             _generator(result, course, ceiling),
             efficiency.assess(result, model_dir, dtype, course.bench.price_per_hour),
-            result.users == _knee(results, result.rung),
+            result.users is not None and result.users == _knee(results, result.rung),
         )
         findings += _findings(result, course, ceiling)
         if require_parity and result.answers_error:
@@ -58,7 +58,10 @@ def analyse(
 
 
 def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, machine: Machine) -> Verdict | None:
-    """Why Litport is slower than the model without a server; None where one of the two was not measured."""
+    """Why Litport, or else the last rung with a load generator, is slower than the model without a server.
+
+    None where no such rung was measured, or not where its time goes.
+    """
     backwards = list(reversed(results))
     top = next((result for result in backwards if result.rung == LITPORT), None)
     top = top or next((result for result in backwards if result.read_as), None)
@@ -67,9 +70,10 @@ def judge(results: Sequence[RungResult], harness: EngineHarness, model: Any, mac
     bare = [result for result in results if result.read_as is None and result.users == top.users]
     reference = max(bare, key=lambda result: result.ratio_to(top), default=None)
     situation = Situation(
+        subject="Litport" if top.rung == LITPORT else f"the rung {top.rung}",
         model=model,
         time=top.measurements[-1].time or top.measurements[0].time,
-        users=top.users,
+        users=top.under_way,
         cores=machine.cores,
         on_cpu=not machine.gpus or harness.on_cpu(model),
         reference=reference.rung if reference else "",
@@ -86,7 +90,11 @@ def _busy_share(windows: Sequence[Window]) -> float | None:
 
 
 def _knee(results: Sequence[RungResult], rung: str) -> int | None:
-    levels = [(result.users, result.throughput_per_s, result.e2e_s) for result in results if result.rung == rung]
+    levels = [
+        (result.users, result.throughput_per_s, result.e2e_s)
+        for result in results
+        if result.rung == rung and result.users is not None
+    ]
     return figures.knee(levels)
 
 
@@ -98,7 +106,7 @@ def _findings(result: RungResult, course: Course, ceiling: float | None) -> list
         facts = Facts(
             rung=result.rung,
             measurement=measurement,
-            users=result.batch_size or result.users,  # how many it works on at a time
+            under_way=result.under_way,
             offered_per_s=arrivals.offered_rate_per_s(sent),
             expected_hit_rate=workload.expected_hit_rate(course.workload, sent),
             ceiling_per_s=ceiling,

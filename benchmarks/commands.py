@@ -25,7 +25,7 @@ from benchmarks.report import neighbours, terminal
 from benchmarks.result import Result, Settings
 from benchmarks.run import Plan
 from benchmarks.rungs import series
-from benchmarks.rungs.harness import row_readers
+from benchmarks.rungs.harness import LITPORT, row_readers
 from benchmarks.rungs.process import RungError
 from benchmarks.rungs.server.rung import ServerRung
 from configs.bench import RAY_RUNG
@@ -45,6 +45,9 @@ def run_recipe(loaded: LoadedSettings, out: Path, *, require_parity: bool, confi
     settings = loaded.settings
     if require_parity and not settings.bench.parity_prompts:
         raise UserError("--require-parity: expected bench.parity_prompts of 1 or more, got 0, which compares nothing")
+    if confirm and settings.bench.rungs and LITPORT not in settings.bench.rungs:
+        rungs = ", ".join(settings.bench.rungs)
+        raise UserError(f"--confirm: expected litport among bench.rungs, on which advice is tried, got {rungs}")
     if any(RAY_RUNG.fullmatch(rung) for rung in settings.bench.rungs):
         applications_of(loaded)  # raises for a secret, which Ray's dashboard would show
     plan = Plan(settings, run.choose_model(settings), sys.argv, require_parity, confirm)
@@ -77,7 +80,7 @@ def load_url(loaded: LoadedSettings, url: str, *, model: str, key: str | None, b
         try:
             rung = _url_rung(address, endpoint, model, key)
             ladder = measure_ladder(lambda: [rung], course, report_step, bench.passes)
-            ladder = with_ceilings(ladder, bench.load.generators, report_step)
+            ladder = with_ceilings(ladder, bench.load, report_step)
         except (RungError, OSError) as problem:
             raise UserError(f"{problem}{_advice(str(problem))}") from None
     if out is not None:
@@ -113,7 +116,7 @@ def compare(base: Path, candidate: Path, fail_below: float | None, pairs: Sequen
     for ratio in ratios:
         name = ratio.rung if ratio.rung == ratio.against else f"{ratio.against} over {ratio.rung}"
         interval = f"{ratio.ratio:.3f} (95 %: {ratio.low:.3f} to {ratio.high:.3f})"
-        line = f"{name} ({ratio.users} users): {interval} in {ratio.unit}/s"
+        line = f"{name} ({neighbours.with_users(ratio.users)}): {interval} in {ratio.unit}/s"
         print(f"{line}{'  below ' + str(fail_below) if ratio in below else ''}")
         if ratio.requests_needed:
             print(f"  too few to tell 10 %: about {ratio.requests_needed} requests would (bench.workload.requests)")
@@ -140,7 +143,10 @@ def summary(document: Result, out: Path | None) -> dict[str, Any]:
         "model": document.model,
         "valid": document.valid,
         "throughput_unit": neighbours.throughput_unit(document),
-        "throughput_per_s": {f"{rung.name}@{rung.users}": rate.value if rate else None for rung, rate in rates},
+        "throughput_per_s": {
+            rung.name if rung.users is None else f"{rung.name}@{rung.users}": rate.value if rate else None
+            for rung, rate in rates
+        },
         "findings": [f"{finding.rung}: {finding.rule}" for finding in document.findings],
         "verdict": document.verdict.summary if document.verdict else None,
         "result": None if out is None else str(out / "result.json"),

@@ -16,12 +16,13 @@ import msgspec
 from benchmarks import result
 from benchmarks.analysis import stretches
 from benchmarks.analysis.stretches import Stretches
+from benchmarks.report.neighbours import with_users
 from benchmarks.result import Result
 from clients.record import RequestRecord, window
 from configs.errors import UserError
 
-_Key = tuple[str, int]
-"""A rung and its number of users."""
+_Key = tuple[str, int | None]
+"""A rung and its number of users; None for an open load."""
 
 _Passes = Sequence[Sequence[RequestRecord]]
 
@@ -45,7 +46,7 @@ class Ratio:
 
     rung: str
     against: str
-    users: int
+    users: int | None
     unit: str
     ratio: float
     low: float
@@ -56,19 +57,23 @@ class Ratio:
 def compare(base: Path, candidate: Path, pairs: Sequence[tuple[str, str]] = ()) -> list[Ratio]:
     """The ratios of the rungs of `pairs`, by default of those that both results have.
 
-    Two results with one rung each are compared whatever its name. Raises UserError when the two cannot be compared.
+    Two results with one rung each are compared whatever its name. Raises UserError when the two, or a pair, cannot be
+    compared.
     """
     first, second = _read(base, candidate)
-    pairs = pairs or _matching([rung for rung, _ in first], [rung for rung, _ in second])
     ratios = [
         _ratio((rung, against, users), passes, second[against, users])
-        for rung, against in pairs
+        for rung, against in pairs or _matching([rung for rung, _ in first], [rung for rung, _ in second])
         for (name, users), passes in first.items()
         if name == rung and (against, users) in second
     ]
+    sides = [", ".join(f"{rung} ({with_users(users)})" for rung, users in side) for side in (first, second)]
+    compared = {(ratio.rung, ratio.against) for ratio in ratios}
+    if missing := [" ".join(pair) for pair in pairs if pair not in compared]:
+        message = f"--pair: expected a rung of A ({sides[0]}) and one of B ({sides[1]}) with as many users"
+        raise UserError(f"{message}, got {', '.join(missing)}")
     if not ratios:
-        names = [", ".join(f"{rung} ({users} users)" for rung, users in side) for side in (first, second)]
-        message = f"the two results have no rung in common: {names[0]}; and {names[1]}"
+        message = f"the two results have no rung in common: {'; and '.join(sides)}"
         raise UserError(f"{message}; --pair RUNG RUNG names two to compare")
     return ratios
 
@@ -95,7 +100,7 @@ def _matching(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, st
     return [(rung, rung) for rung in dict.fromkeys(first) if rung in second]
 
 
-def _ratio(key: tuple[str, str, int], base: _Passes, candidate: _Passes) -> Ratio:
+def _ratio(key: tuple[str, str, int | None], base: _Passes, candidate: _Passes) -> Ratio:
     generates = all(record.output_tokens for passes in (base, candidate) for records in passes for record in records)
     weight = _tokens if generates else _answers
     rates = [

@@ -1,7 +1,7 @@
 """The requests of a run, made once: those measured, those before them that are not counted, those for parity."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -12,6 +12,8 @@ from benchmarks.load.workload import Item
 from configs.bench import Bench, Workload
 
 _PARITY_TOKENS = 16
+# Kinds whose prompts would come again, and what goes the same way with others.
+_FRESH: Mapping[str, Mapping[str, Any]] = {"shared-prefix": {"kind": "tokens"}, "file": {"kind": "chat", "turns": 1}}
 # Far apart, so that no two kinds of requests draw the same prompts.
 _LEVEL_SEED = 4_000_037
 _WARM_SEED = 1_000_003
@@ -37,7 +39,7 @@ class Course:
     def plan(cls, bench: Bench, kind: str | None, example: Any = None) -> Self:
         """Make the requests of a kind; `example` is the body of those of kind `example`. Raises UserError."""
         load = bench.workload.model_copy(update={"kind": kind})
-        fresh = load.model_copy(update={"kind": "tokens"}) if kind in ("shared-prefix", "file") else load
+        fresh = load.model_copy(update=_FRESH.get(kind or "", {}))
         parity = workload.make(load, bench.parity_prompts, load.seed + _PARITY_SEED, example=example)
         return cls(
             bench,
@@ -46,7 +48,9 @@ class Course:
             items=_schedule(bench, load, load.seed, example),
             warmup=workload.make(fresh, bench.warmup_requests, load.seed + _WARM_SEED, example=example),
             parity=[
-                msgspec.structs.replace(item, output_tokens=item.output_tokens and _PARITY_TOKENS, after=None)
+                msgspec.structs.replace(
+                    workload.with_length(item, _PARITY_TOKENS) if item.output_tokens else item, after=None
+                )
                 for item in parity
             ],
         )

@@ -20,16 +20,17 @@ from benchmarks.load.request import ReadAs
 from benchmarks.load.workload import Item
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.process import RungError
+from configs.bench import Load
 from configs.errors import UserError
 from servers.telemetry import Sampler
 
 Report = Callable[[str], None]
 """Takes a line of progress."""
 
-Ceilings = Mapping[tuple[str, int], float]
+Ceilings = Mapping[tuple[str, int | None], float]
 """Requests a second that the load generator reaches against a server that does nothing, by rung and users."""
 
-_Place = tuple[str, int]  # a rung and a number of users
+_Place = tuple[str, int | None]  # a rung and a number of users, None for an open load
 
 # Throughput must grow by this much when users double, or the ramp has reached its end.
 _RAMP_GAIN = 1.05
@@ -73,7 +74,7 @@ def measure_ladder(make_rungs: Callable[[], Sequence[Rung]], course: Course, rep
 
 
 def _in_order(results: Mapping[_Place, RungResult], order: Sequence[str]) -> list[RungResult]:
-    return sorted(results.values(), key=lambda result: (order.index(result.rung), result.users))
+    return sorted(results.values(), key=lambda result: (order.index(result.rung), result.users or 0))
 
 
 def _measure_pass(
@@ -134,7 +135,7 @@ def _answers(rung: Rung, course: Course) -> tuple[list[Answer], str | None]:
         return [], f"{type(problem).__name__}: {problem}"
 
 
-def with_ceilings(ladder: Ladder, generators: int, report: Report) -> Ladder:
+def with_ceilings(ladder: Ladder, offered: Load, report: Report) -> Ladder:
     """The ladder with what the load generator reaches against a server that answers at once, in as many parts."""
     report("measuring the load generator alone")
     ceilings: dict[tuple[ReadAs, int, int], float] = {}
@@ -145,9 +146,10 @@ def with_ceilings(ladder: Ladder, generators: int, report: Report) -> Ladder:
                 continue
             records = [record for measurement in result.measurements for record in measurement.records]
             parts = [len(record.chunk_s) for record in records if record.chunk_s]
-            load = (result.read_as, max(1, round(sum(parts) / max(len(parts), 1))), result.users)
+            users = result.users or offered.max_in_flight
+            load = (result.read_as, max(1, round(sum(parts) / max(len(parts), 1))), users)
             if load not in ceilings:
-                ceilings[load] = ceiling_per_s(*load, generators)
+                ceilings[load] = ceiling_per_s(*load, offered.generators)
             by_rung[result.rung, result.users] = ceilings[load]
     except (GeneratorError, KeyboardInterrupt) as problem:
         gap = f"the load generator was not measured alone: {str(problem) or 'it was interrupted'}"
@@ -162,7 +164,7 @@ class _Reading:
     series: list[Sample]
 
 
-def _result(rung: Rung, users: int, start_s: float, reading: _Reading) -> RungResult:
+def _result(rung: Rung, users: int | None, start_s: float, reading: _Reading) -> RungResult:
     return RungResult(
         rung.name,
         users,
@@ -176,13 +178,14 @@ def _result(rung: Rung, users: int, start_s: float, reading: _Reading) -> RungRe
     )
 
 
-def _measure(rung: Rung, course: Course, report: Report, step: str) -> Iterator[tuple[int, _Reading]]:
-    """One measurement, or one for each number of users of a ramp."""
+def _measure(rung: Rung, course: Course, report: Report, step: str) -> Iterator[tuple[int | None, _Reading]]:
+    """One measurement, which has no users where the load is open, or one for each number of users of a ramp."""
     load = course.bench.load
     if load.shape != "ramp":
-        users = load.users if load.shape == "closed" else load.max_in_flight
+        is_closed = load.shape == "closed"
+        most = load.users if is_closed else load.max_in_flight
         report(f"{step}: measuring")
-        yield load.users, _measure_at(rung, course, users, load.users, course.items)
+        yield load.users if is_closed else None, _measure_at(rung, course, most, load.users, course.items)
         return
     best = 0.0
     for users in itertools.takewhile(lambda users: users <= load.users, (2**power for power in itertools.count())):

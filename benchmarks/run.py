@@ -13,6 +13,7 @@ from benchmarks.confirmation import confirm
 from benchmarks.course import Course
 from benchmarks.environment import Environment
 from benchmarks.ladder import Report, measure_ladder, with_ceilings
+from benchmarks.load.request import calls
 from benchmarks.result import Result
 from benchmarks.rungs.context import RungContext
 from benchmarks.rungs.factory import RungFactory
@@ -70,10 +71,11 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
     if kind == "example" and example is None:
         raise UserError("models.NAME.example: expected a JSON request to measure this API with; set it in the recipe")
     course = Course.plan(bench, kind, example)
+    calls(course.items[:1], harness.endpoint(model, plan.model), plan.model)  # raises where the kind is not the model's
 
     ladder = measure_ladder(partial(rungs.rungs, course.items), course, report, bench.passes)
     result.write_requests(folder, ladder.results)
-    ladder = with_ceilings(ladder, bench.load.generators, report)
+    ladder = with_ceilings(ladder, bench.load, report)
     analysis = assessment.analyse(ladder, course, model_dir, harness.dtype(model), require_parity=plan.require_parity)
     verdict = assessment.judge(ladder.results, harness, model, environment.machine)
     advice = verdict.advice if plan.confirm and verdict and not ladder.gap else None

@@ -2,6 +2,7 @@
 
 import json
 import mimetypes
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,30 @@ def run(url: str, key: str | None, model: str, text: str) -> int:
 
 
 def _request(text: str) -> dict[str, Any]:
-    """The body: JSON from a text, standard input (-) or a .json file; any other file is a form's field `file`."""
+    """The body: JSON from a text, standard input (-) or a .json file; any other file is a form's field `file`.
+
+    Raises ValueError for what is neither, or cannot be read.
+    """
     if text == "-":
         text = sys.stdin.read()
-    path = Path(text)
-    if text.lstrip()[:1] not in ("{", "[", '"') and path.is_file():
-        if path.suffix == ".json":
-            try:
-                return {"json": json.loads(path.read_text())}
-            except ValueError as problem:
-                raise ValueError(f"{path}: expected JSON ({problem})") from None
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return {"files": {"file": (path.name, path.read_bytes(), kind)}}
+    is_json = text.lstrip()[:1] in ("{", "[", '"')
+    if not is_json and os.path.isfile(text):  # noqa: PTH113 # a Path raises for a text too long for a name
+        return _of_file(Path(text))
     try:
         return {"json": json.loads(text)}
     except json.JSONDecodeError as problem:
         raise ValueError(f"expected a file that exists or JSON, got {text!r} ({problem})") from None
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ValueError(f"expected a file that can be read, got {path} ({problem.strerror})") from None
+    if path.suffix != ".json":
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return {"files": {"file": (path.name, content, kind)}}
+    try:
+        return {"json": json.loads(content)}
+    except ValueError as problem:
+        raise ValueError(f"{path}: expected JSON ({problem})") from None

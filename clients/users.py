@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import gevent
 import msgspec
 from gevent.event import Event
+from gevent.lock import Semaphore
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPParseError
 from locust import User, constant, task
@@ -19,6 +19,7 @@ from locust.exception import StopUser
 
 from clients import events
 from clients.answers import EVENT, LINE, decode, error_message, note_usage
+from clients.call_queue import CallQueue
 from clients.record import Call, RequestRecord
 
 _CONNECT_TIMEOUT_S = 10
@@ -32,11 +33,11 @@ class Calls(Protocol):
     """Gives users their calls, and takes their records."""
 
     def take(self) -> Call | None:
-        """The next call, or None when there is no more."""
+        """The next call, once it is due, or None when there is no more."""
         ...
 
     def due_s(self, call: Call) -> float:
-        """When the call is due; returns once everything it waits for has happened, but perhaps before that time."""
+        """When the call was due."""
         ...
 
     def finish(self, call: Call, record: RequestRecord) -> None:
@@ -68,8 +69,6 @@ class ModelUser(User):
         if call is None:
             raise StopUser
         due_s = self._calls.due_s(call)
-        while (wait_s := due_s - time.monotonic()) > 0:
-            gevent.sleep(wait_s)
         record = RequestRecord(
             index=call.index, scheduled_s=due_s, sent_s=time.monotonic(), asked_tokens=call.asked_tokens
         )
@@ -194,42 +193,43 @@ USERS: dict[str, type[ModelUser]] = {"events": CompletionUser, "lines": LineUser
 
 
 class PlannedCalls:
-    """A fixed list of calls, given out in their order until `time_limit_s` after `begin`; keeps the records."""
+    """A fixed list of calls, given out as they come due until `time_limit_s` after `begin`; keeps the records."""
 
     def __init__(self, calls: Sequence[Call], time_limit_s: float) -> None:
         self.records: list[RequestRecord] = []
-        self._calls = iter(calls)
+        self._queue = CallQueue(calls)
         self._time_limit_s = time_limit_s
         self._start = Event()
-        self._begin_s = 0.0
-        self._answers: dict[int, Event] = {call.after: Event() for call in calls if call.after is not None}
+        self._turn = Semaphore()
+        self._answer = Event()
 
     def begin(self, begin_s: float) -> None:
         """Let the users go; `at_s` counts from `begin_s`."""
-        self._begin_s = begin_s
+        self._queue.begin_s = begin_s
         self._start.set()
 
     def take(self) -> Call | None:
-        """The next call, once the load has begun."""
+        """The next call, once the load has begun and the call is due."""
         self._start.wait()
-        call = next(self._calls, None)
-        if call is None:
-            return None
-        spent_s = time.monotonic() - self._begin_s
-        return call if max(spent_s, call.at_s or 0.0) < self._time_limit_s else None
+        end_s = self._queue.begin_s + self._time_limit_s
+        with self._turn:  # one user waits for the next call, the others for their turn
+            while self._queue:
+                call, now_s = self._queue.head, time.monotonic()
+                wait_s = self._queue.due_s(call) - now_s if call else None
+                if now_s + max(wait_s or 0.0, 0.0) >= end_s:
+                    return None
+                if wait_s is not None and wait_s <= 0:
+                    return self._queue.pop()
+                self._answer.clear()
+                self._answer.wait(wait_s)
+        return None
 
     def due_s(self, call: Call) -> float:
-        """The time planned, or now; a call that follows another is due when that is answered, not before."""
-        if call.after is not None:
-            self._answers[call.after].wait()
-        now_s = time.monotonic()
-        if call.at_s is None:
-            return now_s
-        due_s = self._begin_s + call.at_s
-        return due_s if call.after is None else max(due_s, now_s)
+        """The time planned, or now."""
+        return time.monotonic() if call.at_s is None else self._queue.due_s(call)
 
     def finish(self, call: Call, record: RequestRecord) -> None:
-        """Keep the record, and release the call that waits for it."""
+        """Keep the record, and release the calls that wait for it."""
         self.records.append(record)
-        if waiting := self._answers.get(call.index):
-            waiting.set()
+        self._queue.answer(call.index, record.end_s)
+        self._answer.set()

@@ -1,8 +1,9 @@
 """Figures from records: latencies, rates, goodput and errors, each with its interval.
 
-Intervals are for 95 %: of latencies percentile bootstraps by request (B. Efron, "Bootstrap methods", Annals of
-Statistics 7, 1979), of rates by stretches of a pass. A percentile is given only where at least five observations lie
-beyond it; otherwise it is None, as is everything that was not measured. Times are in seconds.
+Intervals are for 95 %: of latencies percentile bootstraps of the values observed, one a request, or a gap between parts
+(B. Efron, "Bootstrap methods", Annals of Statistics 7, 1979), of rates Student's t over stretches of a pass. A
+percentile is given only where at least five observations lie beyond it; otherwise it is None, as is everything that was
+not measured. Times are in seconds.
 """
 
 import math

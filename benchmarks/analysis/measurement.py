@@ -1,9 +1,11 @@
 """What a rung gave: the measurements of its passes, the hardware beside them, and answers to compare."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from benchmarks.analysis import stretches
 from benchmarks.analysis.breakdown import Breakdown
 from benchmarks.analysis.hardware import Sample, Window
 from benchmarks.load.generator import Cost
@@ -75,14 +77,14 @@ class Measurement:
 
 @dataclass
 class RungResult:
-    """What one rung gave at a number of users, in all passes: an entry of each list is a pass.
+    """What one rung gave at a number of users (an open load has none), in all passes: an entry of each list is a pass.
 
     `read_as` is how its answers are read; None for a bare model, which no load generator asks. `answers_error` says why
     there are no answers to compare although they were wanted. `machines` is on how many of a cluster it ran.
     """
 
     rung: str
-    users: int
+    users: int | None
     start_s: list[float] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     utilisation: list[Window] = field(default_factory=list)
@@ -122,6 +124,13 @@ class RungResult:
         """Throughput over another rung's: in output tokens where both count them, else in answers."""
         in_tokens = self.counts_tokens and base.counts_tokens
         return self.rate_per_s(in_tokens) / base.rate_per_s(in_tokens)
+
+    @property
+    def under_way(self) -> int:
+        """How many requests the rung works on at a time: its batch, its users, or the most of any pass's mean."""
+        if known := self.batch_size or self.users:
+            return known
+        return max(1, *(math.ceil(stretches.under_way(one.records, window(one.records))) for one in self.measurements))
 
     @property
     def e2e_s(self) -> float:

@@ -35,15 +35,20 @@ class Stretches:
     lengths_s: Numbers
 
 
-def rounds(records: Sequence[RequestRecord], window: Window) -> int:
-    """How many stretches a pass has: as often as all requests under way were answered, but 4 to 20.
+def under_way(records: Sequence[RequestRecord], window: Window) -> float:
+    """The mean number of requests under way, failed ones left out.
 
-    By Little's law the mean number under way is the sum of the latencies over the time (J. D. C. Little, "A proof for
-    the queuing formula L = lambda W", Operations Research 9, 1961).
+    By Little's law it is the sum of the latencies over the time (J. D. C. Little, "A proof for the queuing formula
+    L = lambda W", Operations Research 9, 1961).
     """
-    answered = [record for record in records if not record.failed]
-    under_way = sum(record.end_s - record.sent_s for record in answered) / max(window[1] - window[0], 1e-9)
-    return min(max(round(len(answered) / max(under_way, 1.0)), _LEAST), _MOST)
+    latencies_s = [record.end_s - record.sent_s for record in records if not record.failed]
+    return sum(latencies_s) / max(window[1] - window[0], 1e-9)
+
+
+def rounds(records: Sequence[RequestRecord], window: Window) -> int:
+    """How many stretches a pass has: as often as all requests under way were answered, but 4 to 20."""
+    answered = sum(not record.failed for record in records)
+    return min(max(round(answered / max(under_way(records, window), 1.0)), _LEAST), _MOST)
 
 
 def cut(records: Sequence[RequestRecord], window: Window, weight: Weight, count: int) -> Stretches:

@@ -53,14 +53,14 @@ class GeneratorSummary(msgspec.Struct, frozen=True):
 
 
 class RungSummary(msgspec.Struct, frozen=True):
-    """A rung at a number of users. `knee` marks the number of users at which a ramp bends.
+    """A rung at a number of users; null for an open load. `knee` marks the number of users at which a ramp bends.
 
     `other_cores` is what neither the rung nor the load generator used of the processors, the most in any pass; null
     where one of the three was not measured. `machines` is on how many of a Ray cluster it ran; null for other rungs.
     """
 
     name: str
-    users: int
+    users: int | None
     batch_size: int | None
     start_s: list[float]
     figures: Figures

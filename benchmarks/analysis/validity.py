@@ -19,7 +19,7 @@ _LEAST_REQUESTS = 4
 class Facts:
     """What the rules look at: one measurement of one rung, and the load that was planned for it.
 
-    `users` is how many requests the rung works on at a time: one, where it answers one after the other.
+    `under_way` is how many requests the rung works on at a time: one, where it answers one after the other.
 
     `ceiling_per_s` is what the load generator reaches against a server that does nothing; `throttled_share` the share
     of the time for which the CPU quota held the processes back (None: there is no quota).
@@ -27,7 +27,7 @@ class Facts:
 
     rung: str
     measurement: Measurement
-    users: int
+    under_way: int
     offered_per_s: float | None = None
     expected_hit_rate: float | None = None
     ceiling_per_s: float | None = None
@@ -136,7 +136,7 @@ def _warm_cache(facts: Facts, bench: Bench) -> Iterator[str]:
 
 def _steady_state(facts: Facts, bench: Bench) -> Iterator[str]:
     records = sorted(facts.measurement.records, key=lambda record: record.end_s)
-    least = max(_LEAST_REQUESTS, 2 * facts.users)
+    least = max(_LEAST_REQUESTS, 2 * facts.under_way)
     if len(records) < least:
         yield f"{len(records)} requests are fewer than {least}, twice those under way: no steady state was reached"
         return

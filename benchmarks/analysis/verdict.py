@@ -18,13 +18,15 @@ _WORTH = 0.05
 
 @dataclass(frozen=True)
 class Situation:
-    """What the verdict looks at: the rung that Litport serves, measured, beside its reference.
+    """What the verdict looks at: one rung, measured, beside its reference.
 
-    `model` is the model's settings. `on_cpu` is whether the model computes on the processors; `ratio` is its throughput
-    against the reference's; `busy_share` is the share of the machine's processors in use (None: not measured).
-    `best_batch` is the batch size at which the bare model was fastest (None: not measured).
+    `subject` is what the summary calls the rung, `model` the model's settings. `users` is how many requests the rung
+    works on at a time. `on_cpu` is whether the model computes on the processors; `ratio` is its throughput against the
+    reference's; `busy_share` is the share of the machine's processors in use (None: not measured). `best_batch` is the
+    batch size at which the bare model was fastest (None: not measured).
     """
 
+    subject: str
     model: Any
     time: Breakdown
     users: int
@@ -99,7 +101,7 @@ def _summary(situation: Situation, layer: Layer, share: float) -> str:
     if situation.ratio is None:
         return largest
     times = "times" if situation.ratio > 1 else "of"
-    return f"Litport reaches {situation.ratio:.2f} {times} {situation.reference}'s throughput; {largest}"
+    return f"{situation.subject} reaches {situation.ratio:.2f} {times} {situation.reference}'s throughput; {largest}"
 
 
 def _explain_client(situation: Situation, share: float) -> Explanation:

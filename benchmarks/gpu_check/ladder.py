@@ -126,7 +126,7 @@ def _compare_efficiency(
         record.skip(f"{what}: MFU, MBU, joules a token", "a rehearsal" if rate else "nothing was answered")
         return
     name = read_card().name
-    batch = {"model": 1, "fastapi": 1}.get(rung.name, rung.batch_size or rung.users)
+    batch = {"model": 1, "fastapi": 1}.get(rung.name, rung.batch_size or rung.users or 1)
     tokens = _PROMPT_TOKENS + _OUTPUT_TOKENS
     model_flops = mfu(
         name,

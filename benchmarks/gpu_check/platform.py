@@ -59,7 +59,7 @@ def serving(models: Mapping[str, Any], folder: Path, timeout_s: float) -> Iterat
     ):
         try:
             wait_until_ready(url, timeout_s)
-            with httpx.Client(base_url=url, timeout=60) as http:
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
                 yield Platform(http)
         finally:
             litport.terminate()

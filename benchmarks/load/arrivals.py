@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.load.workload import Item
+from benchmarks.load.workload import Item, with_length
 from configs.bench import Load
 from configs.errors import UserError
 
@@ -68,9 +68,9 @@ def _replay(items: Sequence[Item], trace: Path, time_scale: float) -> list[Item]
     start = lines[0]["timestamp"]
     items_of_trace = []
     for item, line in zip(items, lines, strict=False):
-        changes: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
         if item.output_tokens is not None and line["output_length"]:
-            changes["output_tokens"] = line["output_length"]
+            item = with_length(item, line["output_length"])
+        changes: dict[str, Any] = {"at_s": (line["timestamp"] - start) * time_scale}
         if item.token_ids and line["input_length"]:
             # Repeated to length: a trace records how long a prompt was, not its content.
             ids = itertools.cycle(item.token_ids[0])

@@ -84,29 +84,33 @@ def _split(url: str) -> tuple[str, str, str]:
 
 
 def calls(items: Sequence[Item], endpoint: Endpoint, model: str) -> list[Call]:
-    """The items as requests to the endpoint; `model` is the name that the server knows."""
+    """The items as requests to the endpoint; `model` is the name that the server knows.
+
+    Raises UserError for a workload that the endpoint does not take.
+    """
     return [_call(item, endpoint, model) for item in items]
 
 
 def _call(item: Item, endpoint: Endpoint, model: str) -> Call:
     path, content_type = endpoint.path, "application/json"
     if endpoint.form == "image":
-        assert item.picture is not None
+        if item.picture is None:
+            raise UserError(f"bench.workload.kind: expected images for {path}, which takes pictures")
         body, content_type = _multipart(item.picture)
     else:
-        body = json.dumps(_body(item, endpoint.form, model)).encode()
+        body = json.dumps(_body(item, endpoint, model)).encode()
         if endpoint.form == "completions" and (item.messages is not None or "messages" in (item.body or {})):
             path = path.replace("/completions", "/chat/completions")
-    # A request from a file may end before its limit.
-    asked_tokens = item.output_tokens if item.body is None else None
-    return Call(item.index, path, body, content_type, item.at_s, item.after, item.session, asked_tokens)
+    return Call(item.index, path, body, content_type, item.at_s, item.after, item.session, item.output_tokens)
 
 
-def _body(item: Item, form: Form, model: str) -> dict[str, Any]:
+def _body(item: Item, endpoint: Endpoint, model: str) -> dict[str, Any]:
+    form = endpoint.form
     if form == "embeddings":
         return {**(item.body or {"input": item.token_ids}), "model": model}
     if form == "json" or (item.body is not None and form == "causal_lm"):
-        assert item.body is not None
+        if item.body is None:
+            raise UserError(f"bench.workload.kind: expected example or texts for {endpoint.path}, which takes JSON")
         return item.body
     limits: dict[str, Any] = {"max_tokens": item.output_tokens, "ignore_eos": True, "temperature": 0}
     if form == "causal_lm":

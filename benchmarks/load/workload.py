@@ -61,6 +61,15 @@ def make(workload: Workload, count: int, seed: int, *, example: Any = None) -> l
     return list(itertools.islice(items, count))
 
 
+def with_length(item: Item, length: int) -> Item:
+    """The item with an answer of so many tokens, greedy, past the end of text; its body says so, where it has one."""
+    if item.body is None:
+        return msgspec.structs.replace(item, output_tokens=length)
+    limits = {"max_tokens": length, "ignore_eos": True, "temperature": 0}
+    body = {name: value for name, value in item.body.items() if name != "max_completion_tokens"}
+    return msgspec.structs.replace(item, output_tokens=length, body={**body, **limits})
+
+
 def expected_hit_rate(workload: Workload, items: Sequence[Item]) -> float | None:
     """The share of prompt tokens that the prefix cache should answer; None where that depends on the moment."""
     if workload.kind in (None, "tokens"):
@@ -118,8 +127,8 @@ def _from_file(workload: Workload, draw: random.Random) -> Iterator[Item]:
     if not items:
         raise UserError(f"bench.workload.path: no request of ShareGPT's or OpenAI's batch form in {workload.path}")
     for index, item in enumerate(itertools.cycle(items)):
-        length = item.output_tokens if item.messages is None else _length(workload.output_tokens, draw)
-        yield msgspec.structs.replace(item, index=index, output_tokens=length)
+        length = item.output_tokens or _length(workload.output_tokens, draw)
+        yield msgspec.structs.replace(with_length(item, length), index=index)
 
 
 def _documents(path: Path) -> list[Mapping[str, Any]]:
@@ -134,7 +143,7 @@ def _documents(path: Path) -> list[Mapping[str, Any]]:
 
 def _item_of(document: Mapping[str, Any]) -> Item | None:
     if isinstance(body := document.get("body"), dict):  # OpenAI's batch form
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
         return Item(0, body=body, output_tokens=limit) if "messages" in body else None
     turns = document.get("conversations")  # ShareGPT's: the first question
     if isinstance(turns, list) and turns and isinstance(turns[0], dict) and isinstance(turns[0].get("value"), str):

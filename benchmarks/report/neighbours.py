@@ -73,12 +73,17 @@ def title_of(rung: RungSummary) -> str:
     return rung.name + (f" (batch {rung.batch_size})" if rung.batch_size else "")
 
 
-def with_users(users: int) -> str:
+def users_of(rung: RungSummary) -> str:
+    """The rung's number of users, marked where it is the knee."""
+    return "open load" if rung.users is None else f"{rung.users}{' (knee)' if rung.knee else ''}"
+
+
+def with_users(users: int | None) -> str:
     """A number of users as text."""
-    return f"{users} users" if users != 1 else "1 user"
+    return "open load" if users is None else f"{users} users" if users != 1 else "1 user"
 
 
-def levels(result: Result) -> list[int]:
+def levels(result: Result) -> list[int | None]:
     """The numbers of users, most telling first: by how many rungs were measured so, then by how many users."""
     users = [rung.users for rung in result.rungs]
-    return sorted(set(users), key=lambda level: (-users.count(level), -level))
+    return sorted(set(users), key=lambda level: (-users.count(level), -(level or 0)))

@@ -18,7 +18,7 @@ OTHER_CORES = 0.25
 TERMS: Sequence[tuple[str, str]] = (
     ("rung", "One way to run the model, from the bare model to Litport; each adds a layer to the one before."),
     ("pass", "One climb of all rungs; every second one goes from the top down."),
-    ("users", "Requests under way at a time."),
+    ("users", "Requests under way at a time; an open load has none, as its requests do not wait for answers."),
     ("ttft", "Time to first token: from when a request was due until the first part of its answer."),
     ("tpot", "Time per output token after the first, averaged over an answer."),
     ("itl", "Inter-token latency: the time between two parts of a streamed answer."),

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks.analysis.figures import Distribution, Rate, Statistic
 from benchmarks.analysis.summary import RungSummary
-from benchmarks.report.neighbours import throughput
+from benchmarks.report.neighbours import ratio, users_of
 from benchmarks.report.sentences import caveat, cluster, others
 from benchmarks.result import Result
 
@@ -63,12 +63,11 @@ def banner(result: Result) -> Panel:
 
 
 def ladder_table(result: Result) -> Table:
-    """One row a rung: throughput with its interval, against the first, latencies, processors, parity.
+    """One row a rung: throughput with its interval, against the first of as many users, latencies, processors, parity.
 
     A column in which no rung has a figure is left out, so that the others have room.
     """
-    base = throughput(result, result.rungs[0]) if result.rungs else None
-    rows = [_row(result, rung, base) for rung in result.rungs]
+    rows = [_row(result, rung) for rung in result.rungs]
     table = Table(title=f"{escape(result.model)}: the ladder")
     shown = [index for index in range(len(_COLUMNS)) if not rows or any(row[index] != _NOTHING for row in rows)]
     for index in shown:
@@ -79,17 +78,17 @@ def ladder_table(result: Result) -> Table:
     return table
 
 
-def _row(result: Result, rung: RungSummary, base: Rate | None) -> tuple[str, ...]:
+def _row(result: Result, rung: RungSummary) -> tuple[str, ...]:
     """The texts of a rung for all columns."""
     figures = rung.figures
-    rate = throughput(result, rung)
+    against_first = ratio(result, rung)
     median_s = figures.e2e_s.p50 if figures.e2e_s else None
     return (
         escape(rung.name) + (f" ({rung.batch_size})" if rung.batch_size else ""),
-        f"{rung.users}{' (knee)' if rung.knee else ''}",
+        users_of(rung),
         with_interval(figures.request_throughput_per_s),
         with_interval(figures.output_throughput_per_s),
-        f"{rate.value / base.value:.2f}" if rate and base and base.value else _NOTHING,
+        _NOTHING if against_first is None else f"{against_first:.2f}",
         milliseconds(figures.ttft_s, "p50"),
         milliseconds(figures.tpot_s, "mean"),
         _NOTHING if median_s is None else f"{median_s:.3f}",

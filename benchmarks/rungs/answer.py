@@ -22,7 +22,7 @@ def answer_of(output: Any) -> Answer:
 def answer_of_text(text: str) -> Answer:
     """What a server answered: JSON in the form of OpenAI, of `causal_lm`, of the naive server, or of a LitAPI.
 
-    Of a stream of lines it is the last one.
+    Of a stream of lines it is the last one. Raises ValueError where there is nothing to compare.
     """
     document: dict[str, Any] = json.loads(text.strip().rpartition("\n")[2])
     if "choices" in document:
@@ -31,7 +31,9 @@ def answer_of_text(text: str) -> Answer:
         entries = details.get("content") or ()
         logprobs = details.get("token_logprobs") or [entry["logprob"] for entry in entries]
         token_ids = choice.get("token_ids") or [entry["id"] for entry in entries if "id" in entry]  # llama.cpp's
-        return Answer(token_ids=token_ids or None, logprobs=logprobs or None)
+        if not token_ids:
+            raise ValueError("it names no token ids (return_token_ids)")
+        return Answer(token_ids=token_ids, logprobs=logprobs or None)
     if "token_ids" in document:
         return Answer(token_ids=document["token_ids"])
     if "data" in document:

@@ -69,10 +69,13 @@ class RungContext:
         server.batch_size = 1  # one request after the other
         return server
 
-    def url(self, rung: str, endpoint: Endpoint) -> ServerRung:
-        """Somebody else's server, whose URL is the rung's name; `endpoint` is where a URL without a path leads to."""
+    def url(self, rung: str, endpoint: Endpoint, workload: str) -> ServerRung:
+        """Somebody else's server, whose URL is the rung's name; `endpoint` is where a URL without a path leads to.
+
+        Raises UserError for a URL whose route does not take this kind of workload.
+        """
         names_route = urlsplit(rung).path.strip("/") != ""
-        address, named_endpoint = endpoint_of(rung, self.settings.bench.workload.kind if names_route else None)
+        address, named_endpoint = endpoint_of(rung, workload if names_route else None)
         return self._server(rung, address, named_endpoint if names_route else endpoint, None)
 
     def litport(self, endpoint: Endpoint, overrides: Mapping[str, Any]) -> ServerRung:

@@ -68,7 +68,7 @@ class ChildProcess:
                     f"{self.name} ended with status {self.process.returncode} at start: {self.last_output()}"
                 )
             try:
-                if httpx.get(url, timeout=5).status_code == 200:
+                if httpx.get(url, timeout=5, trust_env=False).status_code == 200:
                     return
             except httpx.TransportError:
                 pass

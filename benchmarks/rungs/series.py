@@ -18,7 +18,7 @@ def read(url: str, socket: Path | None = None) -> dict[str, float]:
     """The page at `url` (over the Unix socket `socket` where given), by sample name, or `name/step`."""
     transport = httpx.HTTPTransport(uds=str(socket)) if socket else None
     try:
-        with httpx.Client(transport=transport, timeout=_TIMEOUT_S) as client:
+        with httpx.Client(transport=transport, timeout=_TIMEOUT_S, trust_env=False) as client:
             response = client.get(url)
             response.raise_for_status()
         return parse(response.text)

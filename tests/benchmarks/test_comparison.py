@@ -79,6 +79,12 @@ def test_throughput_is_that_of_tokens_or_else_of_requests(tmp_path: Path) -> Non
     assert [ratio.ratio for ratio in compare(*pictures)] == pytest.approx([0.25, 0.25])
 
 
+def test_open_loads_are_compared_without_a_number_of_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rungs = (("litport", None),)
+    assert commands.compare(write(tmp_path / "a", rungs=rungs), write(tmp_path / "b", rungs=rungs), None) == 0
+    assert capsys.readouterr().out.startswith("litport (open load): 1.000 ")
+
+
 def test_a_longer_pass_counts_for_more(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a"), write(tmp_path / "b")
     requests = [json.loads(line) for line in (other / "requests.jsonl").read_text().splitlines()]
@@ -109,6 +115,12 @@ def test_two_addresses_are_compared_without_being_asked_to_be_and_other_rungs_by
     assert [(ratio.rung, ratio.against) for ratio in compare(ladder, ladder, [("vllm", "litport")])] == [
         ("vllm", "litport")
     ]
+
+
+def test_a_pair_that_is_not_there_is_the_users_mistake_beside_one_that_is(tmp_path: Path) -> None:
+    ladder = write(tmp_path / "a")
+    with pytest.raises(UserError, match=r"^--pair: expected a rung of A \(vllm \(4 users\), .* got vllm vlm$"):
+        compare(ladder, ladder, [("vllm", "litport"), ("vllm", "vlm")])
 
 
 def test_token_counts_of_one_side_alone_are_not_compared_with_answers(tmp_path: Path) -> None:

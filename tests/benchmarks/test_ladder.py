@@ -81,6 +81,17 @@ def test_a_rung_that_works_on_one_request_at_a_time_needs_fewer_for_a_steady_sta
     assert [finding.rule for finding in assessment.analyse(ladder, plan).findings] == rules
 
 
+def test_an_open_load_has_no_users_but_as_many_requests_as_are_under_way_on_average() -> None:
+    load = {"shape": "constant", "rate_per_s": 1, "users": 16}
+    plan = course(workload={"requests": 8}, load=load, percentiles=[50])
+    ladder = measure_ladder(lambda: [QuickRung([])], plan, lambda _: None, 2)
+    (result,) = ladder.results
+    assert (result.users, result.under_way) == (None, 1)
+    analysis = assessment.analyse(ladder, plan)
+    assert [(rung.users, rung.knee) for rung in analysis.rungs] == [(None, False)]
+    assert analysis.findings == []
+
+
 @pytest.mark.parametrize(
     ("problem", "words"), [(RungError("out of memory"), "out of memory"), (KeyboardInterrupt(), "it was interrupted")]
 )

@@ -126,6 +126,12 @@ def test_a_gate_of_no_answers_is_refused(tmp_path: Path) -> None:
         commands.run_recipe(LoadedSettings(settings, {}), tmp_path, require_parity=True, confirm=False)
 
 
+def test_advice_is_confirmed_where_litport_is_measured(tmp_path: Path) -> None:
+    settings = LitportSettings.model_validate({"bench": {"rungs": ["vllm-offline", "vllm"]}})
+    with pytest.raises(UserError, match=r"^--confirm: expected litport among bench\.rungs, .* got vllm-offline, vllm$"):
+        commands.run_recipe(LoadedSettings(settings, {}), tmp_path, require_parity=False, confirm=True)
+
+
 def test_a_result_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{}")
     done = litport("bench", "load", "http://127.0.0.1:9", "--model", "m", "--out", str(tmp_path))

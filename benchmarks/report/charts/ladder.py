@@ -162,9 +162,10 @@ def _scatter(
                 "mode": "lines+markers+text" if several else "markers",
                 "x": [seconds for _, _, seconds in line],
                 "y": [rate for _, rate, _ in line],
-                "text": [str(rung.users) for rung, _, _ in line],
+                "text": [rung.users for rung, _, _ in line],
+                "hovertext": [with_users(rung.users) for rung, _, _ in line],
                 "textposition": "top center",
-                "hovertemplate": f"{plain(name)}, %{{text}} users: %{{x:.4g}} {time_unit}, %{{y:.4g}}<extra></extra>",
+                "hovertemplate": f"{plain(name)}, %{{hovertext}}: %{{x:.4g}} {time_unit}, %{{y:.4g}}<extra></extra>",
                 **line_style(place),
             }
         )

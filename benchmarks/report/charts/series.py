@@ -56,7 +56,7 @@ def _chart(result: Result, title: str, unit: str, read: Read, gpus: Sequence[int
     return Chart(title, caption, figures, legend) if figures else None
 
 
-def _choices(result: Result, gpus: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+def _choices(result: Result, gpus: Sequence[int]) -> Iterator[tuple[int | None, int, int]]:
     passes = max((len(rung.series) for rung in result.rungs), default=0)
     return ((users, number, gpu) for users in levels(result) for number in range(passes) for gpu in gpus or (0,))
 

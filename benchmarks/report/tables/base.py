@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from benchmarks.analysis.summary import RungSummary
 from benchmarks.report.cells import Cell, Column
-from benchmarks.report.neighbours import title_of
+from benchmarks.report.neighbours import title_of, users_of
 
 T = TypeVar("T")
 _SUBJECT = ("rung", "users")
@@ -47,11 +47,7 @@ def of_rungs(title: str, rungs: Sequence[RungSummary], columns: Mapping[str, Col
 
 def subjects(rungs: Sequence[RungSummary], read: Callable[[RungSummary], T | None]) -> list[tuple[str, str, T]]:
     """A part of each rung that has it, with the rung's title and users, for `of_subjects`."""
-    return [
-        (title_of(rung), f"{rung.users}{' (knee)' if rung.knee else ''}", part)
-        for rung in rungs
-        if (part := read(rung)) is not None
-    ]
+    return [(title_of(rung), users_of(rung), part) for rung in rungs if (part := read(rung)) is not None]
 
 
 def of_subjects(

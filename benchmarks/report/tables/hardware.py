@@ -10,7 +10,7 @@ from typing import TypeVar
 from benchmarks.analysis.hardware import GpuWindow
 from benchmarks.analysis.summary import RungSummary
 from benchmarks.report.cells import Cell, Column, folded, gibibytes, mean, number, of, of_processes, over_passes, whole
-from benchmarks.report.neighbours import title_of
+from benchmarks.report.neighbours import title_of, users_of
 from benchmarks.report.tables.base import Table, of_rungs, of_subjects
 from benchmarks.result import Result
 
@@ -39,7 +39,7 @@ def processors(result: Result) -> Table:
 def gpus(result: Result) -> list[Table]:
     """Every GPU under each rung, in one table; none where the machine has none."""
     subjects = [
-        (f"{title_of(rung)}, GPU {index}", str(rung.users), _passes(rung, index))
+        (f"{title_of(rung)}, GPU {index}", users_of(rung), _passes(rung, index))
         for rung in result.rungs
         for index in sorted({gpu.index for window in rung.utilisation for gpu in window.gpus})
     ]

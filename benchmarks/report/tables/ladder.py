@@ -37,7 +37,10 @@ def ladder(result: Result) -> Table:
         "same answers": of(lambda rung: rung.parity.exact_share if rung.parity else None, "{:.0%}".format),
         "start s": lambda rung: folded(mean, rung.start_s, number),
     }
-    note = f"x first: {unit} over the first rung's with as many users. 95 %: bootstrap interval. Each pass: {unit}."
+    note = (
+        f"x first: {unit} over the first rung's with as many users. 95 %: Student's t over stretches of a pass. Each "
+        f"pass: {unit}."
+    )
     return of_rungs("The ladder", result.rungs, columns, note)
 
 

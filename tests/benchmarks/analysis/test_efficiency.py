@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from benchmarks.analysis import efficiency
-from benchmarks.analysis.hardware import GpuWindow, window_of
+from benchmarks.analysis.hardware import RUNG, GpuWindow, ModelWindow, Sample, window_of
 from benchmarks.analysis.measurement import Measurement, RungResult
 from clients.record import RequestRecord
+from servers.telemetry.cpu import HostSample
+from servers.telemetry.nvml import GpuProcess, GpuSample
 
 H100 = "NVIDIA H100 80GB HBM3"  # 989.5e12 FLOP/s, 3.35e12 bytes/s
 FLOPS, BYTES = 989.5e12, 3.35e12
@@ -34,9 +36,12 @@ def model(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def gpu(energy_j: float | None = 50.0, name: str = H100, uuid: str = "GPU-1") -> dict[str, Any]:
+def gpu(
+    energy_j: float | None = 50.0, name: str = H100, uuid: str = "GPU-1", model: str | None = RUNG, index: int = 0
+) -> dict[str, Any]:
     unread = dict.fromkeys(GpuWindow.__struct_fields__)
-    return {**unread, "index": 0, "uuid": uuid, "name": name, "energy_j": energy_j, "lost": False, "mig_instances": []}
+    told = {"index": index, "uuid": uuid, "name": name, "model": model, "energy_j": energy_j}
+    return {**unread, **told, "lost": False, "mig_instances": []}
 
 
 def judge(*arguments: Any) -> dict[str, Any]:
@@ -63,6 +68,8 @@ def measured(*windows: list[dict[str, Any]], users: int = 2) -> RungResult:
         ]
         result.measurements.append(Measurement(tuple(requests), None))
         result.utilisation.append(window_of({**WINDOW, "gpus": gpus}))
+        used = [GpuSample(card["index"], processes=(GpuProcess(1, card["model"], None),)) for card in gpus]
+        result.series.append([Sample(0.0, {}, HostSample(None, None, None, None), tuple(used))])
     return result
 
 
@@ -105,6 +112,34 @@ def test_passes_and_cards_add_up(tmp_path: Path) -> None:
     assert two["energy_j"] == 200
     assert two["tokens_per_joule"] == 20 / 200
     assert two["cost_per_million_output_tokens"] == one["cost_per_million_output_tokens"]
+
+
+def test_only_cards_that_the_rung_is_on_count(tmp_path: Path) -> None:
+    alone = judge(measured([gpu()]), model(tmp_path), None, 3.6)
+    beside = judge(measured([gpu(), gpu(uuid="GPU-2", model=None, index=1)]), tmp_path, None, 3.6)
+    assert beside == alone
+    elsewhere = judge(measured([gpu(model=None)]), tmp_path, None, 3.6)
+    assert elsewhere.pop("cost_per_million_output_tokens") == alone["cost_per_million_output_tokens"]
+    assert set(elsewhere.values()) == {None}
+
+
+def test_where_processes_are_not_told_the_only_card_at_work_counts(tmp_path: Path) -> None:
+    alone = judge(measured([gpu()]), model(tmp_path), None, None)
+    busy = {**gpu(model=None), "utilization_percent": 90.0}
+    result = measured([busy])
+    assert set(judge(result, tmp_path, None, None).values()) == {None}, "the rung may be elsewhere"
+    here = dict.fromkeys(ModelWindow.__struct_fields__)
+    result.utilisation = [window_of({**WINDOW, "models": {RUNG: here}, "gpus": [busy]})]
+    assert judge(result, tmp_path, None, None) == alone
+    result.utilisation = [window_of({**WINDOW, "models": {RUNG: here}, "gpus": [{**busy, "utilization_percent": 0.0}]})]
+    assert set(judge(result, tmp_path, None, None).values()) == {None}
+
+
+def test_what_works_on_one_request_at_a_time_caches_one(tmp_path: Path) -> None:
+    result = measured([gpu()], users=16)
+    result.batch_size = 1
+    one = measured([gpu()], users=1)
+    assert judge(result, model(tmp_path), None, None) == judge(one, tmp_path, None, None)
 
 
 def test_energy_and_money_are_for_each_token_that_came_out(tmp_path: Path) -> None:

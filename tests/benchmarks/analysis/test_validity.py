@@ -42,7 +42,7 @@ def measured(given: list[RequestRecord] | None = None, **more: Any) -> Measureme
 SOUND = Facts(
     rung="litport",
     measurement=measured(),
-    users=4,
+    under_way=4,
     offered_per_s=10,
     expected_hit_rate=0.5,
     ceiling_per_s=100,
@@ -125,9 +125,9 @@ CASES = [
     ),
     Case(
         "steady_state",
-        {"users": 1, "measurement": measured(records(3))},
+        {"under_way": 1, "measurement": measured(records(3))},
         ("3 requests are fewer than 4",),
-        {"users": 1, "measurement": measured(records(4, every_s=0.5))},
+        {"under_way": 1, "measurement": measured(records(4, every_s=0.5))},
     ),
     Case(
         "steady_state",
@@ -175,7 +175,7 @@ def test_a_rule_lets_pass_what_is_within_its_limit(case: Case) -> None:
 
 
 def test_a_bare_model_is_judged_by_what_it_has() -> None:
-    bare = Facts("transformers", measured(costs=(), hit_rate=None), users=1)
+    bare = Facts("transformers", measured(costs=(), hit_rate=None), under_way=1)
     assert check(bare, BENCH) == []
 
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks import assessment
 from benchmarks.analysis import verdict
 from benchmarks.analysis.breakdown import Breakdown, Row, break_down
 from benchmarks.analysis.layer import ClientLayer, FrontDoorLayer, Layer, Owner
+from benchmarks.analysis.measurement import Measurement, RungResult
 from benchmarks.analysis.verdict import Advice, Situation, Verdict
+from benchmarks.environment import Machine
 from benchmarks.rungs.harness import harness_of, row_readers
 from benchmarks.rungs.litserve import LitServeLayer
 from benchmarks.rungs.vllm import VllmLayer
@@ -31,6 +34,7 @@ def situation(model: VllmModel | LitServeModel, rows: dict[Layer, float], **more
     shares = {ClientLayer.LATENESS: 1 - sum(rows.values()), **rows}
     time = Breakdown(tuple(Row(layer, 2 * share) for layer, share in shares.items()), 2.0, 0.0)
     given: dict[str, Any] = {
+        "subject": "Litport",
         "model": model,
         "time": time,
         "users": 16,
@@ -235,6 +239,21 @@ def test_the_summary_says_what_is_reached_and_where_the_time_goes() -> None:
         "Litport reaches 0.88 of vllm-offline's throughput; 70% of the latency is decode"
     )
     assert judge(situation(vllm(), rows, ratio=None)).summary == "70% of the latency is decode"
+
+
+@pytest.mark.parametrize(
+    ("rungs", "subject"),
+    [(["vllm", "litport"], "Litport"), (["litport", "vllm"], "Litport"), (["vllm"], "the rung vllm")],
+)
+def test_what_is_judged_is_litport_or_else_the_last_server_by_its_name(rungs: list[str], subject: str) -> None:
+    model = vllm()
+    record = RequestRecord(index=0, scheduled_s=0, sent_s=0, end_s=1)
+    measurement = Measurement((record,), situation(model, {VllmLayer.DECODE: 0.7}).time)
+    results = [RungResult("vllm-offline", 1, measurements=[measurement])]
+    results += [RungResult(rung, 1, measurements=[measurement], read_as="events") for rung in rungs]
+    found = assessment.judge(results, harness_of(model), model, Machine("Linux", None, 2, None, []))
+    assert found is not None
+    assert found.summary == f"{subject} reaches 1.00 of vllm-offline's throughput; 70% of the latency is decode"
 
 
 def test_parsing_a_request_is_serving_and_generating_is_the_models_own_work() -> None:

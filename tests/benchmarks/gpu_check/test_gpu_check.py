@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.__main__ import PARTS, Part, run_apart
 from benchmarks.gpu_check.card import Context
 from benchmarks.gpu_check.pack import packed_packages
@@ -51,6 +52,22 @@ def test_a_part_that_does_not_end_is_ended_and_has_failed(tmp_path: Path) -> Non
     with Reaper(folder) as reaper:
         report = run_apart(Part("serving", "never in time", 0.05), Context("cuda", "none"), tmp_path, reaper)
     assert (report.outcome, report.reason) == ("failed", "it did not end within 0.05 s")
+
+
+def test_a_part_that_is_killed_has_failed_whatever_it_had_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "reaped").mkdir()
+    passed = json.dumps({"name": "a card", "outcome": "passed"})
+    script = f"echo '{passed}' > {tmp_path}/serving.jsonl; kill -9 $$"
+    monkeypatch.setattr(gpu_check, "module_argv", lambda *_: ["sh", "-c", script])
+    with Reaper(folder) as reaper:
+        report = run_apart(Part("serving", "killed", 60), Context("cuda", "none"), tmp_path, reaper)
+    assert report.outcome == "failed"
+    assert [(check.name, check.reason) for check in report.checks] == [
+        ("a card", ""),
+        (_TO_ITS_END, "status -9; see serving.log"),
+    ]
 
 
 def test_all_parts_without_vllm_fit_into_eight_minutes() -> None:

@@ -91,6 +91,13 @@ def test_a_trace_says_how_long_prompts_and_answers_are_where_it_does(tmp_path: P
     assert found[1].token_ids == [[1, 2, 3]]
 
 
+def test_a_trace_says_how_long_the_answers_to_whole_requests_are(tmp_path: Path) -> None:
+    (tmp_path / "trace.jsonl").write_text('{"timestamp": 0, "output_length": 9}\n')
+    asked = [Item(0, body={"messages": [], "max_tokens": 4}, output_tokens=4)]
+    (found,) = schedule(asked, Load(shape="trace", trace=tmp_path / "trace.jsonl"), 0)
+    assert (found.output_tokens, (found.body or {})["max_tokens"]) == (9, 9)
+
+
 def test_a_trace_gives_no_length_to_what_generates_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 7, "output_length": 9}\n')

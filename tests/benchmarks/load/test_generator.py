@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,26 @@ def test_a_turn_of_a_chat_waits_for_the_answer_to_the_one_before(layered: Layere
     for item in items:
         if item.after is not None:
             assert by_index[item.index].sent_s >= by_index[item.after].end_s
+
+
+def test_each_user_has_a_chat_of_their_own(layered: Layered) -> None:
+    items = make(Workload(kind="chat", turns=4, output_tokens="2"), 16, 0)
+    asked = [call_with_prompt(call) for call in calls(items, COMPLETIONS, "m")]
+    result = generator.generate(layered(queue_s=0.05).url, "events", asked, 4, 30)
+    by_time = sorted(result.records, key=lambda record: record.sent_s)
+    assert {record.index for record in by_time[:4]} == {0, 4, 8, 12}
+    assert (len(by_time), max(_under_way(by_time))) == (16, 4)
+
+
+def test_a_turn_of_an_open_load_is_due_at_its_time_or_when_the_one_before_is_answered(layered: Layered) -> None:
+    chats = make(Workload(kind="chat", turns=2, output_tokens="2"), 4, 0)
+    timed = [msgspec.structs.replace(item, at_s=at_s) for item, at_s in zip(chats, (0, 0.1, 0.2, 1), strict=True)]
+    asked = [call_with_prompt(call) for call in calls(timed, COMPLETIONS, "m")]
+    records = generator.generate(layered(queue_s=0.3).url, "events", asked, 2, 30).records
+    begin_s = records[0].scheduled_s
+    assert records[1].scheduled_s == records[0].end_s
+    assert [record.scheduled_s - begin_s for record in records[2:]] == pytest.approx([0.2, 1])
+    assert max(record.sent_s - record.scheduled_s for record in records) < 0.1
 
 
 def test_failures_are_records_with_their_kind(layered: Layered) -> None:
@@ -134,6 +155,6 @@ def call_with_prompt(call: Call) -> Call:
     return msgspec.structs.replace(call, path="/v1/completions", body=json.dumps(body).encode())
 
 
-def _under_way(records: tuple[RequestRecord, ...]) -> list[int]:
+def _under_way(records: Sequence[RequestRecord]) -> list[int]:
     """How many requests were under way each time one was sent."""
     return [sum(other.sent_s <= record.sent_s < other.end_s for other in records) for record in records]

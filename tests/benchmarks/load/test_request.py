@@ -62,6 +62,12 @@ def test_a_picture_becomes_a_form_with_a_file() -> None:
     assert form_of(call) == {"image": item.picture}
 
 
+@pytest.mark.parametrize(("form", "kinds"), [("image", "images"), ("json", "example or texts")])
+def test_a_workload_that_a_model_does_not_take_is_the_users_mistake(form: Form, kinds: str) -> None:
+    with pytest.raises(UserError, match=rf"^bench\.workload\.kind: expected {kinds} for /predict/m"):
+        calls([IDS], Endpoint(form, "/predict/m"), "m")
+
+
 def test_a_request_keeps_its_place_its_time_and_its_length() -> None:
     item = Item(5, messages=[], output_tokens=3, at_s=1.5, after=4, session=2)
     (call,) = calls([item], Endpoint("completions", "/v1/completions"), "m")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks.course import Course
 from benchmarks.load.workload import Item, expected_hit_rate, make
-from configs.bench import Workload
+from configs.bench import Bench, Workload
 from configs.errors import UserError
 
 QUESTIONS = ("Why is the sky blue?", "And the sea?", "What of the grass?")
@@ -142,10 +143,23 @@ def test_answers_to_sharegpt_are_as_long_as_the_settings_say(tmp_path: Path) -> 
     assert 8 <= min(lengths) < max(lengths) <= 64
 
 
-def test_a_batch_asks_for_its_own_lengths(tmp_path: Path) -> None:
-    bodies = [{"messages": [], "max_tokens": 9}, {"messages": [], "max_completion_tokens": 7}, {"messages": []}]
-    made = from_text(tmp_path, lines([{"body": body} for body in bodies]), 3)
-    assert [item.output_tokens for item in made] == [9, 7, None]
+def test_a_batch_asks_for_its_own_lengths_or_for_those_of_the_settings(tmp_path: Path) -> None:
+    limits: list[dict[str, Any]] = [{"max_tokens": 9, "temperature": 1}, {"max_completion_tokens": 7}, {}]
+    text = lines([{"body": {"messages": [], "seed": 5, **limit}} for limit in limits])
+    made = from_text(tmp_path, text, 3, output_tokens="4")
+    assert [item.output_tokens for item in made] == [9, 7, 4]
+    assert [item.body for item in made] == [
+        {"messages": [], "seed": 5, "max_tokens": length, "ignore_eos": True, "temperature": 0} for length in (9, 7, 4)
+    ]
+
+
+def test_what_is_compared_of_a_batch_is_short_and_its_warm_up_goes_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text(lines([{"body": {"messages": [], "max_completion_tokens": 700}}]))
+    plan = Course.plan(Bench(workload=Workload(path=path)), "file")
+    assert {(item.output_tokens, (item.body or {})["max_tokens"]) for item in plan.parity} == {(16, 16)}
+    assert all("max_completion_tokens" not in (item.body or {}) for item in plan.parity)
+    assert all(item.messages and item.after is None for item in plan.warmup), "a route of chats takes no token ids"
 
 
 @pytest.mark.parametrize("content", [b"", b"no JSON\n", b"[1, 2]", b'{"a": 1}\n', b'[{"conversations": ', b"\xff\xfe"])

@@ -45,6 +45,25 @@ def test_a_terminal_shows_a_name_in_brackets_as_it_is(result: Result) -> None:
     assert console.export_text().count("model[onnxruntime]") > len(rungs)
 
 
+def test_a_terminal_compares_a_rung_with_the_first_of_as_many_users(result: Result) -> None:
+    table = terminal.ladder_table(result)
+    (column,) = [column for column in table.columns if column.header == "x first"]
+    assert list(column.cells) == ["1.00", "1.00", "-", "1.10", "1.78", "1.05", "1.69"]
+
+
+def test_an_open_load_is_shown_without_a_number_of_users(result: Result) -> None:
+    opened = replace(result, rungs=[replace(rung, users=None) for rung in result.rungs if rung.users == 8])
+    console = Console(record=True, file=io.StringIO(), width=300)
+    terminal.show(opened, console)
+    for text in (console.export_text(), report.markdown(opened)):
+        assert "open load" in text
+        assert "8 users" not in text
+    chart = ladder_charts.ladder(opened)
+    assert chart is not None
+    assert list(chart.figures) == ["open load"]
+    assert report.html(opened)
+
+
 def test_a_gap_is_said_and_never_a_zero(result: Result) -> None:
     table = ladder_tables.ladder(result)
     nothing = next(row for row in table.rows if row[0] and row[0].startswith("https"))

@@ -94,6 +94,19 @@ def test_its_rungs_are_made_by_name_and_an_unknown_one_is_named(tmp_path: Path, 
         assert alone.command == (["third"], {})
 
 
+def test_a_url_that_names_a_route_takes_the_models_usual_workload(tmp_path: Path) -> None:
+    def rungs(url: str) -> list[Rung]:
+        model = VllmModel(engine="vllm", source="m")
+        settings = LitportSettings.model_construct(models={"m": model}, bench=Bench(rungs=[url]))
+        return RungFactory(RungContext(settings, "m", None, tmp_path), harness_of(model)).rungs([])
+
+    (somebody,) = rungs("http://h/predict/m")
+    assert isinstance(somebody, ServerRung)
+    assert somebody.endpoint == Endpoint("causal_lm", "/predict/m", "lines")
+    with pytest.raises(UserError, match=r"^bench\.workload\.kind: expected one of chat, file for .*, got tokens"):
+        rungs("http://h/v1/chat/completions")
+
+
 @pytest.mark.parametrize(
     ("model", "workload", "endpoint"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.rungs.series import difference, parse, read
+from tests.benchmarks.layers import layered_server
 
 PAGE = """\
 # HELP http_request_duration_seconds Latency
@@ -99,3 +100,10 @@ def test_a_server_that_has_no_page_or_does_not_answer_has_no_series(socket: Path
 
 def test_an_empty_page_has_no_series() -> None:
     assert parse("") == {}
+
+
+def test_no_proxy_is_asked_for_a_server_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with layered_server(tmp_path) as url:  # which waits until it is ready
+        assert read(f"{url}/metrics")
