@@ -61,12 +61,8 @@ def _gpus(result: RungResult) -> list[GpuWindow]:
     }
     gpus = [gpu for window in result.utilisation for gpu in window.gpus]
     is_here = all(window.rung for window in result.utilisation)
-    if (
-        not indices
-        and is_here
-        and len({gpu.index for gpu in gpus}) == 1
-        and all(gpu.utilization_percent for gpu in gpus)
-    ):
+    is_only = len({gpu.index for gpu in gpus}) == 1
+    if not indices and is_here and is_only and all(gpu.utilization_percent for gpu in gpus):
         return gpus
     return [gpu for gpu in gpus if gpu.index in indices]
 
