@@ -3,7 +3,7 @@
 import json
 import sys
 
-_ADVICE = {401: "--key, or OPENAI_API_KEY, gives a key", 403: "this key may not; --key gives another"}
+_ADVICE = {401: "--key, or OPENAI_API_KEY, gives a key", 403: "--key gives another key"}
 
 
 def describe(status: int, text: str) -> str:

@@ -18,7 +18,7 @@ def make_key(file: Path, name: str) -> str:
     What is in the file stays as it is, and so do its owner and who may read it. Raises SettingsError for a file or a
     name that cannot be used, UserError for a file that cannot be written or is not laid out in lines.
     """
-    text, file = "", file.resolve()
+    text, file = "", Path(os.path.realpath(file))
     if file.exists():
         present = KeysFile(file)
         if present.problems:

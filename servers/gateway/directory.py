@@ -120,7 +120,8 @@ def ready_card(model: Model) -> Card:
     """
     instance = model.choose()
     if model.is_leaving:
-        raise _not_ready(model, instance)
+        message = f"model '{model.name}' takes no new requests, as it is being removed"
+        raise UnservedError(503, message, code="model_not_ready", param="model")
     if instance.state is State.READY:
         assert instance.card is not None
         return instance.card

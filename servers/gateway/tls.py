@@ -15,9 +15,14 @@ def check_tls(settings: Server) -> None:
     if cert_file is None:
         return
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert_file, key_file)
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert_file, key_file, _no_phrase)
     except OSError as problem:  # ssl.SSLError is one
         raise UserError(
             f"server.tls_cert_file, server.tls_key_file: cannot use {cert_file} with {key_file}: "
             f"{problem.strerror or problem}"
         ) from None
+
+
+def _no_phrase() -> str:
+    """Called for a key that is encrypted; OpenSSL would ask the terminal."""
+    raise UserError("server.tls_key_file: expected a key without a pass phrase, got one that is encrypted")

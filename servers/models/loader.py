@@ -115,7 +115,7 @@ class Loader:
     async def retire(self, model: Model) -> None:
         """End a model for good, once the requests that it has are answered; it takes no new ones from now on.
 
-        Those that wait for its load are answered after it.
+        Those that wait for its load are answered after it, unless it is its first, since they have not been let in yet.
         """
         model.is_leaving = True
         self._supervisor.drain(model)

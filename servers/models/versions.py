@@ -115,6 +115,8 @@ class Versions:
                 await self._compare(old, new, plan, tell)
             if plan.steps != (100,):
                 await self._try_out(old, new, plan, tell)
+        elif plan.compare or plan.steps != (100,):
+            tell("compare", old, new, f"{old.version} is not up, so {new.version} is compared with nothing")
         self._move(old, new, tell)
 
     async def _replace_in_turn(self, old: Model, new: Model, tell: Tell) -> None:

@@ -57,7 +57,7 @@ class Workshop:
         else:
             await self._replicas.keep(model, replicas)
         model.settings = settings.models[model.name]
-        tell("ok", model, model, f"{model.name} has {len(model.instances)} replicas")
+        tell("ok", model, model, f"{model.name}: replicas: {len(model.instances)}")
 
 
 def _refuse_ray(model: Model) -> None:

@@ -31,3 +31,12 @@ def write(folder: Path) -> tuple[Path, Path]:
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
     return cert_file, key_file
+
+
+def encrypt(key_file: Path) -> Path:
+    """The same key under a pass phrase, in a file beside it."""
+    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    form = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"a phrase")
+    encrypted = key_file.with_name("encrypted.pem")
+    encrypted.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return encrypted

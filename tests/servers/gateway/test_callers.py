@@ -169,13 +169,14 @@ def test_clients_say_that_a_port_does_not_speak_https(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_does_not_fit_is_told_before_anything_is_served(tmp_path: Path) -> None:
-    cert_file, _ = certificate.write(tmp_path)
+    cert_file, key_file = certificate.write(tmp_path)
     (tmp_path / "other").mkdir()
     _, other_key = certificate.write(tmp_path / "other")
     for server, words in (
         ({"tls_cert_file": cert_file}, "server.tls_key_file"),
         ({"tls_cert_file": cert_file, "tls_key_file": other_key}, "cannot use"),
         ({"tls_cert_file": cert_file, "tls_key_file": tmp_path / "none"}, "No such file"),
+        ({"tls_cert_file": cert_file, "tls_key_file": certificate.encrypt(key_file)}, "without a pass phrase"),
     ):
         from configs.settings import LitportSettings
         from servers.gateway.server import Server

@@ -184,7 +184,8 @@ def test_without_room_for_both_a_swap_wants_to_be_allowed_a_gap(door: Door, caps
         assert "--allow-gap ends" in capsys.readouterr().err
         assert (serving(door), before.state) == (before, State.READY)
         with traffic(door) as connections:
-            command(door, "swap", "one", "--set", "env.TINY_BYTES=3", "--allow-gap")
+            command(door, "swap", "one", "--set", "env.TINY_BYTES=3", "--compare", "4", "--allow-gap")
+    assert "is not up, so" in capsys.readouterr().out
     assert {status for answers in connections for status, _ in answers} == {200}, "they waited"
     assert serving(door) is not before
 
