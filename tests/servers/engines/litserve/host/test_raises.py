@@ -1,6 +1,8 @@
 """An exception, a header or an answer of any make is one request's own: others are answered, and no worker ends."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def test_a_worker_that_ends_while_it_sends_breaks_the_answer_off(tmp_path: Path)
     async def use(host: Hosted) -> str:
         response = await host.dispatcher.send(HostRequest("r", "application/json", b'{"size": 20000000}'))
         assert response.parts is not None
-        host.process.kill()
+        (worker,) = host.dispatcher.pids()
+        os.kill(worker, signal.SIGKILL)
         try:
             async for _ in response.parts:
                 pass
