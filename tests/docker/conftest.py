@@ -40,12 +40,16 @@ class Watched:
     loads: dict[str, Load]
 
     def grew_by(self, total: str, expected: int) -> None:
-        """Hold, as soon as it does, that this expression, which has no labels, grew by so much through the load.
+        """Hold, as soon as it does, that this expression, which has no labels, grew by so much through the load."""
+        self.prometheus.wait_for(self.growth(total), expected)
+
+    def growth(self, total: str) -> str:
+        """By how much this expression, which has no labels, grew through the load, as another one.
 
         Before the load the least of some seconds counts: a canary may be counted by the model and not yet by us.
         """
         before = f"min_over_time(({total})[4s:1s] @ {self.begin_s:.3f})"
-        self.prometheus.wait_for(f"({total}) - ({before} or vector(0))", expected)
+        return f"(({total}) - ({before} or vector(0)))"
 
     @property
     def language_model(self) -> str:
