@@ -164,7 +164,6 @@ class Follower:
             task = asyncio.create_task(keep_up(f"{model.name}: the end of a replica", end))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
-        model.admission.admit()
 
     def _instance(self, model: Model, url: str) -> Instance:
         first = model.instances[0]

@@ -43,7 +43,6 @@ class Replicas:
         if failures := [instance for instance in additions if instance.state is not State.READY]:
             await self._take_away(model, additions)
             raise SwapError(f"a replica did not start: {failures[0].detail}; {model.name} has {len(model.instances)}")
-        model.admission.admit()
         await measure(model)
 
     async def keep(self, model: Model, count: int) -> None:
