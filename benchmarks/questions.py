@@ -22,7 +22,7 @@ def questions(settings: LitportSettings, name: str, count: int) -> list[Question
     """So many requests of the workload, as the model's process takes them. Raises UserError."""
     model, bench = settings.models[name], settings.bench
     harness = harness_of(model)
-    kind = bench.workload.kind or harness.workload(model)
+    kind = harness.workload_kind(bench, model)
     example = harness.example(model)
     if kind == "example" and example is None:
         raise UserError("bench.workload.kind: expected another one than example, as the model has none")

@@ -67,7 +67,7 @@ def _run(plan: Plan, folder: Path, report: Report, reaper: Reaper) -> Result:
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     rungs = RungFactory(RungContext(settings, plan.model, model_dir, logs, row_readers(), reaper), harness)
-    kind, example = bench.workload.kind or harness.workload(model), harness.example(model)
+    kind, example = harness.workload_kind(bench, model), harness.example(model)
     if kind == "example" and example is None:
         raise UserError("models.NAME.example: expected a JSON request to measure this API with; set it in the recipe")
     course = Course.plan(bench, kind, example)

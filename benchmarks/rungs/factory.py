@@ -49,8 +49,8 @@ class RungFactory:
             assert self._harness.ingress is not None
             return self._harness.ingress(context, name, replicas)
         if self._harness.make is None or "://" in name:
-            workload = context.settings.bench.workload.kind or self._harness.workload(context.model)
-            return context.url(name, self._endpoint(), workload)
+            kind = self._harness.workload_kind(context.settings.bench, context.model)
+            return context.url(name, self._endpoint(), kind)
         return self._harness.make(context, name)
 
     def _check_cluster(self, name: str) -> None:

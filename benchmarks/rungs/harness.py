@@ -15,6 +15,7 @@ from benchmarks.analysis.verdict import Cause
 from benchmarks.load.request import Endpoint
 from benchmarks.rungs.base import Rung
 from benchmarks.rungs.context import RungContext
+from configs.bench import Bench
 from configs.settings import ModelSettings
 from servers.engines import registry
 
@@ -43,6 +44,10 @@ class EngineHarness:
     example: Callable[[Any], Any] = lambda model: getattr(model, "example", None)
     dtype: Callable[[Any], str | None] = lambda _: None
     on_cpu: Callable[[Any], bool] = lambda _: False
+
+    def workload_kind(self, bench: Bench, model: Any) -> str:
+        """The kind of workload that the settings name, or else the one that suits the model."""
+        return bench.workload.kind or self.workload(model)
 
 
 def harness_of(model: ModelSettings) -> EngineHarness:

@@ -110,8 +110,8 @@ def from_folder(model_dir: Path, device: str, variant: Variant, forward_size: in
 
     runtimes.refuse_precision(variant, device)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_PRIMITIVES)  # read once, at the first forward
-    pooling, normalizes = _pooling(model_dir)
     prompt = _default_prompt(model_dir)
+    pooling, normalizes = _pooling(model_dir, prompt)
     dtype = variant.precision if variant.runtime == "eager" else EAGER
     answers = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
     model = pretrained.load(AutoModel, model_dir, dtype=dtype, **answers).to(device).eval()
@@ -177,7 +177,7 @@ def _example() -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _pooling(model_dir: Path) -> tuple[str, bool]:
+def _pooling(model_dir: Path, prompt: str) -> tuple[str, bool]:
     # Without modules.json the folder is a bare encoder; for it sentence-transformers uses mean pooling and no norm.
     modules = _read_json(model_dir / "modules.json", [])
     kinds = {module["type"].rpartition(".")[2]: module for module in modules}
@@ -186,7 +186,7 @@ def _pooling(model_dir: Path) -> tuple[str, bool]:
     pooling = "mean"
     if "Pooling" in kinds:
         config = _read_json(model_dir / kinds["Pooling"]["path"] / "config.json", {})
-        if not config.get("include_prompt", True) and _default_prompt(model_dir):
+        if prompt and not config.get("include_prompt", True):
             raise ValueError(f"{model_dir} asks to leave its prompt out of the pooling, which is not supported")
         modes = [name for name, is_on in config.items() if name.startswith("pooling_mode_") and is_on]
         pooling = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}.get("+".join(modes), "")
